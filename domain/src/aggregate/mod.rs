@@ -1,0 +1,29 @@
+//! The aggregates: what may happen next, given everything recorded so far.
+
+mod dag;
+mod ledger;
+mod run;
+
+pub use self::{dag::*, ledger::*, run::*};
+
+/// A consistency boundary: its events stand in one stream, and one decision sees them all.
+///
+/// Pure: time and fresh identifiers arrive inside the command.
+pub trait Aggregate: Default {
+    /// What can be asked of it, imperative.
+    type Command;
+    /// What can have happened to it, past tense.
+    type Event;
+    /// Why a command is refused.
+    type Error: std::error::Error;
+
+    /// What to record, given everything recorded so far. An empty answer means that what was asked
+    /// for is recorded already.
+    ///
+    /// # Errors
+    /// The reason why the command is refused; nothing is to be recorded then.
+    fn decide(&self, command: Self::Command) -> Result<Vec<Self::Event>, Self::Error>;
+
+    /// The state after `event`.
+    fn evolve(&mut self, event: &Self::Event);
+}

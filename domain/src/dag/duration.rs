@@ -1,0 +1,35 @@
+//! Durations as an author writes them: `500ms`, `30s`, `5m`, `2h`, `1d`.
+
+/// Longest duration in a spec, in milliseconds: 7 days.
+pub const MAX_DURATION_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Milliseconds that `text` spells, from 1 to [`MAX_DURATION_MS`].
+pub(super) fn parse_ms(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(not_a_duration(text)),
+    };
+    if number.is_empty() {
+        return Err(not_a_duration(text));
+    }
+    // Only too many digits make this fail, and that is beyond the limit as well.
+    let ms = number.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(unit_ms);
+    if (1..=MAX_DURATION_MS).contains(&ms) {
+        Ok(ms)
+    } else {
+        Err(format!("duration {text:?} is out of range: it must be from 1ms to 7d"))
+    }
+}
+
+fn not_a_duration(text: &str) -> String {
+    format!(
+        "{text:?} is not a duration: write a whole number and ms, s, m, h or d, such as \"30s\" \
+         or \"90m\""
+    )
+}

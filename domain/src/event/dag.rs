@@ -1,0 +1,37 @@
+//! Events of a DAG, stream `dag/<dagId>`.
+
+use serde::{Deserialize, Serialize};
+
+use super::events;
+use crate::{ids::DagId, json::CanonicalJson};
+
+/// Data of `DagVersionRegistered`: the spec decides what runs do, so it is data, never erased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DagVersionRegistered {
+    /// The DAG.
+    pub dag_id: DagId,
+    /// `b3:` and the hex digest of the canonical spec.
+    pub digest: String,
+    /// The spec as its author wrote it, in canonical form.
+    pub spec: CanonicalJson,
+    /// Its number, from 1, no gap.
+    pub version: u32,
+}
+
+/// Data of `DagVersionActivated`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DagVersion {
+    /// The version concerned.
+    pub version: u32,
+}
+
+events! {
+    /// What happens to a DAG.
+    DagEvent {
+        /// A new, immutable version.
+        DagVersionRegistered = 1 (DagVersionRegistered),
+        /// The version that runs start with unless they name one.
+        DagVersionActivated = 1 (DagVersion),
+    }
+}

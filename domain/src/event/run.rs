@@ -1,0 +1,201 @@
+//! Events of a run, stream `run/<runId>`.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Message, NoData, Reason, events};
+use crate::{
+    dag::DagSpec,
+    ids::{DagId, PluginName, StepId, WorkerId},
+    json::CanonicalJson,
+    time::Timestamp,
+};
+
+/// Labels: free text by which people find their runs.
+pub type Labels = BTreeMap<String, String>;
+
+/// Data of `RunCreated`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunCreated {
+    /// 0 for a first run, n for its n-th rerun.
+    pub attempt: u32,
+    /// Digest of the spec that this run follows.
+    pub dag_digest: String,
+    /// The DAG.
+    pub dag_id: DagId,
+    /// The version that this run is pinned to.
+    pub dag_version: u32,
+    /// Unsalted hash of the inputs, comparable between runs.
+    pub inputs_hash: String,
+    /// Higher is dispatched first; 0 unless asked otherwise.
+    pub priority: i32,
+    /// The spec itself: named by version and digest in the ledger, resolved when read.
+    #[serde(skip)]
+    pub spec: Option<Arc<DagSpec>>,
+}
+
+/// Payload of `RunCreated`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunRequest {
+    /// The inputs, an object.
+    pub inputs: CanonicalJson,
+    /// Labels given at the start.
+    pub labels: Labels,
+    /// The caller's idempotency key, if one was given.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub run_token: Option<String>,
+}
+
+/// Data of `StepQueued`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepQueued {
+    /// The attempt that waits, from 1.
+    pub attempt: u32,
+    /// The plugin that is needed, so that dispatch and queue need nothing else.
+    pub plugin: PluginName,
+    /// The run's priority, likewise.
+    pub priority: i32,
+    /// The step.
+    pub step_id: StepId,
+}
+
+/// Data of `StepStarted`, which is the lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepStarted {
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// How long the lease holds without a heartbeat, in milliseconds.
+    pub lease_ms: u64,
+    /// The step.
+    pub step_id: StepId,
+    /// The worker that holds it.
+    pub worker_id: WorkerId,
+}
+
+/// Data of the events that close an attempt without an error of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepAttempt {
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// The step.
+    pub step_id: StepId,
+}
+
+/// Payload of `StepSucceeded`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepOutputs {
+    /// The outputs, an object.
+    pub outputs: CanonicalJson,
+}
+
+/// Data of `StepFailed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepFailed {
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// Stable code of the error.
+    pub error_code: ErrorCode,
+    /// The step.
+    pub step_id: StepId,
+}
+
+/// Data of `StepRetryScheduled`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepRetryScheduled {
+    /// The attempt to come.
+    pub attempt: u32,
+    /// When it is queued at the earliest.
+    pub not_before: Timestamp,
+    /// The step.
+    pub step_id: StepId,
+}
+
+/// Data of `RunFailed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunFailed {
+    /// The code of the first step that failed for good.
+    pub error_code: ErrorCode,
+    /// That step.
+    pub step_id: StepId,
+}
+
+/// A stable, machine-readable error code: `[A-Z][A-Z0-9_]{0,63}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ErrorCode(Arc<str>);
+
+impl ErrorCode {
+    /// The step's time ran out.
+    pub const TIMEOUT: &str = "TIMEOUT";
+    /// The worker stopped answering.
+    pub const LEASE_EXPIRED: &str = "LEASE_EXPIRED";
+    /// An expression in `with` found nothing to refer to.
+    pub const EXPRESSION: &str = "EXPRESSION";
+
+    /// A code given by a plugin; what is outside the grammar becomes `PLUGIN_ERROR`, so that a
+    /// plugin cannot make its own failure unrecordable.
+    pub fn lenient(text: &str) -> Self {
+        let fits = text.len() <= 64
+            && text.starts_with(|c: char| c.is_ascii_uppercase())
+            && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+        Self(if fits { text } else { "PLUGIN_ERROR" }.into())
+    }
+
+    /// The code as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for ErrorCode {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Ok(Self::lenient(&text))
+    }
+}
+
+impl std::fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+events! {
+    /// What happens to a run.
+    RunEvent {
+        /// The run exists, pinned to a DAG version.
+        RunCreated = 1 (RunCreated, payload: RunRequest),
+        /// A step's needs are met; it waits for a worker.
+        StepQueued = 1 (StepQueued),
+        /// A worker leased the step.
+        StepStarted = 1 (StepStarted),
+        /// The step is done.
+        StepSucceeded = 1 (StepAttempt, payload: StepOutputs),
+        /// The attempt ended in an error.
+        StepFailed = 1 (StepFailed, payload: Message),
+        /// The attempt took longer than the step may.
+        StepTimedOut = 1 (StepAttempt),
+        /// The worker that held the step stopped answering.
+        StepLeaseExpired = 1 (StepAttempt),
+        /// Another attempt follows.
+        StepRetryScheduled = 1 (StepRetryScheduled),
+        /// The step was running when the run was cancelled, and has stopped.
+        StepCancelled = 1 (StepAttempt),
+        /// Somebody wants the run to end; nothing new starts.
+        RunCancelRequested = 1 (NoData, payload: Reason),
+        /// The run ended because it was cancelled.
+        RunCancelled = 1 (NoData),
+        /// The run ended; every step is done.
+        RunSucceeded = 1 (NoData),
+        /// The run ended; a step failed for good.
+        RunFailed = 1 (RunFailed),
+    }
+}

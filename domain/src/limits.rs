@@ -1,0 +1,20 @@
+//! The limits of the format and of what is let in, in one place.
+
+/// Canonical bytes that an event's `data` or its `payload` may have (ledger format, section 2).
+pub const EVENT_PART_BYTES: usize = 64 * 1024;
+/// Events in one commit (ledger format, section 2).
+pub const COMMIT_EVENTS: usize = 1_000;
+/// Canonical bytes of all data and payloads of one commit (ledger format, section 2).
+pub const COMMIT_BYTES: usize = 4 * 1024 * 1024;
+/// Steps of one run that stand in the queue at a time; the others follow as these are leased, so
+/// that a wide DAG's commits stay small.
+pub const QUEUE_WAVE: usize = 256;
+/// Leases of one step that may expire before the step fails; apart from the author's retries,
+/// because a lost worker is not the step's fault, but one that kills its workers must end.
+pub const LEASE_EXPIRIES: u32 = 3;
+/// Bytes of a plugin's or worker's error message that are kept.
+pub const MESSAGE_BYTES: usize = 4 * 1024;
+/// Labels on a run.
+pub const LABELS: usize = 32;
+/// Seconds that clocks may differ before a writer refuses to write (ledger format, section 4).
+pub const CLOCK_TOLERANCE_MICROS: i64 = 5_000_000;

@@ -1,0 +1,194 @@
+//! Following a ledger: committed events, by seq, with no gap and no repeat.
+//!
+//! Recent commits are kept in memory for those who keep up; who falls behind reads the ledger.
+//! Nobody can hold back the writer.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use stella_domain::ids::Tenant;
+use tokio::sync::watch;
+
+use crate::{
+    port::{Ledger, LedgerError, READ_LIMIT},
+    recorded::Recorded,
+};
+
+/// Commits kept in memory per tenant.
+const RECENT_COMMITS: usize = 4_096;
+/// How often a follower looks for commits of other writers when it hears of none.
+const POLL_EVERY: Duration = Duration::from_millis(500);
+
+/// Hands committed events to everybody who follows a ledger on this node.
+pub struct Feed {
+    ledger: Arc<dyn Ledger>,
+    tenants: Mutex<HashMap<Tenant, Arc<TenantFeed>>>,
+}
+
+struct TenantFeed {
+    recent: Mutex<VecDeque<Arc<Recorded>>>,
+    /// Events known to be durable.
+    next_seq: watch::Sender<u64>,
+    polled_at: Mutex<Option<Instant>>,
+}
+
+impl Feed {
+    /// A feed of the commits of `ledger`.
+    pub fn new(ledger: Arc<dyn Ledger>) -> Arc<Self> {
+        Arc::new(Self { ledger, tenants: Mutex::default() })
+    }
+
+    /// Follow the tenant's ledger from the event `from_seq` on.
+    pub fn follow(self: &Arc<Self>, tenant: &Tenant, from_seq: u64) -> Follower {
+        let feed = self.tenant(tenant);
+        let reached = feed.next_seq.subscribe();
+        Follower {
+            ledger: Arc::clone(&self.ledger),
+            tenant: tenant.clone(),
+            feed,
+            reached,
+            next_seq: from_seq,
+        }
+    }
+
+    /// How many events of the tenant are known to be durable.
+    pub fn next_seq(&self, tenant: &Tenant) -> u64 {
+        *self.tenant(tenant).next_seq.borrow()
+    }
+
+    /// `recorded` is durable.
+    pub(crate) fn publish(&self, tenant: &Tenant, recorded: &Arc<Recorded>) {
+        let feed = self.tenant(tenant);
+        {
+            let mut recent = locked(&feed.recent);
+            let follows =
+                recent.back().is_none_or(|last| last.commit.head().next_seq == recorded.commit.seq);
+            if !follows {
+                recent.clear();
+            }
+            if recent.len() == RECENT_COMMITS {
+                recent.pop_front();
+            }
+            recent.push_back(Arc::clone(recorded));
+        }
+        feed.reach(recorded.commit.head().next_seq);
+    }
+
+    /// The tenant's ledger is known to hold `next_seq` events.
+    pub(crate) fn reached(&self, tenant: &Tenant, next_seq: u64) {
+        self.tenant(tenant).reach(next_seq);
+    }
+
+    fn tenant(&self, tenant: &Tenant) -> Arc<TenantFeed> {
+        let mut tenants = locked(&self.tenants);
+        if let Some(feed) = tenants.get(tenant) {
+            return Arc::clone(feed);
+        }
+        let feed = Arc::new(TenantFeed {
+            recent: Mutex::default(),
+            next_seq: watch::Sender::new(0),
+            polled_at: Mutex::default(),
+        });
+        tenants.insert(tenant.clone(), Arc::clone(&feed));
+        feed
+    }
+}
+
+impl TenantFeed {
+    fn reach(&self, next_seq: u64) {
+        self.next_seq.send_if_modified(|known| {
+            let more = next_seq > *known;
+            *known = next_seq.max(*known);
+            more
+        });
+    }
+
+    /// Another node's commits are not announced here: one follower a tenant looks for them now and
+    /// then, on behalf of all.
+    fn may_poll(&self) -> bool {
+        let mut polled_at = locked(&self.polled_at);
+        let due = polled_at.is_none_or(|at| at.elapsed() >= POLL_EVERY);
+        if due {
+            *polled_at = Some(Instant::now());
+        }
+        due
+    }
+
+    /// Recent commits from the one that begins at `from_seq` on; `None` when it is not recent.
+    fn recent_from(&self, from_seq: u64, limit: usize) -> Option<Vec<Arc<Recorded>>> {
+        let recent = locked(&self.recent);
+        let start = recent.partition_point(|recorded| recorded.commit.seq < from_seq);
+        let first = recent.get(start)?;
+        (first.commit.seq == from_seq)
+            .then(|| recent.iter().skip(start).take(limit).cloned().collect())
+    }
+}
+
+/// A place in a tenant's ledger, and the way on from there.
+pub struct Follower {
+    ledger: Arc<dyn Ledger>,
+    tenant: Tenant,
+    feed: Arc<TenantFeed>,
+    reached: watch::Receiver<u64>,
+    next_seq: u64,
+}
+
+impl Follower {
+    /// The seq of the next event that this follower will see.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Commits from here on, at most `limit`, as soon as there are some. The first may begin
+    /// before the follower's place when that lies within a commit.
+    ///
+    /// Safe to cancel: the place moves only when commits are returned.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; the place stays, so that the call can be repeated.
+    pub async fn next(&mut self, limit: usize) -> Result<Vec<Arc<Recorded>>, LedgerError> {
+        loop {
+            if *self.reached.borrow_and_update() > self.next_seq || self.feed.may_poll() {
+                let commits = self.try_next(limit).await?;
+                if !commits.is_empty() {
+                    return Ok(commits);
+                }
+            }
+            let _ = tokio::time::timeout(POLL_EVERY, self.reached.changed()).await;
+        }
+    }
+
+    /// Like [`next`](Self::next), but returns nothing where there is nothing yet.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn try_next(&mut self, limit: usize) -> Result<Vec<Arc<Recorded>>, LedgerError> {
+        let commits = self.available(limit).await?;
+        if let Some(last) = commits.last() {
+            self.next_seq = last.commit.head().next_seq;
+        }
+        Ok(commits)
+    }
+
+    async fn available(&mut self, limit: usize) -> Result<Vec<Arc<Recorded>>, LedgerError> {
+        if let Some(recent) = self.feed.recent_from(self.next_seq, limit) {
+            return Ok(recent);
+        }
+        let commits = self.ledger.read(&self.tenant, self.next_seq, limit.min(READ_LIMIT)).await?;
+        if let Some(last) = commits.last() {
+            self.feed.reach(last.head().next_seq);
+        }
+        Ok(commits
+            .into_iter()
+            .map(|commit| Recorded::decode(commit).map(Arc::new))
+            .collect::<Result<_, _>>()?)
+    }
+}
+
+/// A poisoned lock guards plain data that every holder leaves whole.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

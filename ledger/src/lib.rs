@@ -1,0 +1,9 @@
+//! The record: port traits, their MongoDB and SQLite implementations, and the writer.
+//!
+//! Nothing but the [`writer`] appends; everything else reads committed events by seq.
+
+pub mod clock;
+pub mod feed;
+pub mod port;
+pub mod recorded;
+pub mod writer;

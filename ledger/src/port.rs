@@ -1,0 +1,132 @@
+//! What a ledger's storage has to do. MongoDB and SQLite implement it and pass one conformance
+//! suite; correctness of the writer rests on nothing but what stands here.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use stella_domain::{
+    chain::{ChainError, Commit, Head},
+    ids::{StreamId, Tenant},
+    time::Timestamp,
+};
+
+use crate::recorded::UndecodableEvent;
+
+/// Commits that one read returns at most.
+pub const READ_LIMIT: usize = 4_096;
+
+/// The append-only store of commits, the only source of truth.
+///
+/// Invariants: a commit lands whole or not at all; no two commits of a tenant begin at the same
+/// seq; no two commits of a stream begin at the same stream version.
+#[async_trait]
+pub trait Ledger: Send + Sync + 'static {
+    /// Append `commits` in this order, several tenants mixed, and return when they are durable.
+    ///
+    /// # Errors
+    /// [`AppendError`]: the first `landed` commits are durable, none after the next one was tried.
+    async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError>;
+
+    /// Where the tenant's ledger ends; [`Head::EMPTY`] when it has no events.
+    async fn head(&self, tenant: &Tenant) -> Result<Head, LedgerError>;
+
+    /// Whether no commit of the tenant begins at `next_seq`: nothing was acknowledged by anybody,
+    /// before this call, beyond it. Linearizable.
+    async fn is_head(&self, tenant: &Tenant, next_seq: u64) -> Result<bool, LedgerError>;
+
+    /// Commits from the one that holds `from_seq` on, by seq, at most `limit` (and at most
+    /// [`READ_LIMIT`]). Only durable ones. Each is checked against its hashes.
+    async fn read(
+        &self,
+        tenant: &Tenant,
+        from_seq: u64,
+        limit: usize,
+    ) -> Result<Vec<Commit>, LedgerError>;
+
+    /// Every commit of these streams, by seq. Each is checked against its hashes.
+    async fn read_streams(
+        &self,
+        tenant: &Tenant,
+        streams: &[StreamId],
+    ) -> Result<Vec<Commit>, LedgerError>;
+
+    /// `seq` of the first event recorded at or after `time`; `None` when there is none yet.
+    /// Costs a number of point reads that grows with the logarithm of the ledger's length.
+    async fn first_at_or_after(
+        &self,
+        tenant: &Tenant,
+        time: Timestamp,
+    ) -> Result<Option<u64>, LedgerError>;
+
+    /// Tenants that have a ledger here, by name, at most `limit`.
+    async fn tenants(&self, limit: usize) -> Result<Vec<Tenant>, LedgerError>;
+
+    /// The storage server's clock; `None` where storage runs on this machine's own clock.
+    async fn server_time(&self) -> Result<Option<Timestamp>, LedgerError>;
+
+    /// What is wrong with the storage's set-up: missing indexes, permissions that are too wide.
+    async fn findings(&self) -> Result<Vec<Finding>, LedgerError>;
+}
+
+/// Something about the storage that weakens the ledger's guarantees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Stable code, such as `INDEX_MISSING`.
+    pub code: &'static str,
+    /// Whether writing must be refused while it holds.
+    pub blocks_writes: bool,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// Why reading failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LedgerError {
+    /// The storage does not answer; later it may.
+    #[error("the ledger's storage does not answer: {0}")]
+    Unavailable(String),
+    /// A commit does not hold together.
+    #[error("the ledger of tenant {tenant} is damaged: {source}")]
+    Damaged {
+        /// Whose ledger.
+        tenant: Tenant,
+        /// What does not hold.
+        source: ChainError,
+    },
+    /// A stored document has not the shape of a commit.
+    #[error("the stored commit {id} cannot be read: {reason}")]
+    Malformed {
+        /// Its key.
+        id: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A stored event that this build cannot read.
+    #[error(transparent)]
+    Undecodable(#[from] UndecodableEvent),
+}
+
+/// How far an append came, and what stopped it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("append stopped after {landed} commits: {cause}")]
+pub struct AppendError {
+    /// Leading commits that are durable.
+    pub landed: usize,
+    /// What happened to the next one.
+    pub cause: AppendFailure,
+}
+
+/// What happened to the commit that did not land.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendFailure {
+    /// Another commit holds its seq or its stream version, which may be this very one, sent
+    /// before. Re-read and compare.
+    #[error("another commit stands at its place")]
+    Conflict,
+    /// It was not written, and cannot be at present.
+    #[error("the ledger's storage does not take writes: {0}")]
+    Unavailable(String),
+    /// It may have been written. Re-read before anything else.
+    #[error("the ledger's storage did not say whether it wrote: {0}")]
+    Unknown(String),
+}

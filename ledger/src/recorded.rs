@@ -1,0 +1,52 @@
+//! A commit together with its events, decoded once for everybody who follows the ledger.
+
+use std::sync::Arc;
+
+use stella_domain::{
+    chain::Commit,
+    event::{DecodeError, Event},
+};
+
+/// A commit and its events as the domain knows them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    /// As stored.
+    pub commit: Arc<Commit>,
+    /// One for each of the commit's events, in order.
+    pub events: Vec<Event>,
+}
+
+impl Recorded {
+    /// Decode the events of a stored commit.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for the first event that this build cannot read, with its place.
+    pub fn decode(commit: impl Into<Arc<Commit>>) -> Result<Self, UndecodableEvent> {
+        let commit = commit.into();
+        let events = commit
+            .events
+            .iter()
+            .zip(commit.seq..)
+            .map(|(stored, seq)| {
+                Event::decode(&commit.stream, stored)
+                    .map_err(|reason| UndecodableEvent { seq, reason })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { commit, events })
+    }
+
+    /// The events with their seqs.
+    pub fn with_seq(&self) -> impl Iterator<Item = (u64, &Event)> {
+        (self.commit.seq..).zip(&self.events)
+    }
+}
+
+/// A stored event that stops every reader: it is never skipped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("at seq {seq}: {reason}")]
+pub struct UndecodableEvent {
+    /// Where it stands.
+    pub seq: u64,
+    /// Why it cannot be read.
+    pub reason: DecodeError,
+}

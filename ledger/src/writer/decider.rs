@@ -1,0 +1,86 @@
+//! What the writer needs from the write side: decisions on staged state.
+
+use stella_domain::{
+    event::Event,
+    ids::{Actor, StreamId, Tenant},
+    time::Timestamp,
+};
+
+use crate::recorded::Recorded;
+
+/// Decides commands, in order, on state that runs ahead of the ledger.
+///
+/// The writer calls it from one task only. Between [`decide`](Self::decide) and
+/// [`recorded`](Self::recorded) a decision is staged: later decisions build on it, nobody else sees
+/// it. It becomes durable or the tenant is [forgotten](Self::forget) and decided anew.
+pub trait Decider: Send + 'static {
+    /// What can be asked.
+    type Command: Send + 'static;
+    /// What the asker gets; refusals included.
+    type Answer: Send + 'static;
+    /// What is to be done once the decision is durable.
+    type Effect: Send + 'static;
+
+    /// Streams that must be loaded before `command` can be decided. Asked again after a load:
+    /// what was loaded may refer to more.
+    fn missing(&self, tenant: &Tenant, command: &Self::Command) -> Vec<StreamId>;
+
+    /// All there is of `streams`, by seq. A stream without commits does not exist yet.
+    fn load(&mut self, tenant: &Tenant, streams: &[StreamId], commits: Vec<Recorded>);
+
+    /// What to record and what to answer. `at` will be the commit's `recordedAt`.
+    fn decide(
+        &mut self,
+        tenant: &Tenant,
+        command: &Self::Command,
+        at: Timestamp,
+    ) -> Decision<Self::Answer, Self::Effect>;
+
+    /// Work that nobody asked for: a step and a worker that waits for it, an expired lease, a due
+    /// retry. Called until it gives nothing more.
+    fn next_due(&mut self, now: Timestamp) -> Option<(Tenant, Self::Command)>;
+
+    /// When [`next_due`](Self::next_due) may have something, if nothing else happens.
+    fn wake_at(&self) -> Option<Timestamp>;
+
+    /// `commit` is durable: one of ours, in order, or another writer's. A commit of ours has been
+    /// folded when it was decided.
+    fn recorded(&mut self, tenant: &Tenant, commit: &Recorded, ours: bool);
+
+    /// The decision that this effect came with is durable.
+    fn perform(&mut self, tenant: &Tenant, effect: Self::Effect);
+
+    /// The decision that this effect came with was not written.
+    fn abandon(&mut self, tenant: &Tenant, effect: Self::Effect);
+
+    /// Drop all staged and cached state of the tenant; it is loaded again when needed.
+    fn forget(&mut self, tenant: &Tenant);
+
+    /// Whether `command` is an admin's word that a clock fault is known, which is written although
+    /// the clock is wrong.
+    fn accepts_clock_fault(&self, command: &Self::Command) -> bool;
+}
+
+/// The outcome of one command.
+#[derive(Debug)]
+pub struct Decision<A, E> {
+    /// What to record; `None` for a refusal, and for what is recorded already.
+    pub commit: Option<Decided>,
+    /// What the asker gets once this is durable.
+    pub answer: A,
+    /// What is to be done then.
+    pub effects: Vec<E>,
+}
+
+/// A commit without its place in the chain.
+#[derive(Debug, Clone)]
+pub struct Decided {
+    /// The aggregate.
+    pub stream: StreamId,
+    /// `streamVersion` of its first event.
+    pub stream_version: u64,
+    /// Who caused it.
+    pub actor: Actor,
+    /// At least one; within the limits of `stella_domain::limits`, which the decider has checked.
+    pub events: Vec<Event>,
+}
