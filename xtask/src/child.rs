@@ -29,6 +29,9 @@ pub(crate) fn cargo() -> OsString {
 /// besides (a server) is stopped in order; that is a failure, so that the chore goes no further.
 pub(crate) async fn run(mut command: Command) -> Result<ExitStatus, Failure> {
     let shown = show(&command);
+    for variable in set_by_cargo_run() {
+        command.env_remove(variable);
+    }
     eprintln!("$ {shown}");
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -49,6 +52,13 @@ pub(crate) async fn run(mut command: Command) -> Result<ExitStatus, Failure> {
         return Err(format!("interrupted; `{shown}` ended with {status}").into());
     }
     Ok(status)
+}
+
+/// What `cargo run` tells this process about its package. A cargo started with it believes that
+/// the inputs of some build scripts have changed, and rebuilds ring, rustls and mongodb each time.
+fn set_by_cargo_run() -> impl Iterator<Item = OsString> {
+    let own = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    env::vars_os().map(|(name, _)| name).filter(move |name| name.to_str().is_some_and(own))
 }
 
 fn end(child: &Child) -> Result<(), Failure> {

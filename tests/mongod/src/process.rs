@@ -45,7 +45,7 @@ impl Process {
 
         // The kernel sends the signal when the *thread* that started the child ends, not only the
         // process; a runtime's threads come and go. So the child gets a thread of its own.
-        let mut command = match on_path("setprivX") {
+        let mut command = match on_path("setpriv") {
             Some(setpriv) => {
                 let mut command = Command::new(setpriv);
                 command.args(["--pdeathsig", "KILL", "--"]).arg(program);
