@@ -1,1 +1,255 @@
-//! Placeholder.
+//! The write side: commands in, durable answers out.
+//!
+//! [`Commands`] is what callers hold. A run's commands are decided by the [`engine`] inside the
+//! writer, on staged state, because they depend on other streams and on who waits for work;
+//! commands to a single DAG or ledger go the standard way of `cqrs-es` ([`store`]).
+
+pub mod dispatch;
+pub mod engine;
+mod leases;
+mod refusal;
+mod run_ends;
+mod size;
+pub mod store;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use stella_domain::{
+    aggregate::{Dag, DagCommand, Ledger as LedgerAggregate, LedgerCommand, RunCommand},
+    chain::Head,
+    dag::DagSpec,
+    hash::{RunIdKind, derived_run_id},
+    ids::{Actor, Origin, RunId, RunToken, StreamId, Tenant},
+    open_work::OpenWork,
+};
+use stella_ledger::{
+    clock::Clock,
+    feed::Feed,
+    port::{Ledger, LedgerError},
+    writer::{Receipt, WriteError, Writer, WriterConfig, Written},
+};
+
+use self::{
+    dispatch::Dispatch,
+    engine::{Answer, Command, Engine, NewRun, RunStarted, Shared},
+    run_ends::RunEnds,
+};
+pub use self::{
+    leases::{Completion, HeartbeatAnswer, Poll},
+    refusal::Refusal,
+    run_ends::{RunEnd, RunEndWait},
+};
+
+/// What the write side needs to know.
+pub struct CommandsConfig {
+    /// First half of the ledgers' names.
+    pub origin: Origin,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Milliseconds that a lease holds without a heartbeat.
+    pub lease_ms: u64,
+    /// What is open, by tenant, as the projections know it.
+    pub open_work: Vec<(Tenant, OpenWork)>,
+}
+
+/// Why a command had no effect, or may have had none.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CommandError {
+    /// It is not allowed; nothing was recorded.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The ledger did not take it, or did not say whether it did.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// The way to the write side; cheap to clone.
+#[derive(Clone)]
+pub struct Commands {
+    writer: Writer<Engine>,
+    ledger: Arc<dyn Ledger>,
+    shared: Arc<Shared>,
+}
+
+impl Commands {
+    /// Start the writer. Its task ends when every `Commands` is dropped.
+    pub fn start(
+        config: CommandsConfig,
+        ledger: Arc<dyn Ledger>,
+        feed: Arc<Feed>,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
+        let now = config.clock.now();
+        let mut dispatch = Dispatch::default();
+        let mut known: HashMap<Tenant, Head> = HashMap::new();
+        for (tenant, work) in config.open_work {
+            known.insert(tenant.clone(), work.head);
+            dispatch.open(&tenant, work, now);
+        }
+        let shared = Arc::new(Shared {
+            dispatch: Mutex::new(dispatch),
+            run_ends: RunEnds::default(),
+            clock: Arc::clone(&config.clock),
+            lease_ms: config.lease_ms,
+            cancelled: tokio::sync::Notify::new(),
+        });
+        let writer_config = WriterConfig { origin: config.origin, clock: config.clock, known };
+        let engine = Engine::new(Arc::clone(&shared));
+        let (writer, task) = Writer::start(writer_config, Arc::clone(&ledger), feed, engine);
+        (Self { writer, ledger, shared }, task)
+    }
+
+    /// Begin the tenant's ledger unless it has begun.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn open_ledger(&self, tenant: &Tenant, actor: &Actor) -> Result<(), CommandError> {
+        let command = LedgerCommand::Open { tenant: tenant.clone() };
+        self.ledger_command(tenant, actor, command).await.map(drop)
+    }
+
+    /// Record `LedgerSealed`, which closes every window that ends before it.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn seal_ledger(
+        &self,
+        tenant: &Tenant,
+        actor: &Actor,
+        reason: String,
+    ) -> Result<Option<Receipt>, CommandError> {
+        self.ledger_command(tenant, actor, LedgerCommand::Seal { reason }).await
+    }
+
+    /// Record that a wrong clock is known; `recordedAt` stands still until the clocks catch up.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn accept_clock_fault(
+        &self,
+        tenant: &Tenant,
+        actor: &Actor,
+        reason: String,
+    ) -> Result<Option<Receipt>, CommandError> {
+        self.ledger_command(tenant, actor, LedgerCommand::AcceptClockFault { reason }).await
+    }
+
+    async fn ledger_command(
+        &self,
+        tenant: &Tenant,
+        actor: &Actor,
+        command: LedgerCommand,
+    ) -> Result<Option<Receipt>, CommandError> {
+        let stream = StreamId::Ledger(tenant.clone());
+        let store = self.store(tenant, actor);
+        let (_, receipt) = store::execute::<LedgerAggregate>(&store, &stream, command).await?;
+        Ok(receipt)
+    }
+
+    /// Register a version of a DAG, unless one of the same digest is there. Answers its number,
+    /// and the receipt if it is new.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn register_dag(
+        &self,
+        tenant: &Tenant,
+        actor: &Actor,
+        spec: Arc<DagSpec>,
+    ) -> Result<(u32, Option<Receipt>), CommandError> {
+        let stream = StreamId::Dag(spec.id().clone());
+        let digest = spec.digest().to_owned();
+        let store = self.store(tenant, actor);
+        let command = DagCommand::Register { spec };
+        let (dag, receipt) = store::execute::<Dag>(&store, &stream, command).await?;
+        // Registered just now or before: a version of this digest is there either way.
+        Ok((dag.version_of(&digest).unwrap_or_default(), receipt))
+    }
+
+    /// The store through which commands of one actor go.
+    pub fn store(&self, tenant: &Tenant, actor: &Actor) -> store::WriterStore {
+        store::WriterStore {
+            writer: self.writer.clone(),
+            ledger: Arc::clone(&self.ledger),
+            tenant: tenant.clone(),
+            actor: actor.clone(),
+        }
+    }
+
+    /// The id that a run started with this token has; a fresh one without a token.
+    pub fn run_id(tenant: &Tenant, run_token: Option<&RunToken>) -> RunId {
+        match run_token {
+            Some(token) => derived_run_id(tenant, RunIdKind::Token, token.as_str(), 0),
+            None => RunId::from_bytes(ulid::Ulid::new().to_bytes()),
+        }
+    }
+
+    /// Start a run. With a run token this can be repeated: the same run comes back.
+    ///
+    /// # Errors
+    /// [`CommandError`]; among the refusals are unknown DAGs and versions, inputs that do not fit,
+    /// and a run token that was used for something else.
+    pub async fn start_run(
+        &self,
+        tenant: &Tenant,
+        actor: &Actor,
+        run: NewRun,
+    ) -> Result<Written<RunStarted>, CommandError> {
+        self.run(tenant, Command::StartRun { actor: actor.clone(), run }).await
+    }
+
+    /// Ask a run to end. Best effort and idempotent: a run that has ended is left as it is.
+    ///
+    /// # Errors
+    /// [`CommandError`]; an unknown run is refused.
+    pub async fn cancel_run(
+        &self,
+        tenant: &Tenant,
+        actor: &Actor,
+        run_id: &RunId,
+        reason: String,
+    ) -> Result<Written<RunStarted>, CommandError> {
+        let command = RunCommand::Cancel { reason };
+        let (actor, run_id) = (actor.clone(), run_id.clone());
+        self.run(tenant, Command::Run { actor, run_id, command }).await
+    }
+
+    /// Be told when a run ends. Subscribe before you ask how it stands.
+    pub fn run_end(&self, tenant: &Tenant, run_id: &RunId) -> RunEndWait {
+        self.shared.run_ends.subscribe(tenant, run_id)
+    }
+
+    pub(crate) async fn run(
+        &self,
+        tenant: &Tenant,
+        command: Command,
+    ) -> Result<Written<RunStarted>, CommandError> {
+        let Written { answer, receipt, as_of } = self.writer.execute(tenant, command).await?;
+        match answer? {
+            Answer::Run(answer) => Ok(Written { answer, receipt, as_of }),
+            Answer::Appended => {
+                let reason = "the engine gave an answer of another kind".to_owned();
+                Err(WriteError::Unreadable(reason).into())
+            }
+        }
+    }
+}
+
+/// Who acts when leases expire and retries come due.
+pub(crate) fn dispatch_actor() -> Actor {
+    Actor::dispatch()
+}
+
+/// Reading the ledger failed while a command was being decided.
+pub(crate) fn read_error(error: LedgerError) -> CommandError {
+    match error {
+        LedgerError::Unavailable(reason) => WriteError::Unavailable(reason).into(),
+        other => unreadable(other.to_string()),
+    }
+}
+
+pub(crate) fn unreadable(reason: String) -> CommandError {
+    WriteError::Unreadable(reason).into()
+}

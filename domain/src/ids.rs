@@ -177,6 +177,11 @@ impl Actor {
         format!("system:{part}").parse()
     }
 
+    /// Dispatch: leases that expire, retries that come due.
+    pub fn dispatch() -> Self {
+        Self("system:dispatch".into())
+    }
+
     /// A worker acting under its own name; a worker id is always a valid subject.
     pub fn worker(id: &WorkerId) -> Self {
         Self(format!("worker:{id}").into())

@@ -4,15 +4,16 @@
 //! restart never scans the ledger.
 
 use crate::{
+    chain::Head,
     ids::{FencingToken, PluginName, RunId, StepId, WorkerId},
     time::Timestamp,
 };
 
 /// All open work of a tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenWork {
-    /// Events that it takes account of: the seq of the next one.
-    pub next_seq: u64,
+    /// Where the ledger ended when it was so; dispatch goes on from there.
+    pub head: Head,
     /// Steps that wait for a worker.
     pub queued: Vec<QueuedStep>,
     /// Steps that a worker holds.

@@ -243,6 +243,42 @@ steps: [{ id: a, plugin: core, action: noop }]
     assert_eq!(check(json!({"name": "a", "size": 1, "tags": many})).unwrap_err().len(), 100);
 }
 
+/// Whoever checks inputs must not hang, so a schema that could make endless work is refused.
+#[test]
+fn schemas_that_make_endless_work_are_refused() {
+    let with = |inputs: &serde_json::Value| {
+        let steps = json!([{"id": "a", "plugin": "core", "action": "noop"}]);
+        parse(&json!({"id": "d", "inputs": inputs, "steps": steps}).to_string())
+    };
+    // Definition i refers to the next one `times`; the last is plain.
+    let chain = |length: usize, times: usize| {
+        let reference = |i: usize| json!({"$ref": format!("#/$defs/a{i}")});
+        let definition = |i: usize| json!({"allOf": vec![reference(i + 1); times]});
+        let mut defs: serde_json::Map<_, _> =
+            (0..length).map(|i| (format!("a{i}"), definition(i))).collect();
+        defs.insert(format!("a{length}"), json!({"type": "object"}));
+        json!({"$defs": defs, "allOf": [reference(0)]})
+    };
+    let fine = with(&chain(5, 2)).unwrap();
+    assert_eq!(fine.check_inputs(&canonical(json!({}))), Ok(()));
+    for (schema, why) in [
+        (chain(30, 2), "with its references written out this schema has more than"),
+        (chain(500, 1), "nests more than"),
+        (json!({"$ref": "#"}), "recursion is not supported"),
+        (json!({"properties": {"child": {"$ref": "#"}}}), "recursion is not supported"),
+        (
+            json!({"$defs": {"a": {"not": {"$ref": "#/$defs/b"}}, "b": {"$ref": "#/$defs/a"}}}),
+            "recursion is not supported",
+        ),
+        (json!({"$defs": {"a": {"items": {"$ref": "#/$defs"}}}}), "recursion is not supported"),
+        (json!({"$dynamicRef": "#a"}), "only `$ref` is supported"),
+        (json!({"items": {"$id": "x", "$ref": "#/a"}}), "only at the top"),
+    ] {
+        let errors = with(&schema).unwrap_err().to_string();
+        assert!(errors.contains(why), "{schema}: {errors}");
+    }
+}
+
 #[test]
 fn any_object_is_taken_without_a_schema() {
     let spec = accepted("id: d\nsteps: [{ id: a, plugin: core, action: noop }]");

@@ -120,11 +120,12 @@ pub(super) fn item(path: &str, index: usize) -> String {
 
 /// ` Did you mean …?` when one of `known` is close to `found`, else nothing.
 pub(super) fn did_you_mean<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    // Distance costs length times length; nobody mistypes a name this long by two letters.
-    if found.len() > 128 {
+    let limit = (found.chars().count() / 3).min(3);
+    // Of a name of one or two letters everything is close; of a very long one nothing is likely,
+    // and distance costs length times length.
+    if limit == 0 || found.len() > 128 {
         return String::new();
     }
-    let limit = (found.chars().count() / 3).clamp(1, 3);
     known
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(found, name), name))

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{
     error::{Problems, did_you_mean, item, member, shorten},
+    schema_cost,
     source::object,
 };
 use crate::json::CanonicalJson;
@@ -55,6 +56,10 @@ impl InputSchema {
         faults.iter_errors(value).for_each(|fault| report(&fault, &mut own));
         if !own.is_empty() {
             problems.absorb(own);
+            return Self { validator: None, declared: declared(schema) };
+        }
+        if let Err(error) = schema_cost::check(value) {
+            problems.push(error.path, error.message);
             return Self { validator: None, declared: declared(schema) };
         }
         let compiled = jsonschema::options()
@@ -126,31 +131,35 @@ fn check_root(schema: &Map<String, Value>, problems: &mut Problems) {
     }
 }
 
-/// A schema is whole in itself: what it refers to must be in it.
+/// A schema is whole in itself: what it refers to must be in it. Data in it (`const`, `default`, …)
+/// is held to the same, as a property may have such a name too.
 fn check_refs(path: &str, schema: &Value, problems: &mut Problems) {
     match schema {
         Value::Array(items) => {
             items.iter().enumerate().for_each(|(i, v)| check_refs(&item(path, i), v, problems));
         }
         Value::Object(members) => {
+            let at_root = path == "inputs";
             for (name, value) in members {
-                // These hold data, in which `$ref` means nothing.
-                if matches!(name.as_str(), "const" | "enum" | "default" | "examples") {
-                    continue;
-                }
                 let path = member(path, name);
-                match value {
-                    Value::String(target)
-                        if matches!(name.as_str(), "$ref" | "$dynamicRef")
-                            && !target.starts_with('#') =>
+                match (name.as_str(), value) {
+                    ("$ref", Value::String(target))
+                        if target != "#" && !target.starts_with("#/") =>
                     {
                         problems.push(
                             path,
                             format!(
-                                "{target:?} is outside this schema: nothing is fetched, so copy \
-                                 it into `$defs` and refer to \"#/$defs/…\""
+                                "{target:?} is not a place in this schema: nothing is fetched, so \
+                                 copy it into `$defs` and refer to \"#/$defs/…\""
                             ),
                         );
+                    }
+                    ("$dynamicRef" | "$recursiveRef", Value::String(_)) => {
+                        problems.push(path, "only `$ref` is supported: write \"#/$defs/…\"");
+                    }
+                    // It would change what the references below it mean.
+                    ("$id", Value::String(_)) if !at_root => {
+                        problems.push(path, "`$id` is supported only at the top of the schema");
                     }
                     _ => check_refs(&path, value, problems),
                 }
@@ -162,10 +171,10 @@ fn check_refs(path: &str, schema: &Value, problems: &mut Problems) {
 
 fn report(fault: &ValidationError<'_>, problems: &mut Problems) {
     let path = spell("inputs", fault.instance_path());
-    let hint = if path.ends_with(".pattern") {
-        " (look-around and back-references are not supported)"
-    } else {
-        ""
+    let hint = match path.rsplit('.').next() {
+        Some("pattern") => " (look-around and back-references are not supported)",
+        Some("type") => " (a type is array, boolean, integer, null, number, object or string)",
+        _ => "",
     };
     problems.push(path, format!("not a JSON Schema (draft 2020-12): {fault}{hint}"));
 }

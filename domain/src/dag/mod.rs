@@ -11,6 +11,7 @@ mod expression;
 mod graph;
 mod inputs;
 mod retry;
+mod schema_cost;
 mod source;
 mod template;
 mod text;

@@ -34,6 +34,11 @@ pub(super) fn normalise(text: &str) -> Result<CanonicalJson, SpecErrors> {
     } else {
         parse_yaml(text).map_err(|e| whole(format!("not acceptable YAML: {e}")))?
     };
+    if value.is_null() {
+        return Err(
+            whole("the text is empty: a DAG spec has at least `id` and `steps`".into()).into()
+        );
+    }
     let mut problems = Problems::default();
     check_numbers("", &value, &mut problems);
     if !problems.is_empty() {
@@ -56,7 +61,7 @@ fn parse_yaml(text: &str) -> Result<Value, String> {
     let options = serde_saphyr::options! {
         // A spec is small; these stop alias bombs long before they cost anything.
         budget: serde_saphyr::budget! {
-            max_depth: 64, max_documents: 1, max_nodes: 50_000, max_events: 200_000,
+            max_depth: 64, max_documents: 2, max_nodes: 50_000, max_events: 200_000,
             max_anchors: 100, max_aliases: 1_000, max_merge_keys: 1_000,
             max_total_scalar_bytes: 1024 * 1024, max_recorded_anchor_bytes: 1024 * 1024,
         },
@@ -69,9 +74,19 @@ fn parse_yaml(text: &str) -> Result<Value, String> {
         reject_unsupported_tags: true,
         with_snippet: false,
     };
-    let Yaml(value) =
-        serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())?;
-    Ok(value)
+    match serde_saphyr::from_str_with_options(text, options) {
+        Ok(Yaml(value)) => Ok(value),
+        // The crate's own words here are for programmers.
+        Err(serde_saphyr::Error::DuplicateMappingKey { key, location }) => {
+            let key = key.unwrap_or_default();
+            let (line, column) = (location.line(), location.column());
+            Err(format!("duplicate key {key:?} at line {line}, column {column}"))
+        }
+        Err(serde_saphyr::Error::MultipleDocuments { .. }) => {
+            Err("it holds several documents (`---`): register one DAG at a time".to_owned())
+        }
+        Err(other) => Err(other.to_string()),
+    }
 }
 
 /// A number beyond ±(2^53−1) is refused, fraction or not.

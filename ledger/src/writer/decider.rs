@@ -40,6 +40,9 @@ pub trait Decider: Send + 'static {
     /// retry. Called until it gives nothing more.
     fn next_due(&mut self, now: Timestamp) -> Option<(Tenant, Self::Command)>;
 
+    /// A command that [`next_due`](Self::next_due) gave could not be decided now: it is still due.
+    fn undecided(&mut self, tenant: &Tenant, command: Self::Command);
+
     /// When [`next_due`](Self::next_due) may have something, if nothing else happens.
     fn wake_at(&self) -> Option<Timestamp>;
 

@@ -14,11 +14,12 @@ mod tenant;
 use std::{collections::HashMap, sync::Arc};
 
 use stella_domain::{
+    chain::Head,
     hash::Hash32,
     ids::{Origin, Tenant},
     time::Timestamp,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use self::decider::{Decided, Decider, Decision};
 use crate::{clock::Clock, feed::Feed, port::Ledger};
@@ -83,16 +84,19 @@ pub struct WriterConfig {
     pub origin: Origin,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
+    /// How far the decider knows each ledger already: the writer tells it what came since.
+    pub known: HashMap<Tenant, Head>,
 }
 
 /// The way to the writer's task; cheap to clone.
 pub struct Writer<D: Decider> {
     requests: mpsc::Sender<Request<D>>,
+    wake: Arc<Notify>,
 }
 
 impl<D: Decider> Clone for Writer<D> {
     fn clone(&self) -> Self {
-        Self { requests: self.requests.clone() }
+        Self { requests: self.requests.clone(), wake: Arc::clone(&self.wake) }
     }
 }
 
@@ -102,15 +106,6 @@ struct Request<D: Decider> {
     command: D::Command,
     /// `None` for work that nobody asked for.
     reply: Option<oneshot::Sender<Result<Written<D::Answer>, WriteError>>>,
-}
-
-impl<D: Decider> Request<D> {
-    fn refuse(self, error: WriteError) {
-        if let Some(reply) = self.reply {
-            // Nobody left to tell: the caller has gone away.
-            let _ = reply.send(Err(error));
-        }
-    }
 }
 
 impl<D: Decider> Writer<D> {
@@ -123,6 +118,7 @@ impl<D: Decider> Writer<D> {
         decider: D,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (requests, inbox) = mpsc::channel(QUEUED_COMMANDS);
+        let wake = Arc::new(Notify::new());
         let task = task::Task {
             config,
             ledger,
@@ -134,7 +130,7 @@ impl<D: Decider> Writer<D> {
             outage: None,
             clock_skew_micros: 0,
         };
-        (Self { requests }, tokio::spawn(task.run(inbox)))
+        (Self { requests, wake: Arc::clone(&wake) }, tokio::spawn(task.run(inbox, wake)))
     }
 
     /// Have `command` decided, and wait until the outcome is durable.
@@ -154,12 +150,8 @@ impl<D: Decider> Writer<D> {
         })?
     }
 
-    /// Hand over `command` without waiting for its outcome.
-    ///
-    /// # Errors
-    /// [`WriteError::ShuttingDown`] when the writer has ended.
-    pub async fn notify(&self, tenant: &Tenant, command: D::Command) -> Result<(), WriteError> {
-        let request = Request { tenant: tenant.clone(), command, reply: None };
-        self.requests.send(request).await.map_err(|_| WriteError::ShuttingDown)
+    /// Have the writer ask the decider for [due work](Decider::next_due) now.
+    pub fn wake(&self) {
+        self.wake.notify_one();
     }
 }

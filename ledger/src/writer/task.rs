@@ -13,7 +13,11 @@ use stella_domain::{
     limits::CLOCK_TOLERANCE_MICROS,
     time::Timestamp,
 };
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+    time::Instant,
+};
 
 use super::{
     Decider, Receipt, Request, WriteError, WriterConfig, Written,
@@ -82,14 +86,14 @@ enum Loaded {
 }
 
 impl<D: Decider> Task<D> {
-    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Request<D>>) {
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Request<D>>, wake: Arc<Notify>) {
         let mut taken = Vec::with_capacity(TAKEN_AT_ONCE);
         let mut batch: Option<BoxFuture<'static, BatchDone<D>>> = None;
         let mut loads: JoinSet<Loaded> = JoinSet::new();
         let mut open_inbox = true;
         let mut clock_check = tokio::time::interval(CLOCK_CHECK_EVERY);
         while open_inbox || batch.is_some() || !self.staged.is_empty() || !loads.is_empty() {
-            let wake = self.wake_in();
+            let wake_in = self.wake_in();
             tokio::select! {
                 biased;
                 done = async { match batch.as_mut() { Some(b) => b.await, None => std::future::pending().await } } => {
@@ -113,7 +117,8 @@ impl<D: Decider> Task<D> {
                         Loaded::ServerTime(clock.now(), server)
                     });
                 }
-                () = tokio::time::sleep(wake), if open_inbox => {}
+                () = wake.notified(), if open_inbox => {}
+                () = tokio::time::sleep(wake_in), if open_inbox => {}
             }
             self.decide_due();
             self.start_loads(&mut loads);
@@ -150,9 +155,10 @@ impl<D: Decider> Task<D> {
     }
 
     fn tenant(&mut self, tenant: &Tenant) -> &mut TenantState<D> {
-        let origin = &self.config.origin;
+        let config = &mut self.config;
         self.tenants.entry(tenant.clone()).or_insert_with(|| {
-            TenantState::new(LedgerId { origin: origin.clone(), tenant: tenant.clone() })
+            let ledger = LedgerId { origin: config.origin.clone(), tenant: tenant.clone() };
+            TenantState::new(ledger, config.known.remove(tenant))
         })
     }
 
@@ -161,7 +167,7 @@ impl<D: Decider> Task<D> {
         if let Some((reason, probe_at)) = &mut self.outage {
             if Instant::now() < *probe_at {
                 let reason = reason.clone();
-                return request.refuse(WriteError::Unavailable(reason));
+                return self.refuse(request, WriteError::Unavailable(reason));
             }
             *probe_at = Instant::now() + PROBE_EVERY;
         }
@@ -184,7 +190,7 @@ impl<D: Decider> Task<D> {
         if let Some(fault) = &fault {
             let known = state.clock_fault_accepted_at == Some(head.recorded_at);
             if !known && !self.decider.accepts_clock_fault(&request.command) {
-                return request.refuse(WriteError::ClockFault(fault.clone()));
+                return self.refuse(request, WriteError::ClockFault(fault.clone()));
             }
         }
         let at = if fault.is_some() { head.recorded_at } else { now.max(head.recorded_at) };
@@ -198,7 +204,7 @@ impl<D: Decider> Task<D> {
                     self.decider.abandon(&request.tenant, effect);
                 }
                 self.give_up(&request.tenant.clone());
-                return request.refuse(WriteError::Unavailable(reason));
+                return self.refuse(request, WriteError::Unavailable(reason));
             }
         };
         let head = commit.as_ref().map_or(head, |recorded| recorded.commit.head());
@@ -238,9 +244,9 @@ impl<D: Decider> Task<D> {
             let (ledger, tenant) = (Arc::clone(&self.ledger), tenant.clone());
             if state.staged_head.is_none() {
                 state.loading = true;
-                let known = state.durable_head;
+                let (known, opened) = (state.durable_head, state.opened);
                 loads.spawn(async move {
-                    let opened = open(&*ledger, &tenant, known).await;
+                    let opened = open(&*ledger, &tenant, known, opened).await;
                     Loaded::Opened(tenant, opened)
                 });
                 continue;
@@ -289,8 +295,8 @@ impl<D: Decider> Task<D> {
                 };
                 let state = self.tenant(&tenant);
                 state.loading = false;
-                for request in state.parked.drain(..) {
-                    request.refuse(error.clone());
+                for request in std::mem::take(&mut state.parked) {
+                    self.refuse(request, error.clone());
                 }
             }
             Loaded::ServerTime(now, Ok(server)) => {
@@ -312,6 +318,7 @@ impl<D: Decider> Task<D> {
         }
         let state = self.tenant(tenant);
         state.loading = false;
+        state.opened = true;
         state.staged_head = Some(opened.head);
         state.durable_head = Some(opened.head);
         state.clock_fault_accepted_at =
@@ -368,13 +375,16 @@ impl<D: Decider> Task<D> {
         // Tenants whose state turned out not to be the newest, in the order of their commands.
         let mut overtaken: Vec<Tenant> = vec![];
         let mut unsent: Vec<Staged<D>> = vec![];
+        // Tenants of which something is unsent: what follows builds on it and waits with it.
+        let mut held: HashSet<Tenant> = HashSet::new();
+        let reached = tenants_written(&items, landed);
         if failure.is_none() && !items.is_empty() {
             self.outage = None;
         }
         let mut items = items.into_iter();
         while let Some(item) = items.next() {
             let tenant = item.request.tenant.clone();
-            if overtaken.contains(&tenant) {
+            if held.contains(&tenant) {
                 unsent.push(item);
                 continue;
             }
@@ -386,6 +396,7 @@ impl<D: Decider> Task<D> {
                 // The first commit that did not land says why; the others were not tried.
                 Some(_) => match failure.take() {
                     Some(Failure::Conflict) => {
+                        held.insert(tenant.clone());
                         overtaken.push(tenant);
                         unsent.push(item);
                     }
@@ -400,11 +411,22 @@ impl<D: Decider> Task<D> {
                         unsent.extend(items);
                         return self.outage(unsent, reason, tenant);
                     }
-                    None => unsent.push(item),
+                    None => {
+                        held.insert(tenant);
+                        unsent.push(item);
+                    }
                 },
                 None => match confirmed.get(&tenant) {
-                    None | Some(Ok(true)) => self.durable(item),
+                    Some(Ok(true)) => self.durable(item),
+                    // A commit of the tenant that landed in this batch shows that nobody else had
+                    // written before it. If none landed, the answer may be stale.
+                    None if reached.contains(&tenant) => self.durable(item),
+                    None => {
+                        held.insert(tenant);
+                        unsent.push(item);
+                    }
                     Some(Ok(false)) => {
+                        held.insert(tenant.clone());
                         overtaken.push(tenant);
                         unsent.push(item);
                     }
@@ -468,10 +490,18 @@ impl<D: Decider> Task<D> {
         }
         match error {
             Some(error) => {
-                item.request.refuse(error);
+                self.refuse(item.request, error);
                 None
             }
             None => Some(item.request),
+        }
+    }
+
+    fn refuse(&mut self, request: Request<D>, error: WriteError) {
+        match request.reply {
+            // The caller may have gone away: then there is nobody to tell.
+            Some(reply) => drop(reply.send(Err(error))),
+            None => self.decider.undecided(&request.tenant, request.command),
         }
     }
 
@@ -501,6 +531,12 @@ impl<D: Decider> Task<D> {
             let _ = reply.send(Ok(Written { answer, receipt, as_of }));
         }
     }
+}
+
+/// The tenants of the first `landed` commits among `items`.
+fn tenants_written<D: Decider>(items: &[Staged<D>], landed: usize) -> HashSet<Tenant> {
+    let written = items.iter().filter(|item| item.commit.is_some()).take(landed);
+    written.map(|item| item.request.tenant.clone()).collect()
 }
 
 async fn read_streams(

@@ -27,6 +27,8 @@ pub(super) struct TenantState<D: Decider> {
     /// `recordedAt` of the newest `ClockFaultAccepted`; while the head stands at it, a wrong clock
     /// is known and time stands still.
     pub(super) clock_fault_accepted_at: Option<Timestamp>,
+    /// Whether the ledger was opened before.
+    pub(super) opened: bool,
     /// Requests that wait for the head or for streams to be loaded, in order.
     pub(super) parked: VecDeque<Request<D>>,
     /// Whether a load or a reading of the head is under way.
@@ -34,12 +36,13 @@ pub(super) struct TenantState<D: Decider> {
 }
 
 impl<D: Decider> TenantState<D> {
-    pub(super) fn new(ledger: LedgerId) -> Self {
+    pub(super) fn new(ledger: LedgerId, known: Option<Head>) -> Self {
         Self {
             ledger: Arc::new(ledger),
             staged_head: None,
-            durable_head: None,
+            durable_head: known,
             clock_fault_accepted_at: None,
+            opened: false,
             parked: VecDeque::new(),
             loading: false,
         }
@@ -59,11 +62,13 @@ pub(super) async fn open(
     ledger: &dyn Ledger,
     tenant: &Tenant,
     known: Option<Head>,
+    opened_before: bool,
 ) -> Result<Opened, LedgerError> {
+    let earlier_fault =
+        if opened_before { None } else { newest_accepted_fault(ledger, tenant).await? };
     let Some(mut head) = known else {
         let head = ledger.head(tenant).await?;
-        let clock_fault_accepted_at = newest_accepted_fault(ledger, tenant).await?;
-        return Ok(Opened { head, clock_fault_accepted_at, news: vec![] });
+        return Ok(Opened { head, clock_fault_accepted_at: earlier_fault, news: vec![] });
     };
     verify_still_there(ledger, tenant, &head).await?;
     let mut news = vec![];
@@ -78,8 +83,8 @@ pub(super) async fn open(
             news.push(Recorded::decode(commit)?);
         }
     }
-    let clock_fault_accepted_at =
-        news.iter().rev().find(|r| accepts_clock_fault(r)).map(|r| r.commit.recorded_at);
+    let newest = news.iter().rev().find(|recorded| accepts_clock_fault(recorded));
+    let clock_fault_accepted_at = newest.map(|r| r.commit.recorded_at).or(earlier_fault);
     Ok(Opened { head, clock_fault_accepted_at, news })
 }
 

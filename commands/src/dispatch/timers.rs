@@ -1,0 +1,53 @@
+//! What is to happen at a time: leases that may expire, retries that come due.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stella_domain::{
+    ids::{FencingToken, RunId, StepId, Tenant},
+    time::Timestamp,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    Lease(FencingToken),
+    Retry(RunId, StepId),
+}
+
+#[derive(Default)]
+pub(super) struct Timers {
+    by_time: BTreeMap<Timestamp, BTreeSet<(Tenant, Timer)>>,
+}
+
+impl Timers {
+    pub(super) fn set(&mut self, tenant: &Tenant, at: Timestamp, timer: Timer) {
+        self.by_time.entry(at).or_default().insert((tenant.clone(), timer));
+    }
+
+    pub(super) fn unset(&mut self, tenant: &Tenant, at: Timestamp, timer: Timer) {
+        if let Some(timers) = self.by_time.get_mut(&at) {
+            timers.remove(&(tenant.clone(), timer));
+            if timers.is_empty() {
+                self.by_time.remove(&at);
+            }
+        }
+    }
+
+    pub(super) fn reset(&mut self, tenant: &Tenant, old: Timestamp, new: Timestamp, timer: Timer) {
+        self.unset(tenant, old, timer.clone());
+        self.set(tenant, new, timer);
+    }
+
+    /// A timer that is due.
+    pub(super) fn pop(&mut self, now: Timestamp) -> Option<(Tenant, Timer)> {
+        let mut first = self.by_time.first_entry().filter(|entry| *entry.key() <= now)?;
+        let timer = first.get_mut().pop_first();
+        if first.get().is_empty() {
+            first.remove();
+        }
+        timer
+    }
+
+    pub(super) fn first(&self) -> Option<Timestamp> {
+        self.by_time.keys().next().copied()
+    }
+}

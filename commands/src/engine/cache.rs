@@ -1,0 +1,251 @@
+//! Aggregates kept at hand, as they are with everything staged.
+
+use std::collections::{HashMap, HashSet};
+
+use lru::LruCache;
+use stella_domain::{
+    aggregate::{Aggregate, Dag, Ledger, Run},
+    event::{Event, RunEvent},
+    ids::{DagId, RunId, StreamId, Tenant},
+};
+use stella_ledger::recorded::Recorded;
+
+use super::Command;
+
+/// Runs kept per tenant; the least recently used is read again when it is needed.
+const RUNS: usize = 20_000;
+
+#[derive(Default)]
+pub(super) struct Caches {
+    tenants: HashMap<Tenant, TenantCache>,
+}
+
+pub(super) struct TenantCache {
+    ledger: Option<Ledger>,
+    dags: HashMap<DagId, Dag>,
+    runs: LruCache<RunId, CachedRun>,
+    /// Runs that were read before the DAG that they follow.
+    unresolved: HashMap<RunId, (DagId, Vec<Recorded>)>,
+}
+
+#[derive(Default)]
+struct CachedRun {
+    run: Run,
+    /// Commits that are decided but not durable: the run cannot be read back while there are some.
+    staged: u32,
+}
+
+impl Default for TenantCache {
+    fn default() -> Self {
+        Self {
+            ledger: None,
+            dags: HashMap::new(),
+            runs: LruCache::unbounded(),
+            unresolved: HashMap::new(),
+        }
+    }
+}
+
+impl Caches {
+    pub(super) fn tenant(&mut self, tenant: &Tenant) -> &mut TenantCache {
+        if !self.tenants.contains_key(tenant) {
+            self.tenants.insert(tenant.clone(), TenantCache::default());
+        }
+        // Inserted just above.
+        self.tenants.entry(tenant.clone()).or_default()
+    }
+
+    pub(super) fn forget(&mut self, tenant: &Tenant) {
+        self.tenants.remove(tenant);
+    }
+
+    pub(super) fn missing(&self, tenant: &Tenant, command: &Command) -> Vec<StreamId> {
+        let empty = TenantCache::default();
+        let cache = self.tenants.get(tenant).unwrap_or(&empty);
+        let mut missing = vec![];
+        match command {
+            Command::StartRun { run, .. } => {
+                cache.need_dag(&run.dag_id, &mut missing);
+                // A fresh id cannot have been used; the storage's keys would refuse it if it had.
+                if run.run_token.is_some() {
+                    cache.need_run(&run.run_id, &mut missing);
+                }
+            }
+            Command::Run { run_id, .. } | Command::Grant { run_id, .. } => {
+                cache.need_run(run_id, &mut missing);
+            }
+            Command::Append { stream, .. } => match stream {
+                StreamId::Ledger(_) if cache.ledger.is_none() => missing.push(stream.clone()),
+                StreamId::Dag(id) => cache.need_dag(id, &mut missing),
+                StreamId::Run(id) => cache.need_run(id, &mut missing),
+                StreamId::Ledger(_)
+                | StreamId::Schedule(_)
+                | StreamId::Plugin(_)
+                | StreamId::Control(_) => {}
+            },
+        }
+        missing
+    }
+}
+
+impl TenantCache {
+    fn need_dag(&self, id: &DagId, missing: &mut Vec<StreamId>) {
+        if !self.dags.contains_key(id) {
+            missing.push(StreamId::Dag(id.clone()));
+        }
+    }
+
+    fn need_run(&self, id: &RunId, missing: &mut Vec<StreamId>) {
+        if self.runs.contains(id) {
+            return;
+        }
+        match self.unresolved.get(id) {
+            Some((dag_id, _)) => self.need_dag(dag_id, missing),
+            None => missing.push(StreamId::Run(id.clone())),
+        }
+    }
+
+    /// The DAG; one that was never registered is empty.
+    pub(super) fn dag(&mut self, id: &DagId) -> &Dag {
+        self.dags.entry(id.clone()).or_default()
+    }
+
+    pub(super) fn run(&self, id: &RunId) -> Option<&Run> {
+        self.runs.peek(id).map(|cached| &cached.run)
+    }
+
+    /// The run; one that was never started is empty.
+    pub(super) fn run_mut(&mut self, id: &RunId) -> &mut Run {
+        &mut self.runs.get_or_insert_mut(id.clone(), CachedRun::default).run
+    }
+
+    pub(super) fn staged(&mut self, id: &RunId) {
+        self.runs.get_or_insert_mut(id.clone(), CachedRun::default).staged += 1;
+    }
+
+    /// A commit of the run is durable. What has ended, and what is too much, is let go.
+    pub(super) fn durable(&mut self, id: &RunId, ours: bool) {
+        if let Some(cached) = self.runs.peek_mut(id).filter(|_| ours) {
+            cached.staged = cached.staged.saturating_sub(1);
+            let ended = cached.run.status().is_some_and(|status| status.is_ended());
+            if ended && cached.staged == 0 {
+                self.runs.pop(id);
+            }
+        }
+        let surplus = self.runs.len().saturating_sub(RUNS);
+        for _ in 0..surplus {
+            let idle = self.runs.peek_lru().is_some_and(|(_, cached)| cached.staged == 0);
+            if !idle {
+                return;
+            }
+            self.runs.pop_lru();
+        }
+    }
+
+    pub(super) fn drop_stream(&mut self, stream: &StreamId) {
+        match stream {
+            StreamId::Ledger(_) => self.ledger = None,
+            StreamId::Dag(id) => {
+                self.dags.remove(id);
+            }
+            StreamId::Run(id) => {
+                self.runs.pop(id);
+                self.unresolved.remove(id);
+            }
+            StreamId::Schedule(_) | StreamId::Plugin(_) | StreamId::Control(_) => {}
+        }
+    }
+
+    /// Events of a stream, 0 when it does not exist.
+    pub(super) fn version(&self, stream: &StreamId) -> u64 {
+        match stream {
+            StreamId::Ledger(_) => self.ledger.as_ref().map_or(0, |ledger| ledger.version),
+            StreamId::Dag(id) => self.dags.get(id).map_or(0, |dag| dag.version),
+            StreamId::Run(id) => self.run(id).map_or(0, |run| run.version),
+            StreamId::Schedule(_) | StreamId::Plugin(_) | StreamId::Control(_) => 0,
+        }
+    }
+
+    pub(super) fn evolve(&mut self, event: &Event, stream: &StreamId) {
+        match (event, stream) {
+            (Event::Ledger(event), _) => {
+                self.ledger.get_or_insert_with(Ledger::default).evolve(event);
+            }
+            (Event::Dag(event), StreamId::Dag(id)) => {
+                self.dags.entry(id.clone()).or_default().evolve(event);
+            }
+            (Event::Run(event), StreamId::Run(id)) => self.run_mut(id).evolve(event),
+            (Event::Dag(_) | Event::Run(_), _) => {}
+        }
+    }
+
+    pub(super) fn load(&mut self, streams: &[StreamId], commits: Vec<Recorded>) {
+        let wanted: HashSet<&StreamId> = streams.iter().collect();
+        for stream in &wanted {
+            self.drop_stream(stream);
+        }
+        let mut by_run: HashMap<RunId, Vec<Recorded>> = HashMap::new();
+        for recorded in commits {
+            match &recorded.commit.stream {
+                StreamId::Run(id) => by_run.entry(id.clone()).or_default().push(recorded),
+                stream => {
+                    for event in &recorded.events {
+                        self.evolve(event, stream);
+                    }
+                }
+            }
+        }
+        for stream in streams {
+            match stream {
+                StreamId::Ledger(_) => {
+                    self.ledger.get_or_insert_with(Ledger::default);
+                }
+                StreamId::Dag(id) => {
+                    self.dags.entry(id.clone()).or_default();
+                }
+                StreamId::Run(id) => self.load_run(id, by_run.remove(id).unwrap_or_default()),
+                StreamId::Schedule(_) | StreamId::Plugin(_) | StreamId::Control(_) => {}
+            }
+        }
+        self.resolve();
+    }
+
+    fn load_run(&mut self, id: &RunId, commits: Vec<Recorded>) {
+        match commits.first().and_then(|first| first.events.first()) {
+            Some(Event::Run(RunEvent::RunCreated(created, _))) => {
+                self.unresolved.insert(id.clone(), (created.dag_id.clone(), commits));
+            }
+            Some(_) | None => {
+                self.run_mut(id);
+            }
+        }
+    }
+
+    /// Fold the runs whose DAG is at hand now.
+    fn resolve(&mut self) {
+        let dags = &self.dags;
+        let ready = self.unresolved.extract_if(|_, (dag_id, _)| dags.contains_key(dag_id));
+        let ready: Vec<_> = ready.collect();
+        for (id, (dag_id, commits)) in ready {
+            let dag = self.dags.entry(dag_id).or_default().clone();
+            let run = self.run_mut(&id);
+            for event in commits.into_iter().flat_map(|recorded| recorded.events) {
+                if let Event::Run(event) = event {
+                    run.evolve(&resolved(event, &dag));
+                }
+            }
+        }
+    }
+}
+
+/// The event with the spec that it names.
+fn resolved(event: RunEvent, dag: &Dag) -> RunEvent {
+    match event {
+        RunEvent::RunCreated(mut created, request) => {
+            let version = dag.versions.get(&created.dag_version);
+            created.spec = version.and_then(|version| version.spec.clone());
+            RunEvent::RunCreated(created, request)
+        }
+        other => other,
+    }
+}

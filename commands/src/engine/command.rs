@@ -1,0 +1,124 @@
+//! What the writer is asked, and what it answers.
+
+use stella_domain::{
+    aggregate::{RunCommand, RunStatus},
+    event::{Event, Labels, LedgerEvent, RunCreated},
+    ids::{Actor, DagId, RunId, RunToken, StreamId},
+    json::CanonicalJson,
+    time::Timestamp,
+};
+
+use crate::dispatch::Slot;
+
+/// A command on its way to the writer. It can be decided again after another writer was first.
+#[derive(Debug)]
+pub enum Command {
+    /// Start a run, or recognise that it was started.
+    StartRun {
+        /// Who asks.
+        actor: Actor,
+        /// What for.
+        run: NewRun,
+    },
+    /// Anything else about a run.
+    Run {
+        /// Who asks.
+        actor: Actor,
+        /// The run.
+        run_id: RunId,
+        /// What is asked.
+        command: RunCommand,
+    },
+    /// Lease a queued step to a worker that waits.
+    Grant {
+        /// The run.
+        run_id: RunId,
+        /// A `GrantLease`.
+        command: RunCommand,
+        /// The worker's place.
+        slot: Slot,
+    },
+    /// Append events that were decided outside, if their stream has not moved since.
+    Append {
+        /// Who caused them.
+        actor: Actor,
+        /// The stream.
+        stream: StreamId,
+        /// The stream version that they were decided on.
+        expected: u64,
+        /// The events.
+        events: Vec<Event>,
+    },
+}
+
+/// A run to be started.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// Derived from the run token, or fresh.
+    pub run_id: RunId,
+    /// The DAG.
+    pub dag_id: DagId,
+    /// The version asked for; the active one otherwise.
+    pub dag_version: Option<u32>,
+    /// The inputs, an object.
+    pub inputs: CanonicalJson,
+    /// Labels.
+    pub labels: Labels,
+    /// Higher is dispatched first.
+    pub priority: i32,
+    /// The caller's idempotency key.
+    pub run_token: Option<RunToken>,
+}
+
+/// The durable answer to a command.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The run as it is now.
+    Run(RunStarted),
+    /// The events are in.
+    Appended,
+}
+
+/// A run as a command left it.
+#[derive(Debug, Clone)]
+pub struct RunStarted {
+    /// The run.
+    pub run_id: RunId,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// What it is; `None` when it does not exist.
+    pub created: Option<RunCreated>,
+    /// When the command was decided.
+    pub recorded_at: Timestamp,
+    /// Whether the run was there already.
+    pub replayed: bool,
+}
+
+impl Command {
+    /// Work of dispatch itself.
+    pub(super) fn dispatch(run_id: RunId, command: RunCommand) -> Self {
+        Self::Run { actor: crate::dispatch_actor(), run_id, command }
+    }
+
+    pub(super) fn accepts_clock_fault(&self) -> bool {
+        let Self::Append { events, .. } = self else { return false };
+        let accepted =
+            |event: &Event| matches!(event, Event::Ledger(LedgerEvent::ClockFaultAccepted(..)));
+        events.iter().any(accepted)
+    }
+}
+
+/// The command as of the time at which it will be recorded.
+pub(super) fn at(command: RunCommand, at: Timestamp) -> RunCommand {
+    match command {
+        RunCommand::Complete { token, worker_id, outcome, now: _ } => {
+            RunCommand::Complete { token, worker_id, outcome, now: at }
+        }
+        RunCommand::TimeOut { token, now: _ } => RunCommand::TimeOut { token, now: at },
+        RunCommand::QueueRetry { step_id, now: _ } => RunCommand::QueueRetry { step_id, now: at },
+        other @ (RunCommand::Start(_)
+        | RunCommand::GrantLease { .. }
+        | RunCommand::ExpireLease { .. }
+        | RunCommand::Cancel { .. }) => other,
+    }
+}

@@ -1,0 +1,141 @@
+//! Leases within decisions: the commit that readies a step carries its lease, if a worker waits.
+
+use std::sync::Arc;
+
+use stella_domain::{
+    aggregate::{Aggregate, Run, RunCommand},
+    event::{Event, RunEvent},
+    ids::{FencingToken, RunId, StepId, Tenant},
+    limits::COMMIT_EVENTS,
+};
+use stella_ledger::writer::Decided;
+
+use super::{Shared, fold};
+use crate::dispatch::{Grant, Slot};
+
+/// Events that a decision itself and the grants within it make at most; the rest is granted in
+/// commits of its own.
+const EVENTS_WITH_GRANTS: usize = COMMIT_EVENTS / 2;
+
+/// What is to be done once a decision is durable.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send a lease to the worker it was granted to.
+    Deliver {
+        /// The lease.
+        grant: Grant,
+        /// The worker's place.
+        slot: Slot,
+        /// Whether the place was claimed by this decision, and goes back if it is abandoned.
+        claimed: bool,
+    },
+    /// No lease came of a claimed place.
+    Release(Slot),
+}
+
+impl Effect {
+    pub(super) fn perform(self, shared: &Shared, tenant: &Tenant) {
+        match self {
+            Self::Deliver { grant, slot, .. } => {
+                let token = grant.token.clone();
+                if slot.sink.send(grant).is_err() {
+                    // The worker has gone away: somebody else shall have the step.
+                    shared.dispatch().orphan(tenant, &token, shared.clock.now());
+                }
+            }
+            Self::Release(slot) => shared.dispatch().release(&slot),
+        }
+    }
+
+    pub(super) fn abandon(self, shared: &Shared) {
+        match self {
+            Self::Deliver { slot, claimed: true, .. } => shared.dispatch().release(&slot),
+            Self::Deliver { claimed: false, .. } | Self::Release(_) => {}
+        }
+    }
+}
+
+/// Lease the steps that `events` queue to workers that wait, unless something older waits.
+pub(super) fn lease_ready(
+    shared: &Arc<Shared>,
+    tenant: &Tenant,
+    run_id: &RunId,
+    run: &mut Run,
+    events: &mut Vec<RunEvent>,
+) -> Vec<Effect> {
+    let mut effects = vec![];
+    let mut i = 0;
+    while i < events.len() && events.len() < EVENTS_WITH_GRANTS {
+        if let RunEvent::StepQueued(queued) = &events[i] {
+            let mut dispatch = shared.dispatch();
+            if dispatch.would_be_next(tenant, &queued.plugin, queued.priority)
+                && let Some(slot) = dispatch.claim(tenant, &queued.plugin)
+            {
+                drop(dispatch);
+                let step_id = queued.step_id.clone();
+                effects.extend(lease(shared, run_id, run, events, step_id, slot));
+            }
+        }
+        i += 1;
+    }
+    effects
+}
+
+fn lease(
+    shared: &Shared,
+    run_id: &RunId,
+    run: &mut Run,
+    events: &mut Vec<RunEvent>,
+    step_id: StepId,
+    slot: Slot,
+) -> Option<Effect> {
+    let (worker_id, lease_ms) = (slot.worker_id.clone(), shared.lease_ms);
+    let command = RunCommand::GrantLease { step_id: step_id.clone(), worker_id, lease_ms };
+    if let Ok(granted) = run.decide(command) {
+        fold(run, &granted);
+        events.extend(granted);
+    }
+    match grant_of(run_id, run, &step_id, lease_ms) {
+        Some(grant) => Some(Effect::Deliver { grant, slot, claimed: true }),
+        // Its `with` could not be resolved: the step has failed, the place is still free.
+        None => {
+            shared.dispatch().release(&slot);
+            None
+        }
+    }
+}
+
+/// The lease that a decision of its own has granted.
+pub(super) fn granted(
+    run_id: &RunId,
+    run: &Run,
+    decided: Option<&Decided>,
+    lease_ms: u64,
+) -> Option<Grant> {
+    let step_id = decided?.events.iter().find_map(|event| match event {
+        Event::Run(RunEvent::StepStarted(started)) => Some(&started.step_id),
+        _ => None,
+    })?;
+    grant_of(run_id, run, step_id, lease_ms)
+}
+
+/// The open lease of a step, as its worker is told of it.
+fn grant_of(run_id: &RunId, run: &Run, step_id: &StepId, lease_ms: u64) -> Option<Grant> {
+    let created = run.created.as_ref()?;
+    let spec = run.spec()?;
+    let step = spec.step(spec.index_of(step_id)?);
+    let record = run.step(step_id)?;
+    let lease = record.lease.as_ref().filter(|lease| lease.closing.is_none())?;
+    Some(Grant {
+        token: FencingToken { run_id: run_id.clone(), stream_version: lease.stream_version },
+        step_id: step_id.clone(),
+        attempt: record.attempt,
+        dag_id: created.dag_id.clone(),
+        plugin: step.plugin.clone(),
+        action: step.action.clone(),
+        // Rendered without error when the lease was decided.
+        with: run.render_with(step).ok()?,
+        lease_ms,
+        timeout_ms: step.timeout_ms,
+    })
+}

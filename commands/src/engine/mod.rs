@@ -1,0 +1,333 @@
+//! Decides every command on staged state: the writer's [`Decider`].
+
+mod cache;
+mod command;
+mod grant;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use stella_domain::{
+    aggregate::{Aggregate, Run, RunCommand, RunStatus, StartRun},
+    event::{Event, RunEvent},
+    ids::{Actor, RunId, StreamId, Tenant},
+    time::Timestamp,
+};
+use stella_ledger::{
+    clock::Clock,
+    recorded::Recorded,
+    writer::{Decided, Decider, Decision},
+};
+use tokio::sync::Notify;
+
+pub use self::command::{Answer, Command, NewRun, RunStarted};
+use self::{cache::Caches, grant::Effect};
+use crate::{
+    dispatch::{Dispatch, Due, Slot},
+    refusal::Refusal,
+    run_ends::RunEnds,
+    size,
+};
+
+/// The write side's state on this node, owned by the writer's task.
+pub struct Engine {
+    caches: Caches,
+    shared: Arc<Shared>,
+}
+
+/// What the engine shares with the handles that callers hold.
+pub(crate) struct Shared {
+    pub(crate) dispatch: Mutex<Dispatch>,
+    pub(crate) run_ends: RunEnds,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Milliseconds that a lease holds without a heartbeat.
+    pub(crate) lease_ms: u64,
+    /// Woken when a running step is to be cancelled.
+    pub(crate) cancelled: Notify,
+}
+
+impl Shared {
+    pub(crate) fn dispatch(&self) -> MutexGuard<'_, Dispatch> {
+        // Every holder leaves plain data whole.
+        self.dispatch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Outcome = Decision<Result<Answer, Refusal>, Effect>;
+
+impl Engine {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { caches: Caches::default(), shared }
+    }
+
+    fn start_run(
+        &mut self,
+        tenant: &Tenant,
+        actor: &Actor,
+        new: &NewRun,
+        at: Timestamp,
+    ) -> Outcome {
+        let cache = self.caches.tenant(tenant);
+        // A repeat follows the version that the run is pinned to, unless it names another.
+        let pinned = cache
+            .run(&new.run_id)
+            .and_then(|run| run.created.as_ref())
+            .filter(|have| have.dag_id == new.dag_id)
+            .map(|have| have.dag_version);
+        let startable = cache.dag(&new.dag_id).startable(new.dag_version.or(pinned));
+        let (dag_version, spec) = match startable {
+            Ok(startable) => startable,
+            Err(refusal) => return refused(Refusal::Dag(new.dag_id.clone(), refusal)),
+        };
+        let start = StartRun {
+            spec,
+            dag_version,
+            version_is_explicit: new.dag_version.is_some(),
+            inputs: new.inputs.clone(),
+            labels: new.labels.clone(),
+            priority: new.priority,
+            run_token: new.run_token.clone(),
+            attempt: 0,
+        };
+        let mut outcome =
+            self.run_command(tenant, actor, &new.run_id, RunCommand::Start(start), at);
+        if let Ok(Answer::Run(started)) = &mut outcome.answer {
+            started.replayed = outcome.commit.is_none();
+        }
+        outcome
+    }
+
+    /// Decide a run's command, lease what it readies to workers that wait, and stage it.
+    fn run_command(
+        &mut self,
+        tenant: &Tenant,
+        actor: &Actor,
+        run_id: &RunId,
+        command: RunCommand,
+        at: Timestamp,
+    ) -> Outcome {
+        let shared = Arc::clone(&self.shared);
+        let cache = self.caches.tenant(tenant);
+        let run = cache.run_mut(run_id);
+        let before = run.version;
+        let mut events = match run.decide(command).map_err(Refusal::Run).and_then(size::checked) {
+            Ok(events) => events,
+            Err(refusal) => return refused(refusal),
+        };
+        fold(run, &events);
+        let effects = grant::lease_ready(&shared, tenant, run_id, run, &mut events);
+        let answer = Ok(Answer::Run(started(run_id, run, at)));
+        let commit = (!events.is_empty()).then(|| Decided {
+            stream: StreamId::Run(run_id.clone()),
+            stream_version: before + 1,
+            actor: actor.clone(),
+            events: events.into_iter().map(Event::Run).collect(),
+        });
+        if commit.is_some() {
+            cache.staged(run_id);
+        }
+        Decision { commit, answer, effects }
+    }
+
+    fn grant(
+        &mut self,
+        tenant: &Tenant,
+        run_id: &RunId,
+        command: RunCommand,
+        slot: &Slot,
+        at: Timestamp,
+    ) -> Outcome {
+        let actor = Actor::worker(&slot.worker_id);
+        let mut outcome = self.run_command(tenant, &actor, run_id, command, at);
+        let lease_ms = self.shared.lease_ms;
+        let run = self.caches.tenant(tenant).run_mut(run_id);
+        match grant::granted(run_id, run, outcome.commit.as_ref(), lease_ms) {
+            Some(grant) => {
+                outcome.effects.push(Effect::Deliver { grant, slot: slot.clone(), claimed: false });
+            }
+            // Cancelled meanwhile, or its `with` could not be resolved: the place is free again.
+            None => outcome.effects.push(Effect::Release(slot.clone())),
+        }
+        outcome
+    }
+
+    fn append(
+        &mut self,
+        tenant: &Tenant,
+        actor: &Actor,
+        stream: &StreamId,
+        expected: u64,
+        events: &[Event],
+    ) -> Outcome {
+        let cache = self.caches.tenant(tenant);
+        let version = cache.version(stream);
+        if version != expected {
+            return refused(Refusal::Conflict { stream: stream.to_string(), expected, version });
+        }
+        if let Err(refusal) = events.iter().try_for_each(size::check) {
+            return refused(refusal);
+        }
+        for event in events {
+            cache.evolve(event, stream);
+        }
+        let commit = (!events.is_empty()).then(|| Decided {
+            stream: stream.clone(),
+            stream_version: expected + 1,
+            actor: actor.clone(),
+            events: events.to_vec(),
+        });
+        Decision { commit, answer: Ok(Answer::Appended), effects: vec![] }
+    }
+}
+
+impl Decider for Engine {
+    type Command = Command;
+    type Answer = Result<Answer, Refusal>;
+    type Effect = Effect;
+
+    fn missing(&self, tenant: &Tenant, command: &Command) -> Vec<StreamId> {
+        self.caches.missing(tenant, command)
+    }
+
+    fn load(&mut self, tenant: &Tenant, streams: &[StreamId], commits: Vec<Recorded>) {
+        self.caches.tenant(tenant).load(streams, commits);
+    }
+
+    fn decide(&mut self, tenant: &Tenant, command: &Command, at: Timestamp) -> Outcome {
+        match command {
+            Command::StartRun { actor, run } => self.start_run(tenant, actor, run, at),
+            Command::Run { actor, run_id, command } => {
+                let command = command::at(command.clone(), at);
+                self.run_command(tenant, actor, run_id, command, at)
+            }
+            Command::Grant { run_id, command, slot } => {
+                self.grant(tenant, run_id, command.clone(), slot, at)
+            }
+            Command::Append { actor, stream, expected, events } => {
+                self.append(tenant, actor, stream, *expected, events)
+            }
+        }
+    }
+
+    fn next_due(&mut self, now: Timestamp) -> Option<(Tenant, Command)> {
+        let (tenant, due) = self.shared.dispatch().next_due(now)?;
+        Some((tenant, Command::from_due(due, self.shared.lease_ms, now)))
+    }
+
+    fn undecided(&mut self, tenant: &Tenant, command: Command) {
+        let now = self.shared.clock.now();
+        if let Some(due) = command.into_due() {
+            self.shared.dispatch().put_back(tenant, due, now);
+        }
+    }
+
+    fn wake_at(&self) -> Option<Timestamp> {
+        self.shared.dispatch().wake_at()
+    }
+
+    fn recorded(&mut self, tenant: &Tenant, recorded: &Recorded, ours: bool) {
+        let cache = self.caches.tenant(tenant);
+        if !ours {
+            cache.drop_stream(&recorded.commit.stream);
+        }
+        let StreamId::Run(run_id) = &recorded.commit.stream else { return };
+        let now = self.shared.clock.now();
+        let spec = cache.run(run_id).and_then(Run::spec);
+        let timeout_of = |step: &stella_domain::ids::StepId| {
+            let spec = spec?;
+            Some(spec.step(spec.index_of(step)?).timeout_ms)
+        };
+        let (commit, events) = (&recorded.commit, &recorded.events);
+        self.shared.dispatch().recorded(tenant, commit, events, now, timeout_of);
+        let is = |wanted: fn(&RunEvent) -> bool| {
+            events.iter().any(|event| matches!(event, Event::Run(event) if wanted(event)))
+        };
+        if is(|event| matches!(event, RunEvent::RunCancelRequested(..))) {
+            self.shared.cancelled.notify_waiters();
+        }
+        self.shared.run_ends.recorded(tenant, run_id, recorded);
+        cache.durable(run_id, ours);
+    }
+
+    fn perform(&mut self, tenant: &Tenant, effect: Effect) {
+        effect.perform(&self.shared, tenant);
+    }
+
+    fn abandon(&mut self, _tenant: &Tenant, effect: Effect) {
+        effect.abandon(&self.shared);
+    }
+
+    fn forget(&mut self, tenant: &Tenant) {
+        self.caches.forget(tenant);
+    }
+
+    fn accepts_clock_fault(&self, command: &Command) -> bool {
+        command.accepts_clock_fault()
+    }
+}
+
+fn fold(run: &mut Run, events: &[RunEvent]) {
+    for event in events {
+        run.evolve(event);
+    }
+}
+
+fn refused(refusal: Refusal) -> Outcome {
+    Decision { commit: None, answer: Err(refusal), effects: vec![] }
+}
+
+fn started(run_id: &RunId, run: &Run, at: Timestamp) -> RunStarted {
+    RunStarted {
+        run_id: run_id.clone(),
+        status: run.status().unwrap_or(RunStatus::Running),
+        created: run.created.clone(),
+        recorded_at: at,
+        replayed: false,
+    }
+}
+
+impl Command {
+    fn from_due(due: Due, lease_ms: u64, now: Timestamp) -> Self {
+        match due {
+            Due::Grant { run_id, step_id, slot } => {
+                let worker_id = slot.worker_id.clone();
+                let command = RunCommand::GrantLease { step_id, worker_id, lease_ms };
+                Self::Grant { run_id, command, slot }
+            }
+            Due::Expire(token) => {
+                let command = RunCommand::ExpireLease { token: token.stream_version };
+                Self::dispatch(token.run_id, command)
+            }
+            Due::TimeOut(token) => {
+                let command = RunCommand::TimeOut { token: token.stream_version, now };
+                Self::dispatch(token.run_id, command)
+            }
+            Due::Retry(run_id, step_id) => {
+                Self::dispatch(run_id, RunCommand::QueueRetry { step_id, now })
+            }
+        }
+    }
+
+    /// The due work that this command came from.
+    fn into_due(self) -> Option<Due> {
+        use stella_domain::ids::FencingToken;
+        match self {
+            Self::Grant { run_id, command: RunCommand::GrantLease { step_id, .. }, slot } => {
+                Some(Due::Grant { run_id, step_id, slot })
+            }
+            Self::Run { run_id, command, .. } => match command {
+                RunCommand::ExpireLease { token } => {
+                    Some(Due::Expire(FencingToken { run_id, stream_version: token }))
+                }
+                RunCommand::TimeOut { token, .. } => {
+                    Some(Due::TimeOut(FencingToken { run_id, stream_version: token }))
+                }
+                RunCommand::QueueRetry { step_id, .. } => Some(Due::Retry(run_id, step_id)),
+                RunCommand::Start(_)
+                | RunCommand::GrantLease { .. }
+                | RunCommand::Complete { .. }
+                | RunCommand::Cancel { .. } => None,
+            },
+            Self::Grant { .. } | Self::StartRun { .. } | Self::Append { .. } => None,
+        }
+    }
+}
