@@ -315,6 +315,7 @@ impl<'de> Deserialize<'de> for FencingToken {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used)]
     use super::*;
 
     #[test]

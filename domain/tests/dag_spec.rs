@@ -336,18 +336,8 @@ fn acyclic() -> impl Strategy<Value = Vec<(usize, Vec<usize>)>> {
                 })
             })
             .collect::<Vec<_>>();
-        needs.prop_shuffle_all()
+        needs.prop_shuffle()
     })
-}
-
-trait ShuffleAll {
-    fn prop_shuffle_all(self) -> BoxedStrategy<Vec<(usize, Vec<usize>)>>;
-}
-
-impl<S: Strategy<Value = (usize, Vec<usize>)> + 'static> ShuffleAll for Vec<S> {
-    fn prop_shuffle_all(self) -> BoxedStrategy<Vec<(usize, Vec<usize>)>> {
-        self.prop_shuffle().boxed()
-    }
 }
 
 fn spec_of(edges: &[(usize, Vec<usize>)]) -> String {

@@ -97,7 +97,6 @@ struct Line<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "named so that an unknown or a missing member fails")]
 struct Header {
     actor: String,
     commit_seq: u64,
@@ -106,7 +105,7 @@ struct Header {
     payload_hash: Hash32,
     prev: Hash32,
     recorded_at: String,
-    schema: u64,
+    schema: u32,
     seq: u64,
     stream: String,
     stream_version: u64,
@@ -260,4 +259,52 @@ fn checkpoint_note() {
     assert_eq!(checkpoint.root, vectors.roots[10].root);
     assert_eq!(checkpoint.sign(&key), note);
     assert_eq!(VerifierKey::new(checkpoint.ledger, &key).to_string(), vkey);
+}
+
+/// Commits built from the vectors' parts come out as the vectors' headers and lines.
+#[test]
+fn commits_give_the_headers_and_lines() {
+    use std::{borrow::Cow, sync::Arc};
+    use stella_domain::{
+        chain::{Commit, StoredEvent, StoredPayload},
+        json::CanonicalJson,
+    };
+    let vectors = vectors();
+    let header = |event: &Event| -> Header { serde_json::from_str(&event.header).unwrap() };
+    let mut lines = String::new();
+    for events in vectors.events.chunk_by(|a, b| header(a).commit_seq == header(b).commit_seq) {
+        let first = header(&events[0]);
+        let commit = Commit {
+            ledger: Arc::new(first.ledger.parse().unwrap()),
+            seq: first.seq,
+            stream: first.stream.parse().unwrap(),
+            stream_version: first.stream_version,
+            recorded_at: first.recorded_at.parse().unwrap(),
+            actor: first.actor.parse().unwrap(),
+            prev: first.prev,
+            events: events
+                .iter()
+                .map(|event| StoredEvent {
+                    event_type: Cow::Owned(header(event).r#type),
+                    schema: header(event).schema,
+                    data: CanonicalJson::parse(&event.data).unwrap(),
+                    payload: match (&event.payload, &event.salt) {
+                        (Some(json), Some(salt)) => StoredPayload::Present {
+                            salt: *salt,
+                            json: CanonicalJson::parse(json).unwrap(),
+                        },
+                        _ => StoredPayload::None,
+                    },
+                    hash: event.hash,
+                })
+                .collect(),
+        };
+        commit.verify().unwrap();
+        for (i, event) in events.iter().enumerate() {
+            assert_eq!(commit.header(i), event.header);
+        }
+        commit.write_ndjson(&mut lines);
+    }
+    let expected: Vec<&str> = vectors.events.iter().map(|event| event.line.as_str()).collect();
+    assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
 }

@@ -1,1 +1,29 @@
-//! Placeholder.
+//! The worker: plugin bundles, and the execution of steps.
+//!
+//! A worker gets leases through [`lease::LeaseSource`], carries them out with the plugins of
+//! [`catalog::Plugins`] and reports one outcome a lease. It holds no database credentials and
+//! knows neither the ledger nor how its leases travel.
+
+pub mod bundle;
+pub mod catalog;
+pub mod core;
+pub mod error;
+pub mod lease;
+pub mod log;
+pub mod manifest;
+pub mod process;
+pub mod protocol;
+pub mod schema;
+pub mod supply_chain;
+pub mod worker;
+
+pub use crate::{
+    bundle::{Bundle, BundleError},
+    catalog::{BuiltIn, CatalogError, Execution, Plugins},
+    error::StepError,
+    lease::{
+        Completed, HeartbeatAnswer, Lease, LeaseError, LeaseSource, Outcome, PollRequest, Verdict,
+    },
+    log::StepLog,
+    worker::{Worker, WorkerConfig},
+};

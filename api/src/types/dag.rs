@@ -1,0 +1,77 @@
+//! DAGs and their versions.
+
+use serde::{Deserialize, Serialize};
+use stella_domain::{ids::DagId, json::CanonicalJson, time::Timestamp};
+use utoipa::ToSchema;
+
+/// A DAG.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DagView {
+    /// The DAG.
+    #[schema(value_type = String)]
+    pub dag_id: DagId,
+    /// The version that runs start with unless they name one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub active_version: Option<u32>,
+    /// The newest version.
+    pub latest_version: u32,
+    /// When its first version was registered.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it last changed.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+}
+
+/// A version of a DAG; it never changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DagVersionView {
+    /// The DAG.
+    #[schema(value_type = String)]
+    pub dag_id: DagId,
+    /// Its number, from 1.
+    pub version: u32,
+    /// `b3:` and the hex digest of the canonical spec.
+    pub digest: String,
+    /// The spec as its author wrote it, as canonical JSON.
+    #[schema(value_type = Object)]
+    pub spec: CanonicalJson,
+    /// When it was registered.
+    #[schema(value_type = String, format = DateTime)]
+    pub registered_at: Timestamp,
+    /// `seq` of its `DagVersionRegistered`.
+    pub seq: u64,
+}
+
+/// The answer to registering a spec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegisteredDag {
+    /// The DAG.
+    #[schema(value_type = String)]
+    pub dag_id: DagId,
+    /// The version that holds this spec.
+    pub version: u32,
+    /// `b3:` and the hex digest of the canonical spec.
+    pub digest: String,
+    /// Whether this request registered it; `false` when the digest was known.
+    pub created: bool,
+    /// A read with this as `minSeq` sees the version; absent when nothing was recorded.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub seq: Option<u64>,
+}
+
+/// The answer to validating a spec that holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ValidDag {
+    /// The DAG.
+    #[schema(value_type = String)]
+    pub dag_id: DagId,
+    /// `b3:` and the hex digest of the canonical spec.
+    pub digest: String,
+    /// How many steps it has.
+    pub steps: usize,
+}

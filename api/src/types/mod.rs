@@ -1,0 +1,16 @@
+//! What goes over the wire: the bodies of requests and answers, shared by server and clients.
+//!
+//! JSON, camelCase. Identifiers and times are the domain's own types, so that a client's answer
+//! parses or fails as a whole. Bodies of requests refuse members that they do not know.
+
+mod admin;
+mod dag;
+mod event;
+mod ledger;
+mod page;
+mod problem;
+mod queue;
+mod run;
+mod step;
+
+pub use self::{admin::*, dag::*, event::*, ledger::*, page::*, problem::*, queue::*, run::*, step::*};

@@ -1,0 +1,170 @@
+//! Runs.
+
+use serde::{Deserialize, Serialize};
+use stella_domain::{
+    aggregate::RunStatus,
+    event::{ErrorCode, Labels},
+    ids::{DagId, RunId, RunToken, StepId},
+    json::CanonicalJson,
+    time::Timestamp,
+};
+use utoipa::ToSchema;
+
+/// Start a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StartRunBody {
+    /// The DAG.
+    #[schema(value_type = String)]
+    pub dag_id: DagId,
+    /// The version; the active one otherwise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(minimum = 1)]
+    pub dag_version: Option<u32>,
+    /// The inputs, an object; `{}` otherwise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<Object>)]
+    pub inputs: Option<CanonicalJson>,
+    /// Makes the request repeatable: the same run comes back. 1 to 256 characters.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
+    pub run_token: Option<RunToken>,
+    /// Free text by which to find the run, at most 32.
+    #[serde(skip_serializing_if = "Labels::is_empty", default)]
+    pub labels: Labels,
+    /// Higher is dispatched first; 0 otherwise.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub priority: i32,
+}
+
+fn is_zero(priority: &i32) -> bool {
+    *priority == 0
+}
+
+/// Cancel a run, seal a ledger, accept a clock fault: why. May be left out altogether.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonBody {
+    /// Free text, recorded as an erasable payload.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// A run as a command left it: the answer to starting and cancelling.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StartedRun {
+    /// The run.
+    #[schema(value_type = String)]
+    pub run_id: RunId,
+    /// The DAG.
+    #[schema(value_type = String)]
+    pub dag_id: DagId,
+    /// The version that the run is pinned to.
+    pub dag_version: u32,
+    /// Digest of that version's spec.
+    pub dag_digest: String,
+    /// Unsalted hash of the inputs, comparable between runs.
+    pub inputs_hash: String,
+    /// 0 for a first run, n for its n-th rerun.
+    pub attempt: u32,
+    /// Higher is dispatched first.
+    pub priority: i32,
+    /// Where it stands.
+    #[schema(value_type = RunStatusName)]
+    pub status: RunStatus,
+    /// Whether the run was there already.
+    pub replayed: bool,
+    /// A read with this as `minSeq` sees what this answer has seen.
+    pub seq: u64,
+    /// When it ended, if this answer waited for that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ended_at: Option<Timestamp>,
+    /// The code that it failed with, if this answer waited for that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub error_code: Option<ErrorCode>,
+    /// The first step that failed for good, if this answer waited for that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub failed_step: Option<StepId>,
+}
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunView {
+    /// The run.
+    #[schema(value_type = String)]
+    pub run_id: RunId,
+    /// The DAG.
+    #[schema(value_type = String)]
+    pub dag_id: DagId,
+    /// The version that the run is pinned to.
+    pub dag_version: u32,
+    /// Digest of that version's spec.
+    pub dag_digest: String,
+    /// Where it stands.
+    #[schema(value_type = RunStatusName)]
+    pub status: RunStatus,
+    /// 0 for a first run, n for its n-th rerun.
+    pub attempt: u32,
+    /// Higher is dispatched first.
+    pub priority: i32,
+    /// Unsalted hash of the inputs, comparable between runs.
+    pub inputs_hash: String,
+    /// Labels given at the start.
+    pub labels: Labels,
+    /// The caller's idempotency key, if one was given.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub run_token: Option<String>,
+    /// When `RunCreated` was recorded.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// `seq` of `RunCreated`.
+    pub created_seq: u64,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ended_at: Option<Timestamp>,
+    /// `seq` of its newest event.
+    pub last_seq: u64,
+    /// The code that it fails or failed with.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub error_code: Option<ErrorCode>,
+    /// The first step that failed for good.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub failed_step: Option<StepId>,
+    /// Steps that are done.
+    pub steps_succeeded: u64,
+    /// Steps that failed for good.
+    pub steps_failed: u64,
+    /// Steps that were running when the run was cancelled, and have stopped.
+    pub steps_cancelled: u64,
+    /// Retries that were scheduled, over all steps.
+    pub retries: u64,
+    /// Leases that expired, over all steps.
+    pub lease_expiries: u64,
+}
+
+/// Where a run stands. `running`, `failing` and `cancelling` go on; the others are ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = RunStatus)]
+pub enum RunStatusName {
+    /// Steps wait, run or are about to be queued.
+    Running,
+    /// A step failed for good; what runs may finish, nothing new starts.
+    Failing,
+    /// Cancellation was asked for; what runs is being ended, nothing new starts.
+    Cancelling,
+    /// Ended: every step is done.
+    Succeeded,
+    /// Ended: a step failed for good.
+    Failed,
+    /// Ended because somebody wanted it to.
+    Cancelled,
+}

@@ -1,0 +1,98 @@
+//! Steps of a run.
+
+use serde::{Deserialize, Serialize};
+use stella_domain::{
+    event::ErrorCode,
+    ids::{PluginName, StepId, WorkerId},
+    json::CanonicalJson,
+    time::Timestamp,
+};
+use utoipa::ToSchema;
+
+/// Where a step stands. A step that was never queued is not listed: it waits for its needs or, once
+/// its run has ended, never started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum StepPhaseView {
+    /// Waits for a worker.
+    Queued,
+    /// Leased.
+    Running,
+    /// Waits before its next attempt.
+    BackingOff,
+    /// Done.
+    Succeeded,
+    /// Failed for good.
+    Failed,
+    /// Was running when the run was cancelled, and has stopped.
+    Cancelled,
+    /// Was queued or backing off when its run stopped starting steps.
+    Dropped,
+}
+
+impl StepPhaseView {
+    /// The phase as written in answers and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::BackingOff => "backingOff",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// A step of a run, once it was queued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepView {
+    /// The step.
+    #[schema(value_type = String)]
+    pub step_id: StepId,
+    /// What carries it out.
+    #[schema(value_type = String)]
+    pub plugin: PluginName,
+    /// Where it stands.
+    pub phase: StepPhaseView,
+    /// The newest attempt, from 1.
+    pub attempt: u32,
+    /// Retries that were scheduled.
+    pub retries: u64,
+    /// Its leases that expired.
+    pub lease_expiries: u64,
+    /// When the newest attempt was queued.
+    #[schema(value_type = String, format = DateTime)]
+    pub queued_at: Timestamp,
+    /// When the newest attempt was leased.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    /// When the newest attempt ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ended_at: Option<Timestamp>,
+    /// When it is queued again at the earliest.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub not_before: Option<Timestamp>,
+    /// Who holds or held the newest lease.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub worker_id: Option<WorkerId>,
+    /// The code of the newest failure.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub error_code: Option<ErrorCode>,
+    /// What the plugin said about the newest failure.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+    /// What it gave, an object.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<Object>)]
+    pub outputs: Option<CanonicalJson>,
+    /// `seq` of its newest event.
+    pub last_seq: u64,
+}

@@ -1,0 +1,253 @@
+//! The benchmark behind `cargo xtask bench`: every figure in one run, on one machine, with the
+//! same load on both ledgers. Nothing here is asserted; `docs/performance.md` says what the
+//! figures mean.
+
+mod appends;
+mod figures;
+mod http;
+mod process;
+mod reads;
+mod runs;
+mod server;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::Parser;
+use stella_ledger::{mongo::MongoLedger, port::Ledger, sqlite::SqliteLedger};
+
+use self::{figures::Figures, server::Server};
+
+/// Any failure ends the benchmark: a figure counts only if everything worked.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Measure the orchestrator on this machine.
+#[derive(Parser)]
+struct Args {
+    /// The `stella` binary of the release build.
+    #[arg(long)]
+    stella: PathBuf,
+    /// The MongoDB to measure on; started for the purpose when absent.
+    #[arg(long, env = "MONGODB_URI")]
+    mongodb: Option<String>,
+    /// Where the figures go as JSON.
+    #[arg(long, default_value = "target/bench.json")]
+    json: PathBuf,
+    /// Events in the ledger for the rows that show how costs grow.
+    #[arg(long, default_value_t = 1_000_000)]
+    events: u64,
+    /// Seconds for each measurement.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Only this ledger: mongodb or sqlite.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let args = Args::parse();
+    let mut figures = Figures { machine: machine(), commit: commit(), ..Figures::default() };
+    for ledger in ["mongodb", "sqlite"] {
+        if args.only.as_deref().is_none_or(|only| only == ledger) {
+            eprintln!("{ledger}:");
+            measure(&args, ledger, &mut figures).await?;
+        }
+    }
+    println!("{}\ncommit {}\n", figures.machine, figures.commit);
+    println!("{}", figures.table());
+    if let Some(parent) = args.json.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::write(&args.json, serde_json::to_string_pretty(&figures)?)?;
+    eprintln!("as JSON: {}", args.json.display());
+    Ok(())
+}
+
+/// Where one ledger's measurements take place.
+struct Place {
+    name: &'static str,
+    uri: String,
+    ledger: Arc<dyn Ledger>,
+    mongod: Option<stella_mongod::Mongod>,
+    client: Option<mongodb::Client>,
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    async fn new(args: &Args, name: &str) -> Result<Self, Failure> {
+        let dir = tempfile::tempdir()?;
+        if name == "sqlite" {
+            let path = dir.path().join("bench-ledger.db");
+            let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&path).await?);
+            let uri = format!("sqlite:{}", path.display());
+            return Ok(Self { name: "sqlite", uri, ledger, mongod: None, client: None, dir });
+        }
+        let mongod = match &args.mongodb {
+            Some(_) => None,
+            None => {
+                let options = stella_mongod::Options { cache_gb: 1.0, ..Default::default() };
+                Some(stella_mongod::Mongod::start(options).await?)
+            }
+        };
+        let base = match (&args.mongodb, &mongod) {
+            (Some(uri), _) => uri.clone(),
+            (None, Some(mongod)) => mongod.uri().to_owned(),
+            (None, None) => return Err("no MongoDB".into()),
+        };
+        let uri = with_database(&base, "stella-bench");
+        let client = mongodb::Client::with_uri_str(&uri).await?;
+        client.database("stella-bench").drop().await?;
+        let ledger: Arc<dyn Ledger> = Arc::new(MongoLedger::connect(&uri).await?);
+        Ok(Self { name: "mongodb", uri, ledger, mongod, client: Some(client), dir })
+    }
+
+    fn pids(&self, server: &Server) -> Vec<u32> {
+        let mongod = self.mongod.as_ref().and_then(stella_mongod::Mongod::id);
+        [Some(std::process::id()), Some(server.pid()), mongod].into_iter().flatten().collect()
+    }
+}
+
+async fn measure(args: &Args, name: &str, figures: &mut Figures) -> Result<(), Failure> {
+    let place = Place::new(args, name).await?;
+    let time = Duration::from_secs(args.seconds);
+    measure_appends(&place, time, figures).await?;
+    let rate = appends::cold_loads(&place.ledger, &"loads".parse()?, time / 2).await?;
+    figures.put("(g) cold load of a 100-event stream", "loads/s", place.name, rate);
+
+    let server = Server::start(&args.stella, &place.uri, place.dir.path()).await?;
+    server.register_three_steps().await?;
+    let memory = process::memory_mib(server.pid())?;
+    figures.put("(h) server memory at 0 events", "MiB", place.name, memory);
+    // Warm up, and reach ten thousand events.
+    runs::run_load(&server, 64, Duration::from_secs(2), None).await?;
+    let rate = measure_runs(&place, &server, time, figures).await?;
+    measure_reads(&place, &server, rate, time, "at the start", figures).await?;
+    let small = appends::append(&place.ledger, &"grow-small".parse()?, 64, time / 2).await?;
+    figures.put("(b) append, 64 callers, at the start", "events/s", place.name, small.events_per_s);
+
+    let bench = "bench".parse()?;
+    while place.ledger.head(&bench).await?.next_seq < args.events {
+        runs::run_load(&server, 64, Duration::from_secs(5), None).await?;
+        eprintln!("  {} events", place.ledger.head(&bench).await?.next_seq);
+    }
+    let memory = process::memory_mib(server.pid())?;
+    figures.put("(h) server memory when grown", "MiB", place.name, memory);
+    measure_reads(&place, &server, rate, time, "when grown", figures).await?;
+    server.stop().await?;
+    let grown = appends::append(&place.ledger, &bench, 64, time / 2).await?;
+    figures.put("(b) append, 64 callers, when grown", "events/s", place.name, grown.events_per_s);
+    reads::rebuild(&place.ledger, &bench, place.dir.path(), place.name, figures).await?;
+    reads::verify(&place.ledger, &bench, place.dir.path(), place.name, figures).await?;
+    if let Some(client) = &place.client {
+        client.database("stella-bench").drop().await?;
+    }
+    Ok(())
+}
+
+async fn measure_appends(
+    place: &Place,
+    time: Duration,
+    figures: &mut Figures,
+) -> Result<(), Failure> {
+    for callers in [64, 1_000] {
+        let tenant = format!("appends-{callers}").parse()?;
+        let appended = appends::append(&place.ledger, &tenant, callers, time).await?;
+        let name = format!("(b) append, {callers} callers");
+        figures.put(&name, "events/s", place.name, appended.events_per_s);
+        let commits: usize = appended.batches.iter().sum();
+        let mean = commits as f64 / appended.batches.len().max(1) as f64;
+        figures.put(&format!("    commits a batch, {callers} callers"), "", place.name, mean);
+        let Some(client) = &place.client else { continue };
+        let raw =
+            appends::raw_inserts(client, "stella-bench", &tenant, &appended.batches).await?;
+        figures.put(&format!("(a) raw insert_many, {callers} callers"), "events/s", place.name, raw);
+        let name = format!("(b) ÷ (a), {callers} callers");
+        figures.put(&name, "", place.name, appended.events_per_s / raw);
+    }
+    Ok(())
+}
+
+/// Row (c); answers the runs per second.
+async fn measure_runs(
+    place: &Place,
+    server: &Server,
+    time: Duration,
+    figures: &mut Figures,
+) -> Result<f64, Failure> {
+    let pids = place.pids(server);
+    let cpu = || pids.iter().map(|pid| process::cpu_seconds(*pid)).sum::<Result<f64, _>>();
+    let before = cpu()?;
+    let load = runs::run_load(server, 64, time, None).await?;
+    let spent = cpu()? - before;
+    let rate = load.runs as f64 / load.elapsed.as_secs_f64();
+    let at = place.name;
+    figures.put("(c) three-step runs, 64 clients", "runs/s", at, rate);
+    figures.put("(c) CPU a run, all processes", "ms", at, spent * 1000.0 / load.runs as f64);
+    figures.put("(c) run p50, 64 clients", "ms", at, runs::percentile_ms(&load.latency, 50.0));
+    figures.put("(c) run p99, 64 clients", "ms", at, runs::percentile_ms(&load.latency, 99.0));
+    let lone = runs::run_load(server, 1, time / 2, None).await?;
+    figures.put("(c) lone run p50", "ms", at, runs::percentile_ms(&lone.latency, 50.0));
+    figures.put("(c) lone run p99", "ms", at, runs::percentile_ms(&lone.latency, 99.0));
+    Ok(rate)
+}
+
+/// Row (d): reads at half of the load of (c).
+async fn measure_reads(
+    place: &Place,
+    server: &Server,
+    rate: f64,
+    time: Duration,
+    when: &str,
+    figures: &mut Figures,
+) -> Result<(), Failure> {
+    let run = runs::run_load(server, 1, Duration::from_millis(100), None).await?.last_run;
+    let load = runs::run_load(server, 64, time, Some(rate / 2.0));
+    let reads = runs::read_load(server, &run, time);
+    let (_, latency) = futures::future::try_join(load, reads).await?;
+    for percentile in [50.0, 99.0] {
+        let name = format!("(d) GET run p{percentile:.0}, half load, {when}");
+        figures.put(&name, "ms", place.name, runs::percentile_ms(&latency, percentile));
+    }
+    Ok(())
+}
+
+/// The URI with this default database.
+fn with_database(uri: &str, database: &str) -> String {
+    let (base, options) = uri.split_once('?').unwrap_or((uri, ""));
+    let hosts_end = base.rfind('/').filter(|at| *at > "mongodb://".len()).unwrap_or(base.len());
+    let query = if options.is_empty() { String::new() } else { format!("?{options}") };
+    format!("{}/{database}{query}", &base[..hosts_end])
+}
+
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let info = read("/proc/cpuinfo");
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = read("/proc/meminfo");
+    let kib: f64 = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0.0);
+    let model = model.map_or("unknown processor", |(_, model)| model.trim());
+    format!("{cores} cores of {model}, {:.0} GiB, Linux {}", kib / 1048576.0, read("/proc/sys/kernel/osrelease").trim())
+}
+
+fn commit() -> String {
+    let git = |args: &[&str]| {
+        let output = std::process::Command::new("git").args(args).output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_default();
+    let changed = git(&["status", "--porcelain"]).is_some_and(|status| !status.is_empty());
+    if changed { format!("{commit}+") } else { commit }
+}
+
+/// Keeps `Path` in the interface of the modules below without naming it twice.
+pub(crate) fn file_mib(path: &Path) -> f64 {
+    std::fs::metadata(path).map_or(0.0, |meta| meta.len() as f64 / 1048576.0)
+}

@@ -1,0 +1,98 @@
+//! Where a ledger is kept, as users write it.
+
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
+
+use crate::{
+    mongo::{MongoLedger, MongoOptions},
+    port::{Ledger, LedgerError},
+    sqlite::SqliteLedger,
+};
+
+/// `sqlite:PATH`, or a MongoDB connection string.
+#[derive(Clone, PartialEq, Eq)]
+pub enum LedgerUri {
+    /// The embedded ledger: a file on this machine.
+    Sqlite(PathBuf),
+    /// A MongoDB replica set.
+    Mongo(String),
+}
+
+/// Why a text does not say where a ledger is kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a ledger: write sqlite:PATH, or mongodb://HOST[,HOST]/?replicaSet=NAME")]
+pub struct LedgerUriError(String);
+
+impl FromStr for LedgerUri {
+    type Err = LedgerUriError;
+    fn from_str(text: &str) -> Result<Self, LedgerUriError> {
+        if text.starts_with("mongodb://") || text.starts_with("mongodb+srv://") {
+            return Ok(Self::Mongo(text.to_owned()));
+        }
+        match text.strip_prefix("sqlite:").map(|path| path.trim_start_matches("//")) {
+            Some(path) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
+            Some(_) | None => Err(LedgerUriError(without_password(text))),
+        }
+    }
+}
+
+impl fmt::Display for LedgerUri {
+    /// Without the password, if there is one: this is for logs and screens.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Mongo(uri) => f.write_str(&without_password(uri)),
+        }
+    }
+}
+
+impl fmt::Debug for LedgerUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+fn without_password(uri: &str) -> String {
+    let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_owned() };
+    let hosts = rest.split('/').next().unwrap_or(rest);
+    match hosts.rsplit_once('@') {
+        Some((credentials, _)) => {
+            let user = credentials.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}:***{}", &rest[credentials.len()..])
+        }
+        None => uri.to_owned(),
+    }
+}
+
+impl LedgerUri {
+    /// Open the ledger, creating what it needs where that is missing.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`] when the storage does not answer.
+    pub async fn open(&self) -> Result<Arc<dyn Ledger>, LedgerError> {
+        match self {
+            Self::Sqlite(path) => Ok(Arc::new(SqliteLedger::open(path).await?)),
+            Self::Mongo(uri) => {
+                let ledger = MongoLedger::connect(uri, MongoOptions::default()).await?;
+                ledger.setup().await?;
+                Ok(Arc::new(ledger))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn both_kinds_parse_and_passwords_stay_hidden() {
+        assert_eq!("sqlite:a/b.db".parse(), Ok(LedgerUri::Sqlite("a/b.db".into())));
+        assert_eq!("sqlite:///a.db".parse(), Ok(LedgerUri::Sqlite("/a.db".into())));
+        let uri: LedgerUri = "mongodb://ann:s3cret@h1,h2/db?replicaSet=rs0".parse().unwrap();
+        assert_eq!(uri.to_string(), "mongodb://ann:***@h1,h2/db?replicaSet=rs0");
+        for bad in ["", "sqlite:", "postgres://x", "ledger.db"] {
+            assert!(bad.parse::<LedgerUri>().is_err(), "{bad}");
+        }
+    }
+}

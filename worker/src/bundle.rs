@@ -1,0 +1,252 @@
+//! A plugin bundle on disk: `plugin.json`, the files it lists, and `plugin.sig`.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use stella_domain::ids::PluginName;
+
+use crate::{manifest::Manifest, schema::Schema};
+
+/// Name of the manifest in a bundle.
+pub const MANIFEST_FILE: &str = "plugin.json";
+/// Name of the signature in a bundle.
+pub const SIGNATURE_FILE: &str = "plugin.sig";
+
+/// Goes before the manifest's bytes when they are signed, so that a signature given for another
+/// purpose never stands for this one.
+const SIGNATURE_CONTEXT: &[u8] = b"stella-orchestrator plugin bundle v1\n";
+/// Bytes that a manifest or a signature may have.
+const MAX_TEXT_BYTES: u64 = 1024 * 1024;
+
+/// Why a bundle is not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// A file is missing or cannot be read.
+    #[error("plugin bundle: cannot read {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The manifest does not say what it must.
+    #[error("plugin bundle {dir}: plugin.json is not valid: {reason}")]
+    Manifest {
+        /// The bundle.
+        dir: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A listed path is a symbolic link, leads through one, or is no regular file.
+    #[error(
+        "plugin bundle: {path} is a symbolic link or no regular file: a bundle holds plain files"
+    )]
+    NotPlain {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A file is not the one that the manifest lists.
+    #[error(
+        "plugin bundle: {path} has digest {found}, plugin.json lists {listed}: install it anew"
+    )]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// What plugin.json says.
+        listed: String,
+        /// What the file has.
+        found: String,
+    },
+    /// Trusted keys are given and the bundle is not signed.
+    #[error(
+        "plugin bundle {dir} is not signed (no plugin.sig), and only signed ones are trusted here"
+    )]
+    Unsigned {
+        /// The bundle.
+        dir: PathBuf,
+    },
+    /// The signature is malformed, or by none of the trusted keys.
+    #[error("plugin bundle {dir}: plugin.sig is not valid: {reason}")]
+    Signature {
+        /// The bundle.
+        dir: PathBuf,
+        /// What is wrong.
+        reason: &'static str,
+    },
+}
+
+/// A checked plugin bundle.
+///
+/// Digests are checked when it is loaded; who may write to its directory afterwards can change
+/// what runs, so that directory belongs to the worker's user or to root.
+#[derive(Debug)]
+pub struct Bundle {
+    dir: PathBuf,
+    manifest: Manifest,
+    actions: BTreeMap<String, Action>,
+    digest: String,
+}
+
+/// The compiled schemas of an action.
+#[derive(Debug)]
+pub(crate) struct Action {
+    pub(crate) inputs: Option<Schema>,
+    pub(crate) outputs: Option<Schema>,
+}
+
+impl Bundle {
+    /// Load and check the bundle in `dir`.
+    ///
+    /// With `trusted` keys the bundle must be signed by one of them; without any, unsigned ones
+    /// are taken too, with a warning.
+    ///
+    /// # Errors
+    /// [`BundleError`] names the file and what is wrong with it.
+    pub fn load(dir: &Path, trusted: &[VerifyingKey]) -> Result<Self, BundleError> {
+        // Executions run elsewhere, so that the path must be absolute.
+        let dir = dir.canonicalize().map_err(io_error(dir))?;
+        let text = read_text(&dir, MANIFEST_FILE)?;
+        // Before anything in it is looked at.
+        check_signature(&dir, &text, trusted)?;
+        let wrong = |reason| BundleError::Manifest { dir: dir.clone(), reason };
+        let manifest = Manifest::parse(&text).map_err(wrong)?;
+        let mut actions = BTreeMap::new();
+        for (name, spec) in &manifest.actions {
+            let compile = |what: &str, schema: &Option<serde_json::Value>| {
+                schema.as_ref().map(Schema::compile).transpose().map_err(|e| {
+                    BundleError::Manifest {
+                        dir: dir.clone(),
+                        reason: format!("the schema actions.{name}.{what} is not valid: {e}"),
+                    }
+                })
+            };
+            let inputs = compile("inputs", &spec.inputs)?;
+            let outputs = compile("outputs", &spec.outputs)?;
+            actions.insert(name.clone(), Action { inputs, outputs });
+        }
+        for (path, listed) in &manifest.files {
+            check_file(&dir, path, listed)?;
+        }
+        let digest = digest_text(blake3::hash(text.as_bytes()));
+        Ok(Self { dir, manifest, actions, digest })
+    }
+
+    /// The plugin's name.
+    pub fn name(&self) -> &PluginName {
+        &self.manifest.name
+    }
+
+    /// What the bundle says about itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// `b3:` and the hex of the BLAKE3 of `plugin.json`, which names every file's digest and so
+    /// stands for the whole bundle.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The executable, as an absolute path.
+    pub fn entry(&self) -> PathBuf {
+        self.dir.join(&self.manifest.entry.file)
+    }
+
+    pub(crate) fn action(&self, name: &str) -> Option<&Action> {
+        self.actions.get(name)
+    }
+}
+
+/// The content of `plugin.sig` for the text of a `plugin.json`: base64 of an Ed25519 signature
+/// (RFC 8032) over a context line and the text.
+pub fn sign_manifest(manifest: &[u8], key: &SigningKey) -> String {
+    BASE64_STANDARD.encode(key.sign(&signed_bytes(manifest)).to_bytes())
+}
+
+/// `b3:` and the hex of the BLAKE3 of what `path` holds.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn file_digest(path: &Path) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path)?)?;
+    Ok(digest_text(hasher.finalize()))
+}
+
+fn digest_text(hash: blake3::Hash) -> String {
+    format!("b3:{}", hash.to_hex())
+}
+
+fn signed_bytes(manifest: &[u8]) -> Vec<u8> {
+    [SIGNATURE_CONTEXT, manifest].concat()
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> BundleError {
+    let path = path.to_owned();
+    move |source| BundleError::Io { path, source }
+}
+
+fn check_signature(dir: &Path, text: &str, trusted: &[VerifyingKey]) -> Result<(), BundleError> {
+    let wrong = |reason| BundleError::Signature { dir: dir.to_owned(), reason };
+    let signature = match read_text(dir, SIGNATURE_FILE) {
+        Ok(signature) => Some(signature),
+        Err(BundleError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    if trusted.is_empty() {
+        tracing::warn!(bundle = %dir.display(), "no trusted keys are configured: plugin not verified");
+        return Ok(());
+    }
+    let signature = signature.ok_or_else(|| BundleError::Unsigned { dir: dir.to_owned() })?;
+    let bytes = BASE64_STANDARD.decode(signature.trim()).map_err(|_| wrong("it is not base64"))?;
+    let signature =
+        Signature::from_slice(&bytes).map_err(|_| wrong("it is not 64 bytes of Ed25519"))?;
+    let message = signed_bytes(text.as_bytes());
+    if trusted.iter().any(|key| key.verify_strict(&message, &signature).is_ok()) {
+        Ok(())
+    } else {
+        Err(wrong("it was not made over this plugin.json by any of the trusted keys"))
+    }
+}
+
+/// The file that `path` names in `dir`, provided that no part of the path is a symbolic link.
+fn plain_file(dir: &Path, path: &str) -> Result<PathBuf, BundleError> {
+    let mut full = dir.to_owned();
+    for part in path.split('/') {
+        full.push(part);
+        let kind = fs::symlink_metadata(&full).map_err(io_error(&full))?.file_type();
+        if kind.is_symlink() {
+            return Err(BundleError::NotPlain { path: full });
+        }
+    }
+    let kind = fs::symlink_metadata(&full).map_err(io_error(&full))?.file_type();
+    if kind.is_file() { Ok(full) } else { Err(BundleError::NotPlain { path: full }) }
+}
+
+fn read_text(dir: &Path, name: &str) -> Result<String, BundleError> {
+    let path = plain_file(dir, name)?;
+    let file = File::open(&path).map_err(io_error(&path))?;
+    let mut text = String::new();
+    // One byte more than allowed, to notice what is too long.
+    file.take(MAX_TEXT_BYTES + 1).read_to_string(&mut text).map_err(io_error(&path))?;
+    if text.len() as u64 > MAX_TEXT_BYTES {
+        return Err(BundleError::Io { path, source: io::Error::other("it is larger than 1 MiB") });
+    }
+    Ok(text)
+}
+
+fn check_file(dir: &Path, path: &str, listed: &str) -> Result<(), BundleError> {
+    let path = plain_file(dir, path)?;
+    let found = file_digest(&path).map_err(io_error(&path))?;
+    if found == listed {
+        Ok(())
+    } else {
+        Err(BundleError::Digest { path, listed: listed.to_owned(), found })
+    }
+}

@@ -1,0 +1,174 @@
+//! The plugins of a worker: the built-in ones and loaded bundles, by name.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use ed25519_dalek::VerifyingKey;
+use stella_domain::{dag::PluginCatalog, ids::PluginName, json::CanonicalJson};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bundle::{Bundle, BundleError},
+    core::Core,
+    error::StepError,
+    lease::Lease,
+    log::StepLog,
+    process,
+};
+
+/// What came of carrying out a lease.
+#[derive(Debug)]
+pub struct Execution {
+    /// The outputs, or why there are none.
+    pub outputs: Result<CanonicalJson, StepError>,
+    /// What the plugin wrote to stderr.
+    pub log: StepLog,
+}
+
+/// A plugin that is part of this program.
+#[async_trait]
+pub trait BuiltIn: Send + Sync {
+    /// What it can do.
+    fn actions(&self) -> Vec<String>;
+
+    /// Carry out `lease`; dropped when the time is over, and on `cancel`.
+    ///
+    /// # Errors
+    /// [`StepError`].
+    async fn execute(
+        &self,
+        lease: &Lease,
+        cancel: &CancellationToken,
+    ) -> Result<CanonicalJson, StepError>;
+}
+
+/// Why a plugin cannot be added.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// There is one of that name.
+    #[error("there is already a plugin {0}: remove one of the two")]
+    Duplicate(PluginName),
+    /// The bundle is not valid.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+}
+
+/// The plugins of a worker.
+pub struct Plugins(HashMap<PluginName, Plugin>);
+
+enum Plugin {
+    BuiltIn(Arc<dyn BuiltIn>),
+    Bundle(Box<Bundle>),
+}
+
+impl Plugins {
+    /// The built-in `core` alone.
+    pub fn core() -> Self {
+        let mut plugins = Self(HashMap::new());
+        // `core` is a plugin name, and the catalog is empty.
+        if let Ok(name) = "core".parse() {
+            plugins.0.insert(name, Plugin::BuiltIn(Arc::new(Core)));
+        }
+        plugins
+    }
+
+    /// `core` and the bundles in `dirs`, each a bundle's directory.
+    ///
+    /// # Errors
+    /// [`CatalogError`] of the first that cannot be added.
+    pub fn load<P: AsRef<Path>>(
+        dirs: &[P],
+        trusted: &[VerifyingKey],
+    ) -> Result<Self, CatalogError> {
+        let mut plugins = Self::core();
+        for dir in dirs {
+            plugins.add_bundle(Bundle::load(dir.as_ref(), trusted)?)?;
+        }
+        Ok(plugins)
+    }
+
+    /// Add a bundle.
+    ///
+    /// # Errors
+    /// [`CatalogError::Duplicate`].
+    pub fn add_bundle(&mut self, bundle: Bundle) -> Result<(), CatalogError> {
+        self.add(bundle.name().clone(), Plugin::Bundle(Box::new(bundle)))
+    }
+
+    /// Add a plugin that is part of this program.
+    ///
+    /// # Errors
+    /// [`CatalogError::Duplicate`].
+    pub fn add_built_in(
+        &mut self,
+        name: PluginName,
+        plugin: Arc<dyn BuiltIn>,
+    ) -> Result<(), CatalogError> {
+        self.add(name, Plugin::BuiltIn(plugin))
+    }
+
+    fn add(&mut self, name: PluginName, plugin: Plugin) -> Result<(), CatalogError> {
+        match self.0.entry(name) {
+            Entry::Occupied(taken) => Err(CatalogError::Duplicate(taken.key().clone())),
+            Entry::Vacant(free) => {
+                free.insert(plugin);
+                Ok(())
+            }
+        }
+    }
+
+    /// The names of all plugins, in order.
+    pub fn names(&self) -> Vec<PluginName> {
+        let mut names: Vec<_> = self.0.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// The bundle of a plugin; none for a built-in or unknown one.
+    pub fn bundle(&self, name: &PluginName) -> Option<&Bundle> {
+        match self.0.get(name)? {
+            Plugin::Bundle(bundle) => Some(bundle),
+            Plugin::BuiltIn(_) => None,
+        }
+    }
+
+    /// Carry out a lease within its time, or until `cancel`.
+    pub async fn execute(&self, lease: &Lease, cancel: &CancellationToken) -> Execution {
+        let outputs = match self.0.get(&lease.plugin) {
+            Some(Plugin::Bundle(bundle)) => return process::execute(bundle, lease, cancel).await,
+            Some(Plugin::BuiltIn(plugin)) => in_time(plugin.as_ref(), lease, cancel).await,
+            None => Err(StepError::NotFound(format!("this worker has no plugin {}", lease.plugin))),
+        };
+        Execution { outputs, log: StepLog::default() }
+    }
+}
+
+impl PluginCatalog for Plugins {
+    fn actions(&self, plugin: &PluginName) -> Option<Vec<String>> {
+        Some(match self.0.get(plugin)? {
+            Plugin::BuiltIn(plugin) => plugin.actions(),
+            Plugin::Bundle(bundle) => bundle.manifest().actions.keys().cloned().collect(),
+        })
+    }
+}
+
+/// An action that is ready at once costs no timer: one is set up only when it first waits.
+async fn in_time(
+    plugin: &dyn BuiltIn,
+    lease: &Lease,
+    cancel: &CancellationToken,
+) -> Result<CanonicalJson, StepError> {
+    let limit = Duration::from_millis(lease.timeout_ms);
+    tokio::select! {
+        biased;
+        outputs = tokio::time::timeout(limit, plugin.execute(lease, cancel)) => {
+            outputs.unwrap_or(Err(StepError::TimedOut { timeout_ms: lease.timeout_ms }))
+        }
+        () = cancel.cancelled() => Err(StepError::Cancelled),
+    }
+}
