@@ -68,12 +68,7 @@ fn three_events(run_id: &RunId, version: u64) -> Decided {
         ("inventory".parse().unwrap(), "core".parse().unwrap(), "worker-1".parse().unwrap());
     let step: stella_domain::ids::StepId = step;
     let events = vec![
-        RunEvent::StepQueued(StepQueued {
-            attempt: 1,
-            plugin,
-            priority: 0,
-            step_id: step.clone(),
-        }),
+        RunEvent::StepQueued(StepQueued { attempt: 1, plugin, priority: 0, step_id: step.clone() }),
         RunEvent::StepStarted(StepStarted {
             attempt: 1,
             lease_ms: 30_000,
@@ -180,7 +175,8 @@ pub(crate) async fn append(
     let events_per_s = 3.0 * commits as f64 / started.elapsed().as_secs_f64();
     drop(writer);
     task.await?;
-    let batches = std::mem::take(&mut *noting.batches.lock().unwrap_or_else(PoisonError::into_inner));
+    let batches =
+        std::mem::take(&mut *noting.batches.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(Appends { events_per_s, batches })
 }
 
@@ -206,8 +202,7 @@ pub(crate) async fn raw_inserts(
     let started = Instant::now();
     let mut inserted = 0;
     for size in batches {
-        let batch: Vec<RawDocumentBuf> =
-            documents.drain(..(*size).min(documents.len())).collect();
+        let batch: Vec<RawDocumentBuf> = documents.drain(..(*size).min(documents.len())).collect();
         if batch.is_empty() {
             break;
         }

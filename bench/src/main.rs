@@ -10,14 +10,14 @@ mod reads;
 mod runs;
 mod server;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Parser;
-use stella_ledger::{mongo::MongoLedger, port::Ledger, sqlite::SqliteLedger};
+use stella_ledger::{
+    mongo::{MongoLedger, MongoOptions},
+    port::Ledger,
+    sqlite::SqliteLedger,
+};
 
 use self::{figures::Figures, server::Server};
 
@@ -101,7 +101,9 @@ impl Place {
         let uri = with_database(&base, "stella-bench");
         let client = mongodb::Client::with_uri_str(&uri).await?;
         client.database("stella-bench").drop().await?;
-        let ledger: Arc<dyn Ledger> = Arc::new(MongoLedger::connect(&uri).await?);
+        let ledger = MongoLedger::connect(&uri, MongoOptions::default()).await?;
+        ledger.setup().await?;
+        let ledger: Arc<dyn Ledger> = Arc::new(ledger);
         Ok(Self { name: "mongodb", uri, ledger, mongod, client: Some(client), dir })
     }
 
@@ -162,9 +164,13 @@ async fn measure_appends(
         let mean = commits as f64 / appended.batches.len().max(1) as f64;
         figures.put(&format!("    commits a batch, {callers} callers"), "", place.name, mean);
         let Some(client) = &place.client else { continue };
-        let raw =
-            appends::raw_inserts(client, "stella-bench", &tenant, &appended.batches).await?;
-        figures.put(&format!("(a) raw insert_many, {callers} callers"), "events/s", place.name, raw);
+        let raw = appends::raw_inserts(client, "stella-bench", &tenant, &appended.batches).await?;
+        figures.put(
+            &format!("(a) raw insert_many, {callers} callers"),
+            "events/s",
+            place.name,
+            raw,
+        );
         let name = format!("(b) ÷ (a), {callers} callers");
         figures.put(&name, "", place.name, appended.events_per_s / raw);
     }
@@ -234,7 +240,11 @@ fn machine() -> String {
         .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok())
         .unwrap_or(0.0);
     let model = model.map_or("unknown processor", |(_, model)| model.trim());
-    format!("{cores} cores of {model}, {:.0} GiB, Linux {}", kib / 1048576.0, read("/proc/sys/kernel/osrelease").trim())
+    format!(
+        "{cores} cores of {model}, {:.0} GiB, Linux {}",
+        kib / 1048576.0,
+        read("/proc/sys/kernel/osrelease").trim()
+    )
 }
 
 fn commit() -> String {
@@ -245,9 +255,4 @@ fn commit() -> String {
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_default();
     let changed = git(&["status", "--porcelain"]).is_some_and(|status| !status.is_empty());
     if changed { format!("{commit}+") } else { commit }
-}
-
-/// Keeps `Path` in the interface of the modules below without naming it twice.
-pub(crate) fn file_mib(path: &Path) -> f64 {
-    std::fs::metadata(path).map_or(0.0, |meta| meta.len() as f64 / 1048576.0)
 }

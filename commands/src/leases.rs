@@ -1,6 +1,6 @@
 //! Workers' side of dispatch: ask for work, report what came of it, renew leases.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use stella_domain::{
     aggregate::{Outcome, RunCommand},
@@ -20,7 +20,7 @@ pub struct Poll {
     /// Who asks.
     pub worker_id: WorkerId,
     /// The plugins that it has.
-    pub plugins: Vec<PluginName>,
+    pub plugins: Arc<[PluginName]>,
     /// Leases wanted.
     pub max: u32,
     /// How long to wait for the first.
@@ -123,7 +123,7 @@ impl Commands {
 
     fn wait(&self, tenant: &Tenant, poll: &Poll) -> (Waiting<'_>, mpsc::UnboundedReceiver<Grant>) {
         let (id, grants) =
-            self.shared.dispatch().wait(tenant, &poll.worker_id, &poll.plugins, poll.max);
+            self.shared.dispatch().wait(tenant, &poll.worker_id, Arc::clone(&poll.plugins), poll.max);
         (Waiting { shared: &self.shared, id }, grants)
     }
 

@@ -28,8 +28,13 @@ fn spec(needs: &[Vec<bool>], retries: u8) -> Arc<DagSpec> {
         .iter()
         .enumerate()
         .map(|(i, needs)| {
-            let needs: Vec<String> =
-                needs.iter().take(i).enumerate().filter(|(_, n)| **n).map(|(j, _)| format!("s{j}")).collect();
+            let needs: Vec<String> = needs
+                .iter()
+                .take(i)
+                .enumerate()
+                .filter(|(_, n)| **n)
+                .map(|(j, _)| format!("s{j}"))
+                .collect();
             serde_json::json!({
                 "id": format!("s{i}"), "plugin": "p", "action": "noop", "needs": needs,
                 "retries": retries,
@@ -97,8 +102,7 @@ struct History {
 impl History {
     fn new(spec: Arc<DagSpec>) -> Self {
         let now = Timestamp::from_micros(1_000_000);
-        let mut history =
-            Self { run: Run::default(), events: vec![], leases: vec![], now, spec };
+        let mut history = Self { run: Run::default(), events: vec![], leases: vec![], now, spec };
         history.ask(start(&history.spec.clone()));
         history
     }
@@ -272,11 +276,7 @@ fn a_wide_run_queues_in_waves_and_ends() {
     needs.extend((1..700).map(|_| vec![true]));
     let spec = spec(&needs, 0);
     let mut history = History::new(spec);
-    history.ask(RunCommand::GrantLease {
-        step_id: step_id(0),
-        worker_id: worker(0),
-        lease_ms: 1,
-    });
+    history.ask(RunCommand::GrantLease { step_id: step_id(0), worker_id: worker(0), lease_ms: 1 });
     let (token, now) = (history.leases[0], history.now);
     let outcome = Outcome::Succeeded { outputs: CanonicalJson::empty_object() };
     history.ask(RunCommand::Complete { token, worker_id: worker(0), outcome, now });

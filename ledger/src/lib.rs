@@ -3,7 +3,12 @@
 //! Nothing but the [`writer`] appends; everything else reads committed events by seq.
 
 pub mod clock;
+pub mod conformance;
+pub mod copy;
 pub mod feed;
+pub mod mongo;
 pub mod port;
 pub mod recorded;
+pub mod sqlite;
+pub mod uri;
 pub mod writer;

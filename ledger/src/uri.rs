@@ -64,7 +64,7 @@ fn without_password(uri: &str) -> String {
 }
 
 impl LedgerUri {
-    /// Open the ledger, creating what it needs where that is missing.
+    /// Open the ledger; where there is none yet, make room for one.
     ///
     /// # Errors
     /// [`LedgerError::Unavailable`] when the storage does not answer.
@@ -73,7 +73,7 @@ impl LedgerUri {
             Self::Sqlite(path) => Ok(Arc::new(SqliteLedger::open(path).await?)),
             Self::Mongo(uri) => {
                 let ledger = MongoLedger::connect(uri, MongoOptions::default()).await?;
-                ledger.setup().await?;
+                ledger.setup_if_new().await?;
                 Ok(Arc::new(ledger))
             }
         }

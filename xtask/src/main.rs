@@ -1,5 +1,6 @@
 //! Chores of this repository: `cargo xtask <chore>`. One file a chore.
 
+mod bench;
 mod child;
 mod mongod;
 mod test;
@@ -21,6 +22,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    Bench(bench::Args),
     Test(test::Args),
     WithMongod(with_mongod::Args),
 }
@@ -28,6 +30,7 @@ enum Chore {
 #[tokio::main]
 async fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
+        Chore::Bench(args) => bench::run(args).await,
         Chore::Test(args) => test::run(args).await,
         Chore::WithMongod(args) => with_mongod::run(args).await,
     };

@@ -139,8 +139,10 @@ impl Node {
 
         let directory = data_dir.projections();
         let projections =
-            Arc::new(Projections::open(directory, Arc::clone(&ledger), Arc::clone(&feed)).await?);
-        let work = projections.catch_up(&config.tenant).await?;
+            Arc::new(Projections::open(&directory, Arc::clone(&ledger), Arc::clone(&feed))?);
+        // Notices a ledger that was replaced or restored from an older backup.
+        projections.verify(&config.tenant).await?;
+        let work = projections.open_work(&config.tenant).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let node = data_dir.node_name()?;
         let commands_config = CommandsConfig {
@@ -157,7 +159,12 @@ impl Node {
         let follow = tokio::spawn({
             let (projections, tenant) = (Arc::clone(&projections), config.tenant.clone());
             let stop = stop.clone();
-            async move { projections.follow(&tenant, stop).await }
+            async move {
+                let followed = projections.follow(&tenant, stop.cancelled_owned()).await;
+                if let Err(error) = followed {
+                    tracing::error!(%tenant, %error, "projections stand still");
+                }
+            }
         });
         let worker = (config.concurrency > 0).then(|| {
             let source = LocalLeases { commands: commands.clone(), tenant: config.tenant.clone() };

@@ -7,7 +7,10 @@ mod queue;
 mod timers;
 mod waiting;
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use stella_domain::{
     chain::Commit,
@@ -184,7 +187,7 @@ impl Dispatch {
         &mut self,
         tenant: &Tenant,
         worker_id: &WorkerId,
-        plugins: &[PluginName],
+        plugins: Arc<[PluginName]>,
         slots: u32,
     ) -> (WaiterId, tokio::sync::mpsc::UnboundedReceiver<Grant>) {
         self.waiters.add(tenant, worker_id, plugins, slots)

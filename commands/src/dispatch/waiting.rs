@@ -1,6 +1,9 @@
 //! Workers that wait for work, first come first served.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use stella_domain::{
     ids::{DagId, FencingToken, PluginName, RunId, StepId, Tenant, WorkerId},
@@ -51,7 +54,7 @@ pub struct Slot {
 
 struct Waiter {
     tenant: Tenant,
-    plugins: Vec<PluginName>,
+    plugins: Arc<[PluginName]>,
     free: u32,
     slot: Slot,
 }
@@ -67,14 +70,14 @@ impl Waiters {
         &mut self,
         tenant: &Tenant,
         worker_id: &WorkerId,
-        plugins: &[PluginName],
+        plugins: Arc<[PluginName]>,
         slots: u32,
     ) -> (WaiterId, mpsc::UnboundedReceiver<Grant>) {
         let id = WaiterId(self.next_id);
         self.next_id += 1;
         let (sink, grants) = mpsc::unbounded_channel();
         let slot = Slot { waiter: id, worker_id: worker_id.clone(), sink };
-        let (tenant, plugins) = (tenant.clone(), plugins.to_vec());
+        let tenant = tenant.clone();
         self.waiting.insert(id, Waiter { tenant, plugins, free: slots, slot });
         (id, grants)
     }

@@ -14,6 +14,7 @@ pub struct DagVersionRegistered {
     /// `b3:` and the hex digest of the canonical spec.
     pub digest: String,
     /// The spec as its author wrote it, in canonical form.
+    #[serde(deserialize_with = "crate::json::stored")]
     pub spec: CanonicalJson,
     /// Its number, from 1, no gap.
     pub version: u32,

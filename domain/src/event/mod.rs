@@ -115,7 +115,9 @@ pub fn event_type(text: &str) -> Option<Cow<'static, str>> {
 fn to_canonical<T: Serialize>(part: &T) -> CanonicalJson {
     // Plain structs of strings, integers and canonical JSON: serialising them cannot fail, and an
     // empty text would be refused by every reader.
-    CanonicalJson::trusted(serde_json::to_string(part).unwrap_or_default())
+    let text = serde_json::to_string(part).unwrap_or_default();
+    debug_assert_eq!(CanonicalJson::parse(&text).as_ref().map(CanonicalJson::as_str), Ok(&*text));
+    CanonicalJson::trusted(text)
 }
 
 fn from_canonical<T: DeserializeOwned>(json: &CanonicalJson) -> Result<T, String> {

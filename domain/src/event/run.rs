@@ -41,6 +41,7 @@ pub struct RunCreated {
 #[serde(rename_all = "camelCase")]
 pub struct RunRequest {
     /// The inputs, an object.
+    #[serde(deserialize_with = "crate::json::stored")]
     pub inputs: CanonicalJson,
     /// Labels given at the start.
     pub labels: Labels,
@@ -91,6 +92,7 @@ pub struct StepAttempt {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepOutputs {
     /// The outputs, an object.
+    #[serde(deserialize_with = "crate::json::stored")]
     pub outputs: CanonicalJson,
 }
 

@@ -1,0 +1,317 @@
+//! What went wrong, as an answer. The only place that names status codes of errors; what is this
+//! node's fault is logged here, once.
+
+use std::fmt;
+
+use axum::{
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use stella_commands::{CommandError, Refusal};
+use stella_domain::{
+    aggregate::{DagRefusal, LedgerRefusal, RunRefusal},
+    dag::{InputViolation, SpecError, SpecErrors},
+    ids::{DagId, RunId},
+};
+use stella_ledger::{port::LedgerError, recorded::UndecodableEvent, writer::WriteError};
+use stella_projections::ProjectionError;
+use stella_replay::export::{ExportError, WindowError};
+
+use crate::types::{PROBLEM_JSON, Problem, SpecErrorView};
+
+/// Seconds after which a client may try again what failed for want of the ledger.
+const RETRY_AFTER_S: u16 = 1;
+
+/// An answer that says what went wrong.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    errors: Vec<SpecErrorView>,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, detail: impl fmt::Display) -> Self {
+        let detail = detail.to_string();
+        if status.is_server_error() {
+            tracing::warn!(code, detail, "a request failed");
+        }
+        Self { status, code, detail, errors: vec![], header: None }
+    }
+
+    fn unavailable(code: &'static str, detail: impl fmt::Display) -> Self {
+        let retry = (header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        Self { header: Some(retry), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
+    }
+
+    /// The request itself is wrong.
+    pub(crate) fn bad_request(code: &'static str, detail: impl fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    pub(crate) fn unauthorized(detail: &'static str) -> Self {
+        let scheme = HeaderValue::from_static("Bearer realm=\"stella\"");
+        let header = Some((header::WWW_AUTHENTICATE, scheme));
+        Self { header, ..Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", detail) }
+    }
+
+    pub(crate) fn origin_refused() -> Self {
+        let detail = "requests from web pages are refused: they carry an Origin header";
+        Self::new(StatusCode::FORBIDDEN, "ORIGIN_REFUSED", detail)
+    }
+
+    pub(crate) fn unknown_host(host: &str) -> Self {
+        let detail = format!(
+            "this server is not {host:?}: it answers to localhost, 127.0.0.1 and [::1] only"
+        );
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "UNKNOWN_HOST", detail)
+    }
+
+    pub(crate) fn no_route(path: &str) -> Self {
+        let detail = format!("there is nothing at {path:?}: see /openapi.json");
+        Self::new(StatusCode::NOT_FOUND, "ROUTE_NOT_FOUND", detail)
+    }
+
+    pub(crate) fn method_not_allowed(method: &str, path: &str) -> Self {
+        let detail = format!("{path:?} does not take {method}: see /openapi.json");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
+    }
+
+    pub(crate) fn run_not_found(run_id: &RunId) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "RUN_NOT_FOUND", format!("there is no run {run_id}"))
+    }
+
+    pub(crate) fn dag_not_found(dag_id: &DagId) -> Self {
+        DagRefusal::Unknown.into_error(dag_id)
+    }
+
+    pub(crate) fn dag_version_not_found(dag_id: &DagId, asked: u32, newest: u32) -> Self {
+        DagRefusal::UnknownVersion { asked, newest }.into_error(dag_id)
+    }
+
+    pub(crate) fn body_too_large(limit: usize) -> Self {
+        let detail = format!("the body is larger than {limit} bytes: pass large data by reference");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail)
+    }
+
+    pub(crate) fn body_too_slow() -> Self {
+        let detail = "the body did not arrive in time";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "BODY_TIMEOUT", detail)
+    }
+
+    pub(crate) fn media_type(expected: &str) -> Self {
+        let detail = format!("the body's Content-Type has to be {expected}");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", detail)
+    }
+
+    /// The answer took too long; a command may have been recorded.
+    pub(crate) fn timed_out() -> Self {
+        let detail = "the request took too long and was given up; if it was a command, it may \
+                      have been recorded: send it again, with the same runToken";
+        Self::unavailable("OUTCOME_UNKNOWN", detail)
+    }
+
+    pub(crate) fn panicked() -> Self {
+        let detail = "this is a fault of the server; its log says more";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", detail)
+    }
+
+    /// A message that a client reads on a WebSocket that is being closed.
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    fn with_errors(mut self, errors: impl IntoIterator<Item = SpecErrorView>) -> Self {
+        self.errors.extend(errors);
+        self
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let problem = Problem {
+            kind: "about:blank".to_owned(),
+            title: self.status.canonical_reason().unwrap_or_default().to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            code: self.code.to_owned(),
+            errors: self.errors,
+        };
+        // A struct of strings and integers: serialising it cannot fail.
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let media_type = HeaderValue::from_static(PROBLEM_JSON);
+        let mut response =
+            (self.status, [(header::CONTENT_TYPE, media_type)], body).into_response();
+        response.headers_mut().extend(self.header);
+        response
+    }
+}
+
+impl From<CommandError> for ApiError {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Refused(refusal) => refusal.into(),
+            CommandError::Write(error) => error.into(),
+        }
+    }
+}
+
+impl From<WriteError> for ApiError {
+    fn from(error: WriteError) -> Self {
+        match &error {
+            WriteError::Unavailable(_) => Self::unavailable("LEDGER_UNAVAILABLE", error),
+            WriteError::OutcomeUnknown(_) => Self::unavailable("OUTCOME_UNKNOWN", error),
+            WriteError::ClockFault(_) => Self::unavailable("CLOCK_FAULT", error),
+            WriteError::ShuttingDown => Self::unavailable("SHUTTING_DOWN", error),
+            WriteError::Unreadable(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "LEDGER_UNREADABLE", error)
+            }
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Run(refusal) => refusal.into(),
+            Refusal::Dag(dag_id, refusal) => refusal.into_error(&dag_id),
+            Refusal::Ledger(refusal @ LedgerRefusal::NotOpened) => {
+                Self::new(StatusCode::CONFLICT, "LEDGER_NOT_OPENED", refusal)
+            }
+            refusal @ Refusal::TooLarge { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "EVENT_TOO_LARGE", refusal)
+            }
+            // Decided again so often already that others are to go first.
+            refusal @ Refusal::Conflict { .. } => Self::unavailable("STREAM_BUSY", refusal),
+        }
+    }
+}
+
+impl From<RunRefusal> for ApiError {
+    fn from(refusal: RunRefusal) -> Self {
+        let (status, code) = match &refusal {
+            RunRefusal::Unknown => (StatusCode::NOT_FOUND, "RUN_NOT_FOUND"),
+            RunRefusal::TokenConflict { .. } => (StatusCode::CONFLICT, "RUN_TOKEN_CONFLICT"),
+            RunRefusal::InputsInvalid { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "INPUTS_INVALID")
+            }
+            RunRefusal::SpecMissing => (StatusCode::INTERNAL_SERVER_ERROR, "SPEC_UNREADABLE"),
+            RunRefusal::NotQueued(_) => (StatusCode::CONFLICT, "STEP_NOT_QUEUED"),
+            RunRefusal::UnknownLease(_) => (StatusCode::NOT_FOUND, "LEASE_NOT_FOUND"),
+            RunRefusal::StaleToken { .. } => (StatusCode::CONFLICT, "FENCING_TOKEN_STALE"),
+            RunRefusal::NotHolder { .. } => (StatusCode::CONFLICT, "LEASE_NOT_HELD"),
+            RunRefusal::AlreadyClosed(_) => (StatusCode::CONFLICT, "LEASE_ENDED"),
+        };
+        let error = Self::new(status, code, &refusal);
+        match refusal {
+            RunRefusal::InputsInvalid { violations, .. } => {
+                error.with_errors(violations.into_iter().map(SpecErrorView::from))
+            }
+            _ => error,
+        }
+    }
+}
+
+/// A DAG's refusal does not say which DAG it is.
+trait OfDag {
+    fn into_error(self, dag_id: &DagId) -> ApiError;
+}
+
+impl OfDag for DagRefusal {
+    fn into_error(self, dag_id: &DagId) -> ApiError {
+        let (status, code) = match &self {
+            Self::Unknown => (StatusCode::NOT_FOUND, "DAG_NOT_FOUND"),
+            Self::UnknownVersion { .. } => (StatusCode::NOT_FOUND, "DAG_VERSION_NOT_FOUND"),
+            Self::Unreadable { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "SPEC_UNREADABLE"),
+        };
+        ApiError::new(status, code, format_args!("DAG {dag_id}: {self}"))
+    }
+}
+
+impl From<SpecErrors> for ApiError {
+    fn from(errors: SpecErrors) -> Self {
+        let count = errors.errors().len() + errors.unlisted();
+        let detail = format!("the DAG spec does not hold: {count} error(s)");
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "SPEC_INVALID", detail)
+            .with_errors(errors.errors().iter().cloned().map(SpecErrorView::from))
+    }
+}
+
+impl From<LedgerError> for ApiError {
+    fn from(error: LedgerError) -> Self {
+        match &error {
+            LedgerError::Unavailable(_) => Self::unavailable("LEDGER_UNAVAILABLE", error),
+            LedgerError::Damaged { .. } => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "LEDGER_DAMAGED", error)
+            }
+            LedgerError::Malformed { .. } | LedgerError::Undecodable(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "LEDGER_UNREADABLE", error)
+            }
+        }
+    }
+}
+
+impl From<UndecodableEvent> for ApiError {
+    fn from(event: UndecodableEvent) -> Self {
+        LedgerError::from(event).into()
+    }
+}
+
+impl From<ProjectionError> for ApiError {
+    fn from(error: ProjectionError) -> Self {
+        match error {
+            ProjectionError::Ledger(error) => error.into(),
+            ProjectionError::NotReached { .. } => Self::unavailable("PROJECTION_BEHIND", error),
+            ProjectionError::LedgerBehind { .. } | ProjectionError::LedgerDiffers { .. } => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "LEDGER_DIFFERS", error)
+            }
+            ProjectionError::Storage { .. }
+            | ProjectionError::File { .. }
+            | ProjectionError::InUse { .. }
+            | ProjectionError::NotNext(_)
+            | ProjectionError::Contradiction { .. }
+            | ProjectionError::BadRow { .. } => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "PROJECTION_FAULT", error)
+            }
+        }
+    }
+}
+
+impl From<WindowError> for ApiError {
+    fn from(error: WindowError) -> Self {
+        match error {
+            WindowError::FromAfterTo { .. } => Self::bad_request("WINDOW_INVALID", error),
+            WindowError::Open { .. } => Self::new(StatusCode::CONFLICT, "WINDOW_OPEN", error),
+            WindowError::Ledger(error) => error.into(),
+        }
+    }
+}
+
+impl From<ExportError> for ApiError {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Ledger(error) => error.into(),
+            ExportError::ResumeOutside { .. } => Self::bad_request("SEQ_OUTSIDE_WINDOW", error),
+            ExportError::Shrunk { .. } => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "LEDGER_DAMAGED", error)
+            }
+            ExportError::Write(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "EXPORT_FAILED", error)
+            }
+        }
+    }
+}
+
+impl From<SpecError> for SpecErrorView {
+    fn from(SpecError { path, message }: SpecError) -> Self {
+        Self { path, message }
+    }
+}
+
+impl From<InputViolation> for SpecErrorView {
+    fn from(InputViolation { path, message }: InputViolation) -> Self {
+        Self { path, message }
+    }
+}

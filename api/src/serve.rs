@@ -1,0 +1,143 @@
+//! The listener: loopback only, bounded in connections, headers and time.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Connections at a time; who comes then waits in the listener's backlog.
+const CONNECTIONS: usize = 4_096;
+/// Bytes of a request's line and headers.
+const HEADER_BYTES: usize = 16 * 1024;
+/// How long a client may take to send them, and how long a connection may be idle.
+const HEADERS_ARRIVE: Duration = Duration::from_secs(60);
+/// How long requests may go on after shutdown was asked for.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long to wait when the system is out of file descriptors.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+/// Why a server does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address can be reached from other machines.
+    #[error(
+        "refusing to serve on {0}: without real authentication this server listens on loopback \
+         only; bind 127.0.0.1 or [::1]"
+    )]
+    NotLoopback(SocketAddr),
+    /// The system refused.
+    #[error("cannot serve on {address}: {source}")]
+    Bind {
+        /// Where.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Bind `address`, which has to be a loopback address; port 0 takes any that is free.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    if !address.ip().is_loopback() {
+        return Err(ServeError::NotLoopback(address));
+    }
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Bind { address: address.to_string(), source })
+}
+
+/// Answer requests on `listener` until `shutdown`; what is under way then may go on for 10 s.
+///
+/// # Errors
+/// [`ServeError::NotLoopback`] when the listener can be reached from other machines.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServeError> {
+    let address = listener
+        .local_addr()
+        .map_err(|source| ServeError::Bind { address: "a socket".to_owned(), source })?;
+    if !address.ip().is_loopback() {
+        return Err(ServeError::NotLoopback(address));
+    }
+    let server = Arc::new(Server { router, stopping: CancellationToken::new() });
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        // The semaphore is never closed.
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => {}
+            (place, accepted) = accepted => match accepted {
+                Ok((stream, _)) => {
+                    let server = Arc::clone(&server);
+                    connections.spawn(async move {
+                        server.answer(stream).await;
+                        drop(place);
+                    });
+                }
+                Err(e) => {
+                    tracing::warn!(error = %e, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                }
+            }
+        }
+    }
+    drop(listener);
+    server.stopping.cancel();
+    let drained = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!(open = connections.len(), "requests were still under way at shutdown");
+        connections.shutdown().await;
+    }
+    Ok(())
+}
+
+struct Server {
+    router: Router,
+    stopping: CancellationToken,
+}
+
+impl Server {
+    /// Serve one connection to its end.
+    async fn answer(&self, stream: TcpStream) {
+        // Answers are small and written whole: waiting to fill a packet only delays them.
+        let _ = stream.set_nodelay(true);
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS_ARRIVE)
+            .max_header_size(HEADER_BYTES)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router.clone()))
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stopping.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(e) = ended {
+            tracing::debug!(error = %e, "a connection ended early");
+        }
+    }
+}

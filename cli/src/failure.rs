@@ -1,0 +1,128 @@
+//! Why a command did not do what it was asked for, and how people are told.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use stella_api::types::{Problem, SpecErrorView};
+
+use crate::exit::Exit;
+
+/// Why a command did not do what it was asked for: a line that says what was wrong, and one that
+/// says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct Failure {
+    /// How the process ends.
+    pub(crate) exit: Exit,
+    /// What was wrong.
+    pub(crate) what: String,
+    /// What to do; empty where `what` says it already.
+    pub(crate) next: String,
+    /// Everything that is wrong with a spec or with inputs, each with its place.
+    pub(crate) errors: Vec<SpecErrorView>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Self { exit, what: what.into(), next: String::new(), errors: vec![] }
+    }
+
+    pub(crate) fn failed(what: impl Into<String>) -> Self {
+        Self::new(Exit::Failed, what)
+    }
+
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, what)
+    }
+
+    pub(crate) fn unavailable(what: impl Into<String>) -> Self {
+        Self::new(Exit::Unavailable, what)
+    }
+
+    pub(crate) fn not_verified(what: impl Into<String>) -> Self {
+        Self::new(Exit::NotVerified, what)
+    }
+
+    /// What to do about it.
+    pub(crate) fn try_this(mut self, next: impl Into<String>) -> Self {
+        self.next = next.into();
+        self
+    }
+
+    /// What the server said.
+    pub(crate) fn from_problem(problem: Problem) -> Self {
+        let exit = if problem.status == 503 { Exit::Unavailable } else { Exit::Failed };
+        let what = format!("{} ({})", problem.detail, problem.code);
+        let next = match problem.code.as_str() {
+            "WINDOW_OPEN" => "run `stella orch ledger seal` first: it closes what came before it",
+            "OUTCOME_UNKNOWN" => "repeat it: commands are idempotent",
+            _ if exit == Exit::Unavailable => "try again in a moment",
+            _ => "",
+        };
+        Self { exit, what, next: next.to_owned(), errors: problem.errors }
+    }
+
+    /// The text for people, without a line feed at its end.
+    fn text(&self) -> String {
+        let mut text = format!("error: {}", self.what);
+        for SpecErrorView { path, message } in &self.errors {
+            let place = if path.is_empty() { "(whole)" } else { path };
+            // Writing to a string does not fail.
+            let _ = write!(text, "\n  {place}: {message}");
+        }
+        if !self.next.is_empty() {
+            let _ = write!(text, "\n  try: {}", self.next);
+        }
+        text
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Of writing the command's own output. Whoever read it may have seen enough: `| head` is no
+    /// failure.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::new(Exit::Ok, ""),
+            _ => Self::failed(format!("cannot write the output: {error}")),
+        }
+    }
+}
+
+/// Tell people what happened and the caller how the command ended.
+pub(crate) fn report(outcome: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = outcome else { return ExitCode::SUCCESS };
+    if failure.exit != Exit::Ok {
+        // There is nobody left to tell when stderr is closed.
+        let _ = writeln!(io::stderr(), "{}", failure.text());
+    }
+    ExitCode::from(failure.exit.code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_is_listed_with_its_place() {
+        let view = |path: &str, message: &str| SpecErrorView {
+            path: path.to_owned(),
+            message: message.to_owned(),
+        };
+        let mut failure = Failure::failed("the spec is not valid").try_this("mend it");
+        failure.errors = vec![view("steps[0].needs[1]", "no step b"), view("", "no steps")];
+        assert_eq!(
+            failure.text(),
+            "error: the spec is not valid\n  steps[0].needs[1]: no step b\n  (whole): no steps\n  \
+             try: mend it"
+        );
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!(failure.exit, Exit::Ok);
+    }
+}

@@ -1,0 +1,191 @@
+//! Comparing the read models in use with a fresh fold of the same events.
+
+use std::{pin::pin, sync::Arc};
+
+use futures::{Stream, TryStreamExt};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+use stella_domain::ids::Tenant;
+
+use crate::{
+    Digest, Divergence, Model, ProjectionError, Projections,
+    digest::{ModelDigests, row_hash},
+    files,
+    rebuild::{Builder, Progress},
+    store::read_position,
+};
+
+/// Differing rows that a report names, per model.
+const DIFFERENCES_NAMED: usize = 5;
+
+/// Labels by which a run is found although it does not carry them, or is not although it does.
+const STRAY_LABELS: &str = "SELECT
+    (SELECT count(*) FROM (
+        SELECT l.key, l.value, runs.key FROM runs, json_each(runs.row, '$.labels') AS l
+        EXCEPT SELECT label ->> 0, label ->> 1, run_key FROM run_labels))
+    + (SELECT count(*) FROM (
+        SELECT label ->> 0, label ->> 1, run_key FROM run_labels
+        EXCEPT SELECT l.key, l.value, runs.key FROM runs, json_each(runs.row, '$.labels') AS l))";
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Events that both were folded from.
+    pub next_seq: u64,
+    /// One for each model.
+    pub models: Vec<ModelReport>,
+    /// Entries of the label index that do not fit the runs' rows.
+    pub stray_labels: u64,
+}
+
+impl Report {
+    /// Whether the read models in use are what the ledger gives.
+    pub fn is_identical(&self) -> bool {
+        self.stray_labels == 0 && self.models.iter().all(ModelReport::is_identical)
+    }
+}
+
+/// What a check found in one model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelReport {
+    /// The model.
+    pub model: Model,
+    /// Rows in use.
+    pub rows: u64,
+    /// Of the rows in use, computed from them.
+    pub live: Digest,
+    /// Of the rows in use, as it was kept up with them: differs from `live` when somebody else
+    /// wrote to the file.
+    pub kept: Digest,
+    /// Of the rows that the ledger gives.
+    pub rebuilt: Digest,
+    /// The events among which the fold went another way, as far as recorded digests say.
+    pub diverged: Option<Divergence>,
+    /// The first rows that differ.
+    pub differences: Vec<RowDifference>,
+}
+
+impl ModelReport {
+    /// Whether the model in use is what the ledger gives.
+    pub fn is_identical(&self) -> bool {
+        self.live == self.rebuilt && self.kept == self.rebuilt
+    }
+}
+
+/// A row that is not what the ledger gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowDifference {
+    /// The row's key, as in a dump.
+    pub key: String,
+    /// The row in use, if there is one.
+    pub live: Option<String>,
+    /// The row that the ledger gives, if there is one.
+    pub rebuilt: Option<String>,
+}
+
+impl Projections {
+    /// Compare the read models in use with a fresh fold of the same events, while they are in use.
+    ///
+    /// # Errors
+    /// [`ProjectionError`] when the ledger or a file cannot be read. What differs is no error, but
+    /// in the report.
+    pub async fn check(
+        &self,
+        tenant: &Tenant,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Report, ProjectionError> {
+        let models = self.tenant(tenant).await?;
+        models.verify().await?;
+        let _alone = models.maintenance().await;
+        let readers = models.readers().await;
+        let (live_path, check_path) = (&models.files.live, &models.files.check);
+        let storage = || ProjectionError::storage(live_path);
+        let mut live = readers.begin().await.map_err(storage())?;
+        let position = read_position(&mut *live, live_path).await?;
+        let (next_seq, kept) =
+            position.map_or((0, ModelDigests::default()), |at| (at.head.next_seq, at.digests));
+
+        let ledger = Arc::clone(&models.ledger);
+        let mut builder = Builder::begin(ledger, tenant, check_path).await?;
+        builder.catch_up(Some(next_seq), progress).await?;
+        let built = builder.finish().await?;
+        let diverged = models.digests.compare(&built.checkpoints).await?;
+        let rebuilt = files::readers(check_path);
+
+        let mut report = Report { next_seq, models: vec![], stray_labels: 0 };
+        for model in Model::ALL {
+            let (rows, digest) = digest_of(&mut live, model).await.map_err(storage())?;
+            let mut found = ModelReport {
+                model,
+                rows,
+                live: digest,
+                kept: kept.of(model),
+                rebuilt: built.digests.of(model),
+                diverged: diverged.iter().find(|diverged| diverged.model == model).cloned(),
+                differences: vec![],
+            };
+            if !found.is_identical() {
+                found.differences =
+                    differences(&mut live, &rebuilt, model).await.map_err(storage())?;
+            }
+            report.models.push(found);
+        }
+        let stray: i64 =
+            sqlx::query_scalar(STRAY_LABELS).fetch_one(&mut *live).await.map_err(storage())?;
+        report.stray_labels = stray.unsigned_abs();
+        rebuilt.close().await;
+        files::remove(check_path)?;
+        Ok(report)
+    }
+}
+
+async fn digest_of(
+    live: &mut Transaction<'_, Sqlite>,
+    model: Model,
+) -> Result<(u64, Digest), sqlx::Error> {
+    let mut rows = sqlx::query_as::<_, (String, String)>(model.select_sql()).fetch(&mut **live);
+    let (mut count, mut digest) = (0, Digest::default());
+    while let Some((_, row)) = rows.try_next().await? {
+        digest.add(&row_hash(model, &row));
+        count += 1;
+    }
+    Ok((count, digest))
+}
+
+/// The first rows that differ, both sides walked in the order of their keys.
+async fn differences(
+    live: &mut SqliteConnection,
+    rebuilt: &SqlitePool,
+    model: Model,
+) -> Result<Vec<RowDifference>, sqlx::Error> {
+    type Rows = (String, String);
+    let mut live = pin!(sqlx::query_as::<_, Rows>(model.select_sql()).fetch(live));
+    let mut rebuilt = pin!(sqlx::query_as::<_, Rows>(model.select_sql()).fetch(rebuilt));
+    let (mut left, mut right) = (live.try_next().await?, rebuilt.try_next().await?);
+    let mut found = vec![];
+    while found.len() < DIFFERENCES_NAMED {
+        let order = match (&left, &right) {
+            (None, None) => break,
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (Some((left, _)), Some((right, _))) => left.cmp(right),
+        };
+        let live_row = if order.is_le() { next(&mut left, &mut live).await? } else { None };
+        let rebuilt_row = if order.is_ge() { next(&mut right, &mut rebuilt).await? } else { None };
+        let same = live_row == rebuilt_row;
+        let key = live_row.as_ref().or(rebuilt_row.as_ref()).map(|(key, _)| key.clone());
+        if let (false, Some(key)) = (same, key) {
+            let (live, rebuilt) = (live_row.map(|(_, row)| row), rebuilt_row.map(|(_, row)| row));
+            found.push(RowDifference { key, live, rebuilt });
+        }
+    }
+    Ok(found)
+}
+
+/// Take the row at hand and fetch the one after it.
+async fn next<T>(
+    at_hand: &mut Option<T>,
+    rows: &mut (impl Stream<Item = Result<T, sqlx::Error>> + Unpin),
+) -> Result<Option<T>, sqlx::Error> {
+    let following = rows.try_next().await?;
+    Ok(std::mem::replace(at_hand, following))
+}

@@ -1,0 +1,47 @@
+//! What the events of a DAG do to its rows.
+
+use stella_domain::event::DagEvent;
+
+use super::{LiveDag, Place};
+use crate::{
+    rows::{DagRow, DagVersionRow},
+    tracked::Tracked,
+};
+
+pub(super) fn fold(
+    dag: &mut LiveDag,
+    new_versions: &mut Vec<Tracked<DagVersionRow>>,
+    place: &Place,
+    event: &DagEvent,
+) -> Result<(), &'static str> {
+    match event {
+        DagEvent::DagVersionRegistered(data) => {
+            let row = dag.row.get_or_insert_with(|| {
+                Tracked::new(DagRow {
+                    active_version: None,
+                    created_at: place.at,
+                    dag_id: data.dag_id.clone(),
+                    latest_version: data.version,
+                    updated_at: place.at,
+                })
+            });
+            let row = row.change();
+            row.latest_version = data.version;
+            row.updated_at = place.at;
+            new_versions.push(Tracked::new(DagVersionRow {
+                dag_id: data.dag_id.clone(),
+                digest: data.digest.clone(),
+                registered_at: place.at,
+                seq: place.seq,
+                spec: data.spec.clone(),
+                version: data.version,
+            }));
+        }
+        DagEvent::DagVersionActivated(data) => {
+            let row = dag.row.as_mut().ok_or("the DAG has no version")?.change();
+            row.active_version = Some(data.version);
+            row.updated_at = place.at;
+        }
+    }
+    Ok(())
+}

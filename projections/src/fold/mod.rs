@@ -1,0 +1,279 @@
+//! The fold: commits in, changed rows out. No I/O, no clock; what it does depends on the commits
+//! alone, never on how they are cut into batches.
+
+mod batch;
+mod dag;
+mod run;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use lru::LruCache;
+use stella_domain::{
+    chain::Head,
+    event::{Event, RunEvent},
+    ids::{DagId, LedgerId, PluginName, RunId, StepId, StreamId},
+    time::Timestamp,
+};
+use stella_ledger::recorded::Recorded;
+
+pub(crate) use self::batch::{Batch, Checkpoint};
+use crate::{
+    DIGEST_INTERVAL, ProjectionError,
+    digest::ModelDigests,
+    rows::{DagRow, DagVersionRow, QueueRow, RunRow, StepRow, TallyRow},
+    tracked::Tracked,
+};
+
+/// Rows of runs that have not ended that are kept in memory between batches; beyond it the ones
+/// that were quiet longest are read again when something happens to them.
+const CACHED_ROWS: usize = 65_536;
+
+/// A run that is in memory, with all its steps.
+#[derive(Debug)]
+pub(crate) struct LiveRun {
+    pub(crate) row: Tracked<RunRow>,
+    pub(crate) steps: BTreeMap<StepId, Tracked<StepRow>>,
+    /// Whether it stands in [`State::touched_runs`].
+    touched: bool,
+}
+
+/// A DAG's rows, all of which stay in memory: there are few, and every run changes them.
+#[derive(Debug, Default)]
+pub(crate) struct LiveDag {
+    pub(crate) row: Option<Tracked<DagRow>>,
+    pub(crate) tally: Option<Tracked<TallyRow>>,
+    pub(crate) queues: BTreeMap<PluginName, Tracked<QueueRow>>,
+    touched: bool,
+}
+
+/// The read models at one point of a ledger, as far as they are in memory.
+pub(crate) struct State {
+    /// Which ledger, once the first commit said so.
+    pub(crate) ledger: Option<Arc<LedgerId>>,
+    pub(crate) head: Head,
+    pub(crate) digests: ModelDigests,
+    pub(crate) dags: HashMap<DagId, LiveDag>,
+    runs: LruCache<RunId, LiveRun>,
+    /// Rows of `runs`.
+    cached_rows: usize,
+    /// What changed since the last batch was taken.
+    touched_runs: Vec<RunId>,
+    touched_dags: Vec<DagId>,
+    new_versions: Vec<Tracked<DagVersionRow>>,
+    /// Labels of new runs: the label's text, the run's key.
+    new_labels: Vec<(String, u64)>,
+    checkpoints: Vec<Checkpoint>,
+}
+
+/// Where an event stands.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    seq: u64,
+    stream_version: u64,
+    at: Timestamp,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            ledger: None,
+            head: Head::EMPTY,
+            digests: ModelDigests::default(),
+            dags: HashMap::new(),
+            runs: LruCache::unbounded(),
+            cached_rows: 0,
+            touched_runs: vec![],
+            touched_dags: vec![],
+            new_versions: vec![],
+            new_labels: vec![],
+            checkpoints: vec![],
+        }
+    }
+}
+
+impl State {
+    /// Runs that these commits continue and that have to be [admitted](Self::admit) before.
+    pub(crate) fn missing_runs<'a>(
+        &self,
+        commits: impl IntoIterator<Item = &'a Recorded>,
+    ) -> Vec<RunId> {
+        let mut seen = HashSet::new();
+        let mut missing = vec![];
+        for recorded in commits {
+            let StreamId::Run(id) = &recorded.commit.stream else { continue };
+            let begins_here = recorded.commit.stream_version == 1;
+            if !self.runs.contains(id) && seen.insert(id) && !begins_here {
+                missing.push(id.clone());
+            }
+        }
+        missing
+    }
+
+    /// Take a run into memory as it stands in the tables.
+    pub(crate) fn admit(&mut self, row: Tracked<RunRow>, steps: Vec<Tracked<StepRow>>) {
+        self.cached_rows += 1 + steps.len();
+        let id = row.get().run_id.clone();
+        let steps = steps.into_iter().map(|step| (step.get().step_id.clone(), step)).collect();
+        self.runs.put(id, LiveRun { row, steps, touched: false });
+    }
+
+    /// Fold the next commit.
+    ///
+    /// # Errors
+    /// [`ProjectionError::NotNext`] and nothing has changed, or
+    /// [`ProjectionError::Contradiction`] and the state is to be thrown away.
+    pub(crate) fn fold(&mut self, recorded: &Recorded) -> Result<(), ProjectionError> {
+        let commit = &recorded.commit;
+        commit.verify_follows(&self.head)?;
+        if *self.ledger.get_or_insert_with(|| Arc::clone(&commit.ledger)) != commit.ledger {
+            let reason = "it belongs to another ledger than the events before it";
+            return Err(ProjectionError::Contradiction { seq: commit.seq, reason });
+        }
+        match &commit.stream {
+            StreamId::Run(id) => self.fold_run(id, recorded)?,
+            StreamId::Dag(id) => self.fold_dag(id, recorded)?,
+            // Nothing of these is shown by a read model yet.
+            StreamId::Ledger(_)
+            | StreamId::Schedule(_)
+            | StreamId::Plugin(_)
+            | StreamId::Control(_) => {}
+        }
+        let reached = self.head.next_seq / DIGEST_INTERVAL;
+        self.head = commit.head();
+        if self.head.next_seq / DIGEST_INTERVAL > reached {
+            self.checkpoint();
+        }
+        Ok(())
+    }
+
+    fn fold_run(&mut self, id: &RunId, recorded: &Recorded) -> Result<(), ProjectionError> {
+        let Self { runs, dags, touched_runs, touched_dags, new_labels, cached_rows, .. } = self;
+        let wrong = |reason| ProjectionError::Contradiction { seq: recorded.commit.seq, reason };
+        if let Some(Event::Run(RunEvent::RunCreated(created, request))) = recorded.events.first() {
+            if runs.contains(id) {
+                return Err(wrong("the run exists already"));
+            }
+            let row = run::created(id, &place(recorded, 0), created, request.as_ref());
+            new_labels.extend(row.labels.iter().map(|(k, v)| (label_text(k, v), row.created_seq)));
+            let row = Tracked::new(row);
+            runs.put(id.clone(), LiveRun { row, steps: BTreeMap::new(), touched: false });
+            *cached_rows += 1;
+        }
+        let run = runs.get_mut(id).ok_or_else(|| wrong("the run was never created"))?;
+        let dag = dag_mut(dags, touched_dags, &run.row.get().dag_id);
+        if !std::mem::replace(&mut run.touched, true) {
+            touched_runs.push(id.clone());
+        }
+        let steps_before = run.steps.len();
+        for (i, event) in recorded.events.iter().enumerate() {
+            let place = place(recorded, i);
+            let folded = match event {
+                Event::Run(event) => run::fold(run, dag, &place, event),
+                Event::Ledger(_) | Event::Dag(_) => Err("it stands in the stream of a run"),
+            };
+            folded.map_err(|reason| ProjectionError::Contradiction { seq: place.seq, reason })?;
+        }
+        run::drop_what_cannot_start(run, dag).map_err(wrong)?;
+        *cached_rows += run.steps.len() - steps_before;
+        Ok(())
+    }
+
+    fn fold_dag(&mut self, id: &DagId, recorded: &Recorded) -> Result<(), ProjectionError> {
+        let dag = dag_mut(&mut self.dags, &mut self.touched_dags, id);
+        for (i, event) in recorded.events.iter().enumerate() {
+            let place = place(recorded, i);
+            let folded = match event {
+                Event::Dag(event) => dag::fold(dag, &mut self.new_versions, &place, event),
+                Event::Ledger(_) | Event::Run(_) => Err("it stands in the stream of a DAG"),
+            };
+            folded.map_err(|reason| ProjectionError::Contradiction { seq: place.seq, reason })?;
+        }
+        Ok(())
+    }
+
+    /// Bring the digests up to date with every row.
+    fn settle(&mut self) {
+        let digests = &mut self.digests;
+        for id in &self.touched_runs {
+            let Some(run) = self.runs.peek_mut(id) else { continue };
+            run.row.settle(digests);
+            run.steps.values_mut().for_each(|step| step.settle(digests));
+        }
+        for id in &self.touched_dags {
+            let Some(dag) = self.dags.get_mut(id) else { continue };
+            dag.row.iter_mut().for_each(|row| row.settle(digests));
+            dag.tally.iter_mut().for_each(|tally| tally.settle(digests));
+            dag.queues.values_mut().for_each(|queue| queue.settle(digests));
+        }
+        self.new_versions.iter_mut().for_each(|version| version.settle(digests));
+    }
+
+    fn checkpoint(&mut self) {
+        self.settle();
+        let next_seq = self.head.next_seq;
+        self.checkpoints.push(Checkpoint { next_seq, digests: self.digests });
+    }
+
+    /// Everything that changed since the last batch was taken. What need not stay in memory goes:
+    /// until the batch is written, its runs cannot be admitted again.
+    pub(crate) fn take_batch(&mut self) -> Batch {
+        self.settle();
+        let mut batch = Batch::at(self.ledger.clone(), self.head, self.digests);
+        batch.labels = std::mem::take(&mut self.new_labels);
+        batch.checkpoints = std::mem::take(&mut self.checkpoints);
+        for id in std::mem::take(&mut self.touched_runs) {
+            let Some(run) = self.runs.peek_mut(&id) else { continue };
+            run.touched = false;
+            batch.push(&mut run.row);
+            run.steps.values_mut().for_each(|step| batch.push(step));
+            if run.row.get().status.is_ended() {
+                self.cached_rows -= 1 + run.steps.len();
+                self.runs.pop(&id);
+            }
+        }
+        for id in std::mem::take(&mut self.touched_dags) {
+            let Some(dag) = self.dags.get_mut(&id) else { continue };
+            dag.touched = false;
+            dag.row.iter_mut().for_each(|row| batch.push(row));
+            dag.tally.iter_mut().for_each(|tally| batch.push(tally));
+            dag.queues.values_mut().for_each(|queue| batch.push(queue));
+        }
+        for mut version in std::mem::take(&mut self.new_versions) {
+            batch.push(&mut version);
+        }
+        while self.cached_rows > CACHED_ROWS {
+            let Some((_, run)) = self.runs.pop_lru() else { break };
+            self.cached_rows -= 1 + run.steps.len();
+        }
+        batch
+    }
+}
+
+/// The label as one text that no other name and value give.
+pub(crate) fn label_text(name: &str, value: &str) -> String {
+    serde_json::json!([name, value]).to_string()
+}
+
+fn place(recorded: &Recorded, i: usize) -> Place {
+    let commit = &recorded.commit;
+    Place {
+        seq: commit.seq + i as u64,
+        stream_version: commit.stream_version + i as u64,
+        at: commit.recorded_at,
+    }
+}
+
+fn dag_mut<'a>(
+    dags: &'a mut HashMap<DagId, LiveDag>,
+    touched: &mut Vec<DagId>,
+    id: &DagId,
+) -> &'a mut LiveDag {
+    let dag = dags.entry(id.clone()).or_default();
+    if !std::mem::replace(&mut dag.touched, true) {
+        touched.push(id.clone());
+    }
+    dag
+}

@@ -1,0 +1,66 @@
+//! Keeping read models up with their ledger.
+
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use stella_ledger::feed::Feed;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::{ProjectionError, tenant::TenantModels};
+
+/// Commits in one transaction: enough to make it cheap, few enough to fold between other tasks.
+const BATCH_COMMITS: usize = 1_024;
+/// Transactions begin at least this far apart: the first event after a pause is shown at once,
+/// under load each transaction carries what gathered meanwhile.
+const PACE: Duration = Duration::from_millis(4);
+/// Wait before trying again what failed for a passing reason.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Apply what is committed, until `shutdown`.
+///
+/// # Errors
+/// What does not pass by itself. A ledger that does not answer, and a disk that does not take
+/// writes, are tried again.
+pub(crate) async fn follow(
+    models: Arc<TenantModels>,
+    feed: Arc<Feed>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ProjectionError> {
+    let mut shutdown = pin!(shutdown);
+    loop {
+        // A batch is small: it is finished rather than cut off.
+        let error = tokio::select! {
+            biased;
+            () = &mut shutdown => return Ok(()),
+            Err(error) = follow_until_error(&models, &feed) => error,
+        };
+        if !passes(&error) {
+            return Err(error);
+        }
+        tracing::warn!(tenant = %models.tenant, %error, "projections stand still, trying again");
+        tokio::select! {
+            () = &mut shutdown => return Ok(()),
+            () = sleep(RETRY_AFTER) => {}
+        }
+    }
+}
+
+fn passes(error: &ProjectionError) -> bool {
+    error.is_transient() || matches!(error, ProjectionError::Storage { .. })
+}
+
+/// Safe to cancel: a batch that is dropped half way has had no effect.
+async fn follow_until_error(
+    models: &TenantModels,
+    feed: &Arc<Feed>,
+) -> Result<std::convert::Infallible, ProjectionError> {
+    models.verify().await?;
+    let mut follower = feed.follow(&models.tenant, models.head().next_seq);
+    loop {
+        let commits = follower.next(BATCH_COMMITS).await?;
+        let begun = Instant::now();
+        if !models.apply_if_next(&commits).await? {
+            follower = feed.follow(&models.tenant, models.head().next_seq);
+        }
+        sleep_until(begun + PACE).await;
+    }
+}

@@ -1,0 +1,73 @@
+//! Open work: what dispatch starts from.
+
+use futures::TryStreamExt;
+use stella_domain::{
+    chain::Head,
+    ids::Tenant,
+    open_work::{OpenLease, OpenWork, PendingRetry, QueuedStep},
+};
+
+use crate::{
+    ProjectionError, Projections,
+    rows::{Row, StepRow, StepState},
+    store::read_position,
+};
+
+const OPEN_STEPS: &str = "SELECT row FROM steps WHERE open IS NOT NULL ORDER BY key";
+
+impl Projections {
+    /// All open work of a tenant, at the head that it names. Costs what is open, whatever the
+    /// length of the ledger; the ledger is checked to be the same first.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub async fn open_work(&self, tenant: &Tenant) -> Result<OpenWork, ProjectionError> {
+        let models = self.tenant(tenant).await?;
+        models.verify().await?;
+        let (readers, path) = (models.readers().await, &models.files.live);
+        let mut snapshot = readers.begin().await.map_err(ProjectionError::storage(path))?;
+        let position = read_position(&mut *snapshot, path).await?;
+        let mut work = OpenWork {
+            head: position.map_or(Head::EMPTY, |position| position.head),
+            queued: vec![],
+            leases: vec![],
+            retries: vec![],
+        };
+        let mut rows = sqlx::query_scalar::<_, String>(OPEN_STEPS).fetch(&mut *snapshot);
+        while let Some(text) = rows.try_next().await.map_err(ProjectionError::storage(path))? {
+            add(&mut work, StepRow::from_text(&text)?)?;
+        }
+        Ok(work)
+    }
+}
+
+fn add(work: &mut OpenWork, step: StepRow) -> Result<(), ProjectionError> {
+    let missing = |what: &str| ProjectionError::BadRow {
+        table: StepRow::MODEL.table(),
+        key: step.seq.to_string(),
+        reason: format!("it is {} and has no {what}", step.phase.as_str()),
+    };
+    match step.phase {
+        StepState::Queued => work.queued.push(QueuedStep {
+            run_id: step.run_id,
+            step_id: step.step_id,
+            plugin: step.plugin,
+            priority: step.priority,
+            seq: step.queued_seq,
+        }),
+        StepState::Running => work.leases.push(OpenLease {
+            token: step.token().ok_or_else(|| missing("lease"))?,
+            worker_id: step.worker_id.clone().ok_or_else(|| missing("worker"))?,
+            lease_ms: step.lease_ms.ok_or_else(|| missing("lease"))?,
+            started_at: step.started_at.ok_or_else(|| missing("start"))?,
+            step_id: step.step_id,
+        }),
+        StepState::BackingOff => work.retries.push(PendingRetry {
+            not_before: step.not_before.ok_or_else(|| missing("time"))?,
+            run_id: step.run_id,
+            step_id: step.step_id,
+        }),
+        StepState::Succeeded | StepState::Failed | StepState::Cancelled | StepState::Dropped => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! Runs and their steps.
+
+use sqlx::{QueryBuilder, Sqlite};
+use stella_domain::{
+    aggregate::RunStatus,
+    ids::{DagId, RunId, Tenant},
+    time::Timestamp,
+};
+
+use super::fetch;
+use crate::{
+    ProjectionError, Projections, RunRow, StepRow, fold::label_text, rows::Row, store::db_int,
+};
+
+/// Rows on a page at most.
+const PAGE_LIMIT: u32 = 500;
+
+/// Which runs; everything given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunFilter {
+    /// Where they stand.
+    pub status: Option<RunStatus>,
+    /// Of this DAG.
+    pub dag_id: Option<DagId>,
+    /// Created at or after.
+    pub from: Option<Timestamp>,
+    /// Created before.
+    pub to: Option<Timestamp>,
+    /// With these labels: name and value.
+    pub labels: Vec<(String, String)>,
+    /// Failing or failed with this code.
+    pub error_code: Option<String>,
+    /// With these inputs: `b3:` and 64 hex digits.
+    pub inputs_hash: Option<String>,
+}
+
+/// Which page of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Rows at most; clamped to 1 and 500.
+    pub size: u32,
+    /// What the page before gave as [`Page::next`]; `None` for the first.
+    pub after: Option<u64>,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None` when this is the last.
+    pub next: Option<u64>,
+}
+
+impl PageRequest {
+    fn rows(self) -> u32 {
+        self.size.clamp(1, PAGE_LIMIT)
+    }
+}
+
+impl<T> Page<T> {
+    /// From one row more than the page takes, if there is one.
+    fn cut(mut items: Vec<T>, request: PageRequest, key: impl Fn(&T) -> u64) -> Self {
+        let rows = request.rows() as usize;
+        let more = items.len() > rows;
+        items.truncate(rows);
+        let next = items.last().filter(|_| more).map(key);
+        Self { items, next }
+    }
+}
+
+impl Projections {
+    /// A run; `None` when there is none of this id.
+    ///
+    /// # Errors
+    /// [`ProjectionError`] when the file cannot be read.
+    pub async fn run(
+        &self,
+        tenant: &Tenant,
+        run_id: &RunId,
+    ) -> Result<Option<RunRow>, ProjectionError> {
+        let models = self.tenant(tenant).await?;
+        let readers = models.readers().await;
+        let row: Option<String> = sqlx::query_scalar("SELECT row FROM runs WHERE run_id = ?")
+            .bind(run_id.as_str())
+            .fetch_optional(&*readers)
+            .await
+            .map_err(ProjectionError::storage(&models.files.live))?;
+        row.map(|text| RunRow::from_text(&text)).transpose()
+    }
+
+    /// Runs, newest first.
+    ///
+    /// # Errors
+    /// [`ProjectionError`] when the file cannot be read.
+    pub async fn runs(
+        &self,
+        tenant: &Tenant,
+        filter: &RunFilter,
+        page: PageRequest,
+    ) -> Result<Page<RunRow>, ProjectionError> {
+        let models = self.tenant(tenant).await?;
+        let readers = models.readers().await;
+        let mut query = select_runs(filter, page);
+        let rows = fetch(&readers, &models.files.live, query.build_query_scalar()).await?;
+        Ok(Page::cut(rows, page, |run: &RunRow| run.created_seq))
+    }
+
+    /// The steps of a run that were ever queued, in the order in which they first were.
+    ///
+    /// # Errors
+    /// [`ProjectionError`] when the file cannot be read.
+    pub async fn steps(
+        &self,
+        tenant: &Tenant,
+        run_id: &RunId,
+        page: PageRequest,
+    ) -> Result<Page<StepRow>, ProjectionError> {
+        let models = self.tenant(tenant).await?;
+        let readers = models.readers().await;
+        let query = sqlx::query_scalar(
+            "SELECT steps.row FROM runs CROSS JOIN steps ON steps.run_key = runs.key
+             WHERE runs.run_id = ? AND steps.key > ? ORDER BY steps.key LIMIT ?",
+        )
+        .bind(run_id.as_str())
+        .bind(page.after.map_or(-1, db_int))
+        .bind(page.rows() + 1);
+        let rows = fetch(&readers, &models.files.live, query).await?;
+        Ok(Page::cut(rows, page, |step: &StepRow| step.seq))
+    }
+}
+
+/// The first label leads, for it selects most; else the planner picks one of the indexes, all of
+/// which run in the order of the list, so that a page ends the walk.
+fn select_runs(filter: &RunFilter, page: PageRequest) -> QueryBuilder<Sqlite> {
+    let mut labels = filter.labels.iter().map(|(name, value)| label_text(name, value));
+    let mut query = QueryBuilder::new("SELECT row FROM ");
+    let key = match labels.next() {
+        Some(label) => {
+            query.push("run_labels AS l CROSS JOIN runs ON runs.key = l.run_key WHERE l.label = ");
+            query.push_bind(label);
+            "l.run_key"
+        }
+        None => {
+            query.push("runs WHERE true");
+            "runs.key"
+        }
+    };
+    for label in labels {
+        query.push(" AND EXISTS (SELECT 1 FROM run_labels AS o WHERE o.label = ").push_bind(label);
+        query.push(" AND o.run_key = ").push(key).push(")");
+    }
+    if let Some(status) = filter.status {
+        query.push(" AND status = ").push_bind(status.as_str());
+    }
+    if let Some(dag_id) = &filter.dag_id {
+        query.push(" AND dag_id = ").push_bind(dag_id.to_string());
+    }
+    if let Some(code) = &filter.error_code {
+        query.push(" AND error_code = ").push_bind(code.clone());
+    }
+    if let Some(hash) = &filter.inputs_hash {
+        query.push(" AND inputs_key = substr(").push_bind(hash.clone());
+        query.push(", 4, 12) AND inputs_hash = ").push_bind(hash.clone());
+    }
+    // Runs are recorded in the order of time, so that a time is a place in the list.
+    let first_at = |query: &mut QueryBuilder<Sqlite>, time: Timestamp| {
+        query.push("(SELECT t.key FROM runs AS t WHERE t.created_at >= ");
+        query.push_bind(time.to_string()).push(" ORDER BY t.created_at, t.key LIMIT 1)");
+    };
+    if let Some(from) = filter.from {
+        query.push(" AND ").push(key).push(" >= ");
+        first_at(&mut query, from);
+    }
+    if let Some(to) = filter.to {
+        query.push(" AND ").push(key).push(" < coalesce(");
+        first_at(&mut query, to);
+        query.push(", 9223372036854775807)");
+    }
+    if let Some(after) = page.after {
+        query.push(" AND ").push(key).push(" < ").push_bind(db_int(after));
+    }
+    query.push(" ORDER BY ").push(key).push(" DESC LIMIT ").push_bind(page.rows() + 1);
+    query
+}

@@ -1,0 +1,191 @@
+//! Building read models afresh, from seq 0: for a file that is missing or of another version, for
+//! a rebuild on demand while the old ones are still read, and for a check.
+//!
+//! Three stages run at once: reading and decoding pages of the ledger, folding them, and writing
+//! what the page before changed.
+
+use std::{path::Path, sync::Arc};
+
+use stella_domain::{chain::Head, ids::Tenant};
+use stella_ledger::{
+    port::{Ledger, READ_LIMIT},
+    recorded::Recorded,
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use crate::{
+    ProjectionError,
+    digest::ModelDigests,
+    digests::Divergence,
+    fold::{Batch, Checkpoint, State},
+    store::Store,
+};
+
+/// Decoded pages that wait to be folded.
+const PAGES_AHEAD: usize = 2;
+
+/// How far a rebuild has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Events folded.
+    pub next_seq: u64,
+    /// Events that the ledger held when the rebuild began.
+    pub of: u64,
+}
+
+/// What a rebuild came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Events folded.
+    pub next_seq: u64,
+    /// Where it went another way than what was recorded before by the same projection version.
+    /// It should be nowhere; if not, the read models were wrong before, or the ledger is another.
+    pub diverged: Vec<Divergence>,
+}
+
+/// Read models that are being built in a file of their own.
+pub(crate) struct Builder {
+    ledger: Arc<dyn Ledger>,
+    tenant: Tenant,
+    store: Store,
+    state: State,
+    /// The batch on its way into the file.
+    writing: Option<JoinHandle<Result<(), ProjectionError>>>,
+    checkpoints: Vec<Checkpoint>,
+}
+
+/// What a finished builder leaves beside its file, which is closed.
+pub(crate) struct Built {
+    pub(crate) head: Head,
+    pub(crate) digests: ModelDigests,
+    pub(crate) checkpoints: Vec<Checkpoint>,
+}
+
+impl Builder {
+    /// Begin with an empty file at `path`.
+    pub(crate) async fn begin(
+        ledger: Arc<dyn Ledger>,
+        tenant: &Tenant,
+        path: &Path,
+    ) -> Result<Self, ProjectionError> {
+        Ok(Self {
+            ledger,
+            tenant: tenant.clone(),
+            store: Store::bulk(path).await?,
+            state: State::default(),
+            writing: None,
+            checkpoints: vec![],
+        })
+    }
+
+    /// Fold up to the ledger's end, or up to `until`, which is the end of a commit.
+    pub(crate) async fn catch_up(
+        &mut self,
+        until: Option<u64>,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<(), ProjectionError> {
+        let of = match until {
+            Some(until) => until,
+            None => self.ledger.head(&self.tenant).await?.next_seq,
+        };
+        let mut pages = self.pages(until.unwrap_or(u64::MAX));
+        while let Some(page) = pages.recv().await {
+            let page = page?;
+            self.admit(&page).await?;
+            let mut batch = self.fold(page).await?;
+            self.checkpoints.append(&mut batch.checkpoints);
+            self.written().await?;
+            let store = self.store.clone();
+            self.writing = Some(tokio::spawn(async move { store.write(batch).await }));
+            progress(Progress { next_seq: self.state.head.next_seq, of });
+        }
+        self.written().await
+    }
+
+    /// Close the file.
+    pub(crate) async fn finish(mut self) -> Result<Built, ProjectionError> {
+        self.written().await?;
+        self.store.close().await;
+        let State { head, digests, .. } = self.state;
+        Ok(Built { head, digests, checkpoints: self.checkpoints })
+    }
+
+    /// Read and decode ahead, until the receiver is dropped or there is nothing more.
+    fn pages(&self, until: u64) -> mpsc::Receiver<Result<Vec<Recorded>, ProjectionError>> {
+        let (pages, receiver) = mpsc::channel(PAGES_AHEAD);
+        let (ledger, tenant) = (Arc::clone(&self.ledger), self.tenant.clone());
+        let mut next_seq = self.state.head.next_seq;
+        tokio::spawn(async move {
+            while next_seq < until {
+                let page = page(&*ledger, &tenant, next_seq, until).await;
+                let reached = match &page {
+                    Ok(page) => page.last().map(|recorded| recorded.commit.head().next_seq),
+                    Err(_) => None,
+                };
+                let nothing_more = page.as_ref().is_ok_and(Vec::is_empty);
+                if nothing_more || pages.send(page).await.is_err() {
+                    return;
+                }
+                let Some(reached) = reached else { return };
+                next_seq = reached;
+            }
+        });
+        receiver
+    }
+
+    /// Runs that are no longer in memory are read again, once they are written.
+    async fn admit(&mut self, page: &[Recorded]) -> Result<(), ProjectionError> {
+        let missing = self.state.missing_runs(page);
+        if !missing.is_empty() {
+            self.written().await?;
+            self.store.admit(&mut self.state, &missing).await?;
+        }
+        Ok(())
+    }
+
+    async fn fold(&mut self, page: Vec<Recorded>) -> Result<Batch, ProjectionError> {
+        let mut state = std::mem::take(&mut self.state);
+        let (state, batch) = off_the_runtime(move || {
+            page.iter().try_for_each(|recorded| state.fold(recorded))?;
+            let batch = state.take_batch();
+            Ok((state, batch))
+        })
+        .await?;
+        self.state = state;
+        Ok(batch)
+    }
+
+    async fn written(&mut self) -> Result<(), ProjectionError> {
+        match self.writing.take() {
+            Some(writing) => writing.await.unwrap_or(Err(ProjectionError::Interrupted)),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn page(
+    ledger: &dyn Ledger,
+    tenant: &Tenant,
+    from_seq: u64,
+    until: u64,
+) -> Result<Vec<Recorded>, ProjectionError> {
+    let commits = ledger.read(tenant, from_seq, READ_LIMIT).await?;
+    off_the_runtime(move || {
+        let wanted = commits.into_iter().take_while(|commit| commit.seq < until);
+        Ok(wanted.map(Recorded::decode).collect::<Result<_, _>>()?)
+    })
+    .await
+}
+
+/// Milliseconds of pure work, which must not hold up the server's other tasks.
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ProjectionError> + Send + 'static,
+) -> Result<T, ProjectionError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(ProjectionError::Interrupted),
+        },
+    }
+}

@@ -1,0 +1,50 @@
+//! What is known of a DAG and its versions.
+
+use serde::{Deserialize, Serialize};
+use stella_domain::{ids::DagId, json::CanonicalJson, time::Timestamp};
+
+use super::Row;
+use crate::model::Model;
+
+/// A DAG.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DagRow {
+    /// The version that runs start with unless they name one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub active_version: Option<u32>,
+    /// When its first version was registered.
+    pub created_at: Timestamp,
+    /// The DAG.
+    pub dag_id: DagId,
+    /// The newest version.
+    pub latest_version: u32,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Row for DagRow {
+    const MODEL: Model = Model::Dags;
+}
+
+/// A version of a DAG.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DagVersionRow {
+    /// The DAG.
+    pub dag_id: DagId,
+    /// `b3:` and the hex digest of the canonical spec.
+    pub digest: String,
+    /// When it was registered.
+    pub registered_at: Timestamp,
+    /// `seq` of its `DagVersionRegistered`.
+    pub seq: u64,
+    /// The spec as its author wrote it, in canonical form.
+    pub spec: CanonicalJson,
+    /// Its number, from 1.
+    pub version: u32,
+}
+
+impl Row for DagVersionRow {
+    const MODEL: Model = Model::DagVersions;
+}

@@ -1,0 +1,44 @@
+//! The rows of the read models.
+//!
+//! Members of every struct stand in the order of their names, so that writing one gives canonical
+//! JSON at once; a debug assertion and the tests hold that.
+
+mod dag;
+mod run;
+mod step;
+mod tally;
+
+use serde::{Serialize, de::DeserializeOwned};
+use stella_domain::json::CanonicalJson;
+
+pub use self::{dag::*, run::*, step::*, tally::*};
+use crate::{error::ProjectionError, model::Model};
+
+/// A row of a read model.
+pub(crate) trait Row: Serialize + DeserializeOwned {
+    /// The model it belongs to.
+    const MODEL: Model;
+
+    /// The row as canonical JSON.
+    fn to_text(&self) -> String {
+        let mut text = Vec::with_capacity(512);
+        // Plain structs of strings, integers and canonical JSON: serialising them cannot fail.
+        let written = serde_json::to_writer(&mut text, self).is_ok();
+        debug_assert!(written);
+        let text = String::from_utf8(text).unwrap_or_default();
+        debug_assert_eq!(
+            CanonicalJson::parse(&text).as_ref().map(CanonicalJson::as_str),
+            Ok(text.as_str())
+        );
+        text
+    }
+
+    /// The row that `text` spells.
+    fn from_text(text: &str) -> Result<Self, ProjectionError> {
+        serde_json::from_str(text).map_err(|e| ProjectionError::BadRow {
+            table: Self::MODEL.table(),
+            key: text.chars().take(80).collect(),
+            reason: e.to_string(),
+        })
+    }
+}

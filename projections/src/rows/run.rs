@@ -1,0 +1,68 @@
+//! What is known of a run.
+
+use serde::{Deserialize, Serialize};
+use stella_domain::{
+    aggregate::RunStatus,
+    event::{ErrorCode, Labels},
+    ids::{DagId, RunId, StepId},
+    time::Timestamp,
+};
+
+use super::Row;
+use crate::model::Model;
+
+/// A run as lists and status queries show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunRow {
+    /// 0 for a first run, n for its n-th rerun.
+    pub attempt: u32,
+    /// When `RunCreated` was recorded.
+    pub created_at: Timestamp,
+    /// `seq` of `RunCreated`; lists are ordered by it.
+    pub created_seq: u64,
+    /// Digest of the spec.
+    pub dag_digest: String,
+    /// The DAG.
+    pub dag_id: DagId,
+    /// The version that the run is pinned to.
+    pub dag_version: u32,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ended_at: Option<Timestamp>,
+    /// The code that it fails or failed with.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error_code: Option<ErrorCode>,
+    /// The first step that failed for good.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failed_step: Option<StepId>,
+    /// Unsalted hash of the inputs.
+    pub inputs_hash: String,
+    /// Labels given at the start.
+    pub labels: Labels,
+    /// `seq` of the run's newest event.
+    pub last_seq: u64,
+    /// Leases that expired, over all steps.
+    pub lease_expiries: u64,
+    /// Higher is dispatched first.
+    pub priority: i32,
+    /// Retries that were scheduled, over all steps.
+    pub retries: u64,
+    /// The run.
+    pub run_id: RunId,
+    /// The caller's idempotency key, if one was given.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub run_token: Option<String>,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// Steps that were running when the run was cancelled, and have stopped.
+    pub steps_cancelled: u64,
+    /// Steps that failed for good.
+    pub steps_failed: u64,
+    /// Steps that are done.
+    pub steps_succeeded: u64,
+}
+
+impl Row for RunRow {
+    const MODEL: Model = Model::Runs;
+}

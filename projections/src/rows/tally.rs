@@ -1,0 +1,96 @@
+//! Counters: of what happened, by DAG, and of what waits, by DAG and plugin.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use stella_domain::ids::{DagId, PluginName};
+
+use super::Row;
+use crate::model::Model;
+
+/// Upper bounds of the buckets of run durations, in milliseconds, each inclusive; one more bucket
+/// takes what is above the last.
+pub const DURATION_BUCKETS_MS: [u64; 16] = [
+    5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 1_800_000,
+    7_200_000,
+];
+
+/// What happened to a DAG's runs so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TallyRow {
+    /// The DAG.
+    pub dag_id: DagId,
+    /// Ended runs by duration, one count for each of [`DURATION_BUCKETS_MS`] and one for what is
+    /// above; not cumulative.
+    pub duration_buckets: Vec<u64>,
+    /// Durations of all ended runs, in milliseconds.
+    pub duration_sum_ms: u64,
+    /// Leases that expired, by plugin.
+    pub lease_expiries: BTreeMap<PluginName, u64>,
+    /// Step retries that were scheduled, by plugin.
+    pub retries: BTreeMap<PluginName, u64>,
+    /// Runs that ended because somebody wanted it.
+    pub runs_cancelled: u64,
+    /// Runs created.
+    pub runs_created: u64,
+    /// Runs that ended because a step failed.
+    pub runs_failed: u64,
+    /// Runs that ended with every step done.
+    pub runs_succeeded: u64,
+}
+
+impl TallyRow {
+    pub(crate) fn new(dag_id: DagId) -> Self {
+        Self {
+            dag_id,
+            duration_buckets: vec![0; DURATION_BUCKETS_MS.len() + 1],
+            duration_sum_ms: 0,
+            lease_expiries: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            runs_cancelled: 0,
+            runs_created: 0,
+            runs_failed: 0,
+            runs_succeeded: 0,
+        }
+    }
+
+    /// A run ended after `ms` milliseconds.
+    pub(crate) fn took(&mut self, ms: u64) {
+        let bucket = DURATION_BUCKETS_MS.partition_point(|bound| *bound < ms);
+        if let Some(count) = self.duration_buckets.get_mut(bucket) {
+            *count += 1;
+        }
+        self.duration_sum_ms += ms;
+    }
+}
+
+impl Row for TallyRow {
+    const MODEL: Model = Model::Tallies;
+}
+
+/// Steps of one DAG and plugin that are open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueRow {
+    /// Wait before their next attempt.
+    pub backing_off: u64,
+    /// The DAG.
+    pub dag_id: DagId,
+    /// The plugin.
+    pub plugin: PluginName,
+    /// Wait for a worker.
+    pub queued: u64,
+    /// Leased.
+    pub running: u64,
+}
+
+impl QueueRow {
+    pub(crate) fn new(dag_id: DagId, plugin: PluginName) -> Self {
+        Self { backing_off: 0, dag_id, plugin, queued: 0, running: 0 }
+    }
+}
+
+impl Row for QueueRow {
+    const MODEL: Model = Model::Queues;
+}

@@ -1,0 +1,387 @@
+//! A ledger in memory, and histories made by the domain's own decisions.
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use proptest::prelude::*;
+use stella_domain::{
+    aggregate::{Aggregate, Dag, DagCommand, Outcome, Run, RunCommand, StartRun, StepPhase},
+    chain::{Commit, Draft, Head},
+    dag::DagSpec,
+    event::{ErrorCode, Event, LedgerEvent, LedgerOpened},
+    hash::Salt,
+    ids::{Actor, LedgerId, RunId, StreamId, Tenant},
+    json::CanonicalJson,
+    time::Timestamp,
+};
+use stella_ledger::{
+    feed::Feed,
+    port::{AppendError, Finding, Ledger, LedgerError, READ_LIMIT},
+    recorded::Recorded,
+};
+use stella_projections::Projections;
+
+pub fn tenant() -> Tenant {
+    "acme".parse().unwrap()
+}
+
+/// A ledger in memory.
+#[derive(Default)]
+pub struct MemoryLedger(Mutex<Vec<Arc<Commit>>>);
+
+impl MemoryLedger {
+    pub fn of(commits: &[Arc<Commit>]) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(commits.to_vec())))
+    }
+
+    pub fn push(&self, commits: &[Arc<Commit>]) {
+        self.0.lock().unwrap().extend_from_slice(commits);
+    }
+}
+
+#[async_trait::async_trait]
+impl Ledger for MemoryLedger {
+    async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
+        self.push(commits);
+        Ok(())
+    }
+
+    async fn head(&self, _: &Tenant) -> Result<Head, LedgerError> {
+        Ok(self.0.lock().unwrap().last().map_or(Head::EMPTY, |commit| commit.head()))
+    }
+
+    async fn is_head(&self, tenant: &Tenant, next_seq: u64) -> Result<bool, LedgerError> {
+        Ok(self.head(tenant).await?.next_seq == next_seq)
+    }
+
+    async fn read(
+        &self,
+        _: &Tenant,
+        from_seq: u64,
+        limit: usize,
+    ) -> Result<Vec<Commit>, LedgerError> {
+        let commits = self.0.lock().unwrap();
+        let start = commits.partition_point(|commit| commit.last_seq() < from_seq);
+        let limit = limit.min(READ_LIMIT);
+        Ok(commits[start..].iter().take(limit).map(|commit| Commit::clone(commit)).collect())
+    }
+
+    async fn read_streams(
+        &self,
+        _: &Tenant,
+        streams: &[StreamId],
+    ) -> Result<Vec<Commit>, LedgerError> {
+        let commits = self.0.lock().unwrap();
+        let wanted = commits.iter().filter(|commit| streams.contains(&commit.stream));
+        Ok(wanted.map(|commit| Commit::clone(commit)).collect())
+    }
+
+    async fn first_at_or_after(
+        &self,
+        _: &Tenant,
+        time: Timestamp,
+    ) -> Result<Option<u64>, LedgerError> {
+        let commits = self.0.lock().unwrap();
+        Ok(commits.iter().find(|commit| commit.recorded_at >= time).map(|commit| commit.seq))
+    }
+
+    async fn tenants(&self, _: usize) -> Result<Vec<Tenant>, LedgerError> {
+        Ok(vec![tenant()])
+    }
+
+    async fn server_time(&self) -> Result<Option<Timestamp>, LedgerError> {
+        Ok(None)
+    }
+
+    async fn findings(&self) -> Result<Vec<Finding>, LedgerError> {
+        Ok(vec![])
+    }
+}
+
+/// A ledger's content, made commit by commit.
+pub struct History {
+    id: Arc<LedgerId>,
+    pub head: Head,
+    pub commits: Vec<Arc<Commit>>,
+    pub specs: Vec<Arc<DagSpec>>,
+    versions: BTreeMap<StreamId, u64>,
+    pub runs: Vec<(RunId, Run)>,
+    now: Timestamp,
+}
+
+/// One thing that somebody asks for; numbers pick among what there is.
+#[derive(Debug, Clone)]
+pub enum Action {
+    Start { dag: usize, label: u8, priority: i32 },
+    Lease { pick: usize },
+    Succeed { pick: usize, size: u8 },
+    Fail { pick: usize, retryable: bool },
+    TimeOut { pick: usize },
+    Expire { pick: usize },
+    GiveBack { pick: usize },
+    RetryDue { pick: usize },
+    Cancel { pick: usize },
+}
+
+pub fn actions(most: usize) -> impl Strategy<Value = Vec<Action>> {
+    let pick = any::<usize>;
+    let action = prop_oneof![
+        4 => (pick(), 0..4_u8, -1..2_i32).prop_map(|(dag, label, priority)| Action::Start {
+            dag,
+            label,
+            priority
+        }),
+        12 => pick().prop_map(|pick| Action::Lease { pick }),
+        10 => (pick(), any::<u8>()).prop_map(|(pick, size)| Action::Succeed { pick, size }),
+        4 => (pick(), any::<bool>()).prop_map(|(pick, retryable)| Action::Fail { pick, retryable }),
+        1 => pick().prop_map(|pick| Action::TimeOut { pick }),
+        2 => pick().prop_map(|pick| Action::Expire { pick }),
+        1 => pick().prop_map(|pick| Action::GiveBack { pick }),
+        4 => pick().prop_map(|pick| Action::RetryDue { pick }),
+        1 => pick().prop_map(|pick| Action::Cancel { pick }),
+    ];
+    prop::collection::vec(action, 1..most)
+}
+
+fn specs() -> Vec<Arc<DagSpec>> {
+    [
+        r#"{"id":"chain","steps":[{"id":"a","plugin":"core","action":"noop"},
+            {"id":"b","plugin":"core","action":"noop","needs":["a"]},
+            {"id":"c","plugin":"core","action":"noop","needs":["b"]}]}"#,
+        r#"{"id":"fan","steps":[{"id":"split","plugin":"core","action":"noop"},
+            {"id":"x","plugin":"other","action":"go","needs":["split"],"retries":2},
+            {"id":"y","plugin":"other","action":"go","needs":["split"],
+             "with":{"n":"${steps.split.outputs.n}"}},
+            {"id":"z","plugin":"core","action":"noop","needs":["split"],"retries":1}]}"#,
+    ]
+    .map(|text| {
+        let canonical = CanonicalJson::parse(text).unwrap();
+        Arc::new(DagSpec::from_stored(&canonical).expect("the spec is good"))
+    })
+    .into()
+}
+
+impl History {
+    /// A ledger that was opened and has two DAGs.
+    pub fn new() -> Self {
+        let id = LedgerId { origin: "stella.local".parse().unwrap(), tenant: tenant() };
+        let mut history = Self {
+            id: Arc::new(id),
+            head: Head::EMPTY,
+            commits: vec![],
+            specs: specs(),
+            versions: BTreeMap::new(),
+            runs: vec![],
+            now: Timestamp::from_micros(1_790_000_000_000_000),
+        };
+        let opened = LedgerEvent::LedgerOpened(LedgerOpened { format: 1, tenant: tenant() });
+        history.commit(StreamId::Ledger(tenant()), vec![Event::Ledger(opened)]);
+        for spec in history.specs.clone() {
+            let events =
+                Dag::default().decide(DagCommand::Register { spec: spec.clone() }).unwrap();
+            let events = events.into_iter().map(Event::Dag).collect();
+            history.commit(StreamId::Dag(spec.id().clone()), events);
+        }
+        history
+    }
+
+    pub fn made_by(actions: &[Action]) -> Self {
+        let mut history = Self::new();
+        actions.iter().for_each(|action| history.act(action));
+        history
+    }
+
+    fn commit(&mut self, stream: StreamId, events: Vec<Event>) {
+        let version = self.versions.entry(stream.clone()).or_insert(0);
+        let draft = Draft {
+            stream,
+            stream_version: *version + 1,
+            actor: Actor::system("test").unwrap(),
+            events: events.iter().map(|event| (event.encode(), Salt::ZERO)).collect(),
+        };
+        *version += events.len() as u64;
+        self.now = self.now.plus_ms(7);
+        let commit = Commit::seal(&self.id, &self.head, self.now, draft).unwrap();
+        self.head = commit.head();
+        self.commits.push(Arc::new(commit));
+    }
+
+    /// Do it if it can be done; what the run refuses is not done.
+    pub fn act(&mut self, action: &Action) {
+        match action {
+            Action::Start { dag, label, priority } => self.start(*dag, *label, *priority),
+            Action::Lease { pick } => {
+                let lease = |run: &Run, step: usize| RunCommand::GrantLease {
+                    step_id: run.spec().unwrap().steps()[step].id.clone(),
+                    worker_id: format!("w{}", step % 3).parse().unwrap(),
+                    lease_ms: 30_000,
+                };
+                self.on_step(*pick, |phase| *phase == StepPhase::Queued, lease);
+            }
+            Action::Succeed { pick, size } => {
+                // Sometimes without what `fan.y` refers to.
+                let text = match size % 3 {
+                    0 => "{}".to_owned(),
+                    n => format!(r#"{{"n":{n},"text":"{}"}}"#, "é\\n".repeat(usize::from(*size))),
+                };
+                let outputs = CanonicalJson::parse(&text).unwrap();
+                self.complete(*pick, Outcome::Succeeded { outputs });
+            }
+            Action::Fail { pick, retryable } => self.complete(
+                *pick,
+                Outcome::Failed {
+                    code: ErrorCode::lenient("BOOM"),
+                    message: "it \"broke\"\u{1}".to_owned(),
+                    retryable: *retryable,
+                },
+            ),
+            Action::GiveBack { pick } => self.complete(*pick, Outcome::Cancelled),
+            Action::TimeOut { pick } => {
+                let now = self.now;
+                self.on_lease(*pick, |token, _| RunCommand::TimeOut { token, now });
+            }
+            Action::Expire { pick } => {
+                self.on_lease(*pick, |token, _| RunCommand::ExpireLease { token });
+            }
+            Action::RetryDue { pick } => {
+                self.now = self.now.plus_ms(60_000);
+                let now = self.now;
+                let waits = |phase: &StepPhase| matches!(phase, StepPhase::BackingOff { .. });
+                self.on_step(*pick, waits, |run, step| {
+                    let step_id = run.spec().unwrap().steps()[step].id.clone();
+                    RunCommand::QueueRetry { step_id, now }
+                });
+            }
+            Action::Cancel { pick } => {
+                let Some(run) = pick.checked_rem(self.runs.len()) else { return };
+                self.command(run, RunCommand::Cancel { reason: "enough".to_owned() });
+            }
+        }
+    }
+
+    pub fn start(&mut self, dag: usize, label: u8, priority: i32) {
+        let n = self.runs.len();
+        let spec = Arc::clone(&self.specs[dag % self.specs.len()]);
+        let labels = [("team", format!("t{label}")), ("odd", (n % 2).to_string())];
+        let command = RunCommand::Start(StartRun {
+            spec,
+            dag_version: 1,
+            version_is_explicit: false,
+            inputs: CanonicalJson::parse(&format!(r#"{{"n":{}}}"#, n % 5)).unwrap(),
+            labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            priority,
+            run_token: (n % 3 == 0).then(|| format!("token {n}").parse().unwrap()),
+            attempt: 0,
+        });
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&(n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        self.runs.push((RunId::from_bytes(id), Run::default()));
+        self.command(n, command);
+    }
+
+    fn complete(&mut self, pick: usize, outcome: Outcome) {
+        let now = self.now;
+        self.on_lease(pick, |token, worker| RunCommand::Complete {
+            token,
+            worker_id: worker.parse().unwrap(),
+            outcome,
+            now,
+        });
+    }
+
+    fn on_lease(&mut self, pick: usize, command: impl FnOnce(u64, &str) -> RunCommand) {
+        self.on_step(
+            pick,
+            |phase| *phase == StepPhase::Running,
+            |run, step| {
+                let lease = run.steps[step].lease.as_ref().unwrap();
+                command(lease.stream_version, lease.worker_id.as_str())
+            },
+        );
+    }
+
+    fn on_step(
+        &mut self,
+        pick: usize,
+        fits: impl Fn(&StepPhase) -> bool,
+        command: impl FnOnce(&Run, usize) -> RunCommand,
+    ) {
+        let fitting: Vec<(usize, usize)> = self
+            .runs
+            .iter()
+            .enumerate()
+            .flat_map(|(r, (_, run))| (0..run.steps.len()).map(move |step| (r, step)))
+            .filter(|(r, step)| fits(&self.runs[*r].1.steps[*step].phase))
+            .collect();
+        let Some(at) = pick.checked_rem(fitting.len()) else { return };
+        let (run, step) = fitting[at];
+        let command = command(&self.runs[run].1, step);
+        self.command(run, command);
+    }
+
+    fn command(&mut self, run: usize, command: RunCommand) {
+        let Ok(events) = self.runs[run].1.decide(command) else { return };
+        if events.is_empty() {
+            return;
+        }
+        events.iter().for_each(|event| self.runs[run].1.evolve(event));
+        let stream = StreamId::Run(self.runs[run].0.clone());
+        self.commit(stream, events.into_iter().map(Event::Run).collect());
+    }
+
+    pub fn recorded(&self) -> Vec<Arc<Recorded>> {
+        let decode = |commit: &Arc<Commit>| Recorded::decode(Arc::clone(commit)).unwrap();
+        self.commits.iter().map(decode).map(Arc::new).collect()
+    }
+}
+
+/// A history long enough for several recorded digests, with every kind of event.
+pub fn long_history(starts: usize) -> History {
+    let mut history = History::new();
+    for n in 0..starts {
+        history.start(n, (n % 4) as u8, 0);
+        for pick in [n, 0, n / 2] {
+            history.act(&Action::Lease { pick });
+            history.act(&match n % 11 {
+                3 => Action::Fail { pick, retryable: true },
+                5 => Action::Expire { pick },
+                7 => Action::Cancel { pick: n },
+                _ => Action::Succeed { pick, size: 1 },
+            });
+        }
+        history.act(&Action::RetryDue { pick: n });
+        // Only what can still happen is looked through by the next action.
+        if history.runs.len() > 64 {
+            history.finish();
+        }
+    }
+    history
+}
+
+impl History {
+    /// Let every run come to an end, and forget it.
+    pub fn finish(&mut self) {
+        let open = |run: &Run| run.status().is_some_and(|status| !status.is_ended());
+        while self.runs.iter().any(|(_, run)| open(run)) {
+            self.act(&Action::Lease { pick: 0 });
+            self.act(&Action::Succeed { pick: 0, size: 1 });
+            self.act(&Action::RetryDue { pick: 0 });
+        }
+    }
+}
+
+/// Read models in `dir` that do not follow anything by themselves.
+pub fn projections(dir: &Path, ledger: Arc<MemoryLedger>) -> Projections {
+    let feed = Feed::new(ledger.clone());
+    Projections::open(dir, ledger, feed).unwrap()
+}
+
+pub async fn dump(projections: &Projections) -> String {
+    let mut out = vec![];
+    projections.dump(&tenant(), &mut out).await.unwrap();
+    String::from_utf8(out).unwrap()
+}

@@ -1,0 +1,118 @@
+//! Where a run's events come from: a live ledger, or exported files.
+
+use std::{borrow::Cow, path::Path};
+
+use stella_domain::{
+    chain::{Commit, StoredEvent, StoredPayload},
+    event::RunCreated,
+    ids::{RunId, StreamId, Tenant},
+    json::CanonicalJson,
+};
+use stella_ledger::port::Ledger;
+
+use super::{Fact, History, ShowError};
+use crate::verify::{Line, Verifier, VerifyError, hash_of};
+
+pub(super) async fn history_of(
+    ledger: &dyn Ledger,
+    tenant: &Tenant,
+    run_id: &RunId,
+) -> Result<History, ShowError> {
+    let last_seq = ledger.head(tenant).await?.next_seq.checked_sub(1).ok_or(ShowError::Empty)?;
+    let stream = StreamId::Run(run_id.clone());
+    let commits = ledger.read_streams(tenant, std::slice::from_ref(&stream)).await?;
+    let facts = commits.iter().flat_map(facts_of).collect();
+    Ok(History { run_id: run_id.clone(), first_seq: 0, last_seq, facts })
+}
+
+pub(super) async fn dag_of(
+    ledger: &dyn Ledger,
+    tenant: &Tenant,
+    created: &RunCreated,
+) -> Result<Vec<Fact>, ShowError> {
+    let stream = StreamId::Dag(created.dag_id.clone());
+    let commits = ledger.read_streams(tenant, std::slice::from_ref(&stream)).await?;
+    Ok(commits.iter().flat_map(facts_of).collect())
+}
+
+pub(super) fn history_in_files(
+    files: &[impl AsRef<Path>],
+    run_id: &RunId,
+) -> Result<History, ShowError> {
+    let stream = StreamId::Run(run_id.clone()).to_string();
+    let mut facts = vec![];
+    let mut first_seq = None;
+    let mut last_seq = 0;
+    each_line(files, |line| {
+        first_seq = first_seq.or(Some(line.seq));
+        last_seq = line.seq;
+        if line.stream == stream {
+            facts.push(fact_of(line));
+        }
+    })?;
+    let first_seq = first_seq.ok_or(ShowError::Empty)?;
+    Ok(History { run_id: run_id.clone(), first_seq, last_seq, facts })
+}
+
+/// The registrations of the run's DAG before the run. A second pass over the files, because only
+/// the run says which DAG it is, and keeping every spec from the first would take memory for all.
+pub(super) fn dag_in_files(
+    files: &[impl AsRef<Path>],
+    created: &RunCreated,
+    created_seq: u64,
+) -> Result<Vec<Fact>, ShowError> {
+    let stream = StreamId::Dag(created.dag_id.clone()).to_string();
+    let mut facts = vec![];
+    each_line(files, |line| {
+        if line.seq < created_seq && line.stream == stream {
+            facts.push(fact_of(line));
+        }
+    })?;
+    Ok(facts)
+}
+
+/// Every line of the files, verified.
+fn each_line(
+    files: &[impl AsRef<Path>],
+    mut visit: impl FnMut(&Line<'_>),
+) -> Result<(), VerifyError> {
+    let mut verifier = Verifier::new();
+    for file in files {
+        verifier.read_file(file.as_ref(), |_, line| visit(line))?;
+    }
+    Ok(())
+}
+
+fn facts_of(commit: &Commit) -> impl Iterator<Item = Fact> {
+    commit.events.iter().zip(0..).map(|(stored, i)| Fact {
+        seq: commit.seq + i,
+        stream_version: commit.stream_version + i,
+        recorded_at: commit.recorded_at,
+        stored: stored.clone(),
+    })
+}
+
+/// An event of a line that was verified, so nothing of it fails to parse.
+fn fact_of(line: &Line<'_>) -> Fact {
+    let hash = |digits| hash_of("", digits).unwrap_or(stella_domain::hash::Hash32::ZERO);
+    let payload = match line.payload {
+        Some((json, salt)) => {
+            StoredPayload::Present { salt, json: CanonicalJson::trusted(json.to_owned()) }
+        }
+        None if line.is_erased() => StoredPayload::Erased(hash(line.payload_hash)),
+        None => StoredPayload::None,
+    };
+    Fact {
+        seq: line.seq,
+        stream_version: line.stream_version,
+        recorded_at: line.recorded_at.parse().unwrap_or_default(),
+        stored: StoredEvent {
+            event_type: Cow::Owned(line.event_type.to_owned()),
+            // A schema beyond 32 bits is none that this build knows.
+            schema: u32::try_from(line.schema).unwrap_or(u32::MAX),
+            data: CanonicalJson::trusted(line.data.to_owned()),
+            payload,
+            hash: hash(line.hash),
+        },
+    }
+}

@@ -1,0 +1,166 @@
+//! How a line follows the lines before it. Costs memory for one line, however long the ledger.
+
+use stella_domain::{
+    hash::Hash32,
+    ids::{Actor, LedgerId, StreamId},
+    limits::{COMMIT_BYTES, COMMIT_EVENTS},
+    time::Timestamp,
+};
+
+use super::{
+    line::{HexHash, Line, ZERO_HEX, hash_of},
+    reason::Reason,
+};
+
+/// The line before, as far as the next one depends on it.
+///
+/// What many neighbours share (names, times) is checked against its grammar only where it changes.
+///
+/// Not checked: that a stream's versions are dense where other streams' events stand between, which
+/// would take memory for every stream. The writer's unique index holds that.
+#[derive(Debug, Default)]
+pub(super) struct Chain {
+    ledger: String,
+    /// `None` before the first line.
+    next_seq: Option<u64>,
+    /// Digits of the hash of the event before.
+    hash: Option<HexHash>,
+    recorded_at: String,
+    actor: String,
+    stream: String,
+    stream_version: u64,
+    commit_seq: u64,
+    commit_bytes: usize,
+}
+
+impl Chain {
+    /// The seq that the next line should have; `None` before the first.
+    pub(super) fn next_seq(&self) -> Option<u64> {
+        self.next_seq
+    }
+
+    /// Accept `line`, which is in order by itself, as the next one.
+    pub(super) fn follow(&mut self, line: &Line<'_>) -> Result<(), Reason> {
+        match self.next_seq {
+            None => self.check_first(line)?,
+            Some(expected) => self.check_next(expected, line)?,
+        }
+        if self.actor != line.actor {
+            line.actor.parse::<Actor>()?;
+            replace(&mut self.actor, line.actor);
+        }
+        let continues = self.next_seq.is_some() && line.commit_seq == self.commit_seq;
+        if continues {
+            self.check_in_commit(line)?;
+        } else {
+            self.check_new_commit(line)?;
+        }
+        self.stream_version = line.stream_version;
+        self.commit_seq = line.commit_seq;
+        self.hash = Some(*line.hash);
+        self.next_seq = Some(line.seq + 1);
+        Ok(())
+    }
+
+    fn check_first(&mut self, line: &Line<'_>) -> Result<(), Reason> {
+        let ledger: LedgerId = line.ledger.parse()?;
+        hash_of("prev", line.prev)?;
+        if line.commit_seq != line.seq {
+            return Err(Reason::CutCommit { commit_seq: line.commit_seq });
+        }
+        if line.seq == 0 {
+            let opened = line.event_type == "LedgerOpened"
+                && line.stream_version == 1
+                && line.prev == ZERO_HEX
+                && line.stream == StreamId::Ledger(ledger.tenant).to_string();
+            if !opened {
+                return Err(Reason::NotOpened);
+            }
+        }
+        replace(&mut self.ledger, line.ledger);
+        Ok(())
+    }
+
+    fn check_next(&self, expected: u64, line: &Line<'_>) -> Result<(), Reason> {
+        if self.ledger != line.ledger {
+            let (expected, found) = (self.ledger.clone(), line.ledger.to_owned());
+            return Err(Reason::OtherLedger { expected, found });
+        }
+        if line.seq != expected {
+            return Err(Reason::Seq { expected, found: line.seq });
+        }
+        if self.hash.as_ref() != Some(line.prev) {
+            let before = self.hash.as_ref().unwrap_or(ZERO_HEX);
+            let (expected, found) = (hash_of("hash", before)?, hash_of("prev", line.prev)?);
+            return Err(Reason::Prev { expected, found });
+        }
+        Ok(())
+    }
+
+    fn check_in_commit(&mut self, line: &Line<'_>) -> Result<(), Reason> {
+        if line.stream != self.stream {
+            return Err(Reason::OtherInCommit { member: "stream" });
+        }
+        if line.recorded_at != self.recorded_at {
+            return Err(Reason::OtherInCommit { member: "recordedAt" });
+        }
+        self.check_stream_version(line)?;
+        self.commit_bytes += line.content_bytes();
+        let events = line.seq - line.commit_seq + 1;
+        if events > COMMIT_EVENTS as u64 || self.commit_bytes > COMMIT_BYTES {
+            return Err(Reason::CommitTooLarge);
+        }
+        Ok(())
+    }
+
+    fn check_new_commit(&mut self, line: &Line<'_>) -> Result<(), Reason> {
+        if line.commit_seq != line.seq {
+            return Err(Reason::CommitSeq { own: self.commit_seq, found: line.commit_seq });
+        }
+        if line.recorded_at != self.recorded_at {
+            line.recorded_at.parse::<Timestamp>()?;
+            // Of one length and one form, so that the order of the texts is that of the times.
+            if line.recorded_at < self.recorded_at.as_str() {
+                let before = self.recorded_at.clone();
+                return Err(Reason::BackInTime { before, found: line.recorded_at.to_owned() });
+            }
+            replace(&mut self.recorded_at, line.recorded_at);
+        }
+        if line.stream == self.stream {
+            self.check_stream_version(line)?;
+        } else {
+            line.stream.parse::<StreamId>()?;
+            replace(&mut self.stream, line.stream);
+        }
+        self.commit_bytes = line.content_bytes();
+        Ok(())
+    }
+
+    /// `line` stands in the stream of the line before it.
+    fn check_stream_version(&self, line: &Line<'_>) -> Result<(), Reason> {
+        let (before, found) = (self.stream_version, line.stream_version);
+        if found == before + 1 { Ok(()) } else { Err(Reason::StreamVersion { before, found }) }
+    }
+
+    /// The ledger's name; empty before the first line.
+    pub(super) fn ledger(&self) -> &str {
+        &self.ledger
+    }
+
+    /// `recordedAt` of the last line.
+    pub(super) fn recorded_at(&self) -> Timestamp {
+        // Checked when it was taken over.
+        self.recorded_at.parse().unwrap_or_default()
+    }
+
+    /// Hash of the last line.
+    pub(super) fn head(&self) -> Hash32 {
+        // It equalled a computed hash.
+        self.hash.as_ref().and_then(|hash| hash_of("hash", hash).ok()).unwrap_or(Hash32::ZERO)
+    }
+}
+
+fn replace(text: &mut String, with: &str) {
+    text.clear();
+    text.push_str(with);
+}

@@ -1,0 +1,211 @@
+//! One line of NDJSON, cut up by position. A line that is cut up is canonical: members, their order
+//! and the punctuation between them are matched byte for byte.
+
+use stella_domain::{
+    event,
+    hash::{self, Hash32, Salt},
+    limits::EVENT_PART_BYTES,
+};
+
+use super::{reason::Reason, scan::Scanner};
+
+/// Bytes that a line may have, its line feed not counted: two full parts, and 4 KiB, which is more
+/// than the longest header.
+pub const LINE_BYTES: usize = 2 * EVENT_PART_BYTES + 4096;
+
+/// The 64 bytes that stand where a line has a hash. That they are hex digits shows when they equal
+/// those of a computed hash.
+pub(crate) type HexHash = [u8; 64];
+
+/// The digits of [`Hash32::ZERO`].
+pub(crate) const ZERO_HEX: &HexHash = &[b'0'; 64];
+
+/// An event as it stands in a line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Line<'a> {
+    pub(crate) data: &'a str,
+    pub(crate) hash: &'a HexHash,
+    pub(crate) header: &'a str,
+    pub(crate) actor: &'a str,
+    pub(crate) commit_seq: u64,
+    pub(crate) data_hash: &'a HexHash,
+    pub(crate) ledger: &'a str,
+    pub(crate) payload_hash: &'a HexHash,
+    pub(crate) prev: &'a HexHash,
+    pub(crate) recorded_at: &'a str,
+    pub(crate) schema: u64,
+    pub(crate) seq: u64,
+    pub(crate) stream: &'a str,
+    pub(crate) stream_version: u64,
+    pub(crate) event_type: &'a str,
+    pub(crate) payload: Option<(&'a str, Salt)>,
+}
+
+impl<'a> Line<'a> {
+    /// Cut up `bytes`, which hold no line feed.
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Reason> {
+        if bytes.len() > LINE_BYTES {
+            return Err(Reason::LineTooLong { limit: LINE_BYTES });
+        }
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| Reason::NotUtf8 { offset: error.valid_up_to() })?;
+        Self::cut(text).map_err(|reason| match bytes {
+            [] => Reason::EmptyLine,
+            [0xef, 0xbb, 0xbf, ..] => Reason::ByteOrderMark,
+            [.., b'\r'] => Reason::CarriageReturn,
+            _ => reason,
+        })
+    }
+
+    fn cut(text: &'a str) -> Result<Self, Reason> {
+        let mut scan = Scanner::new(text);
+        scan.expect("{\"data\":", "a line begins with {\"data\":")?;
+        let data = part("data", &mut scan)?;
+        scan.expect(",\"hash\":\"", "the member `hash` follows the data")?;
+        let hash = scan.digits_of()?;
+        scan.expect("\",\"header\":", "the member `header` follows the hash")?;
+        let header = scan.at();
+        let mut line = Self::cut_header(&mut scan)?;
+        (line.data, line.hash, line.header) = (data, hash, scan.since(header));
+        scan.expect(",\"payload\":", "the member `payload` follows the header")?;
+        const SALT: &str = "the member `salt` follows the payload: null if and only if that is";
+        line.payload = if scan.eat("null") {
+            scan.expect(",\"salt\":null", SALT)?;
+            None
+        } else {
+            let payload = part("payload", &mut scan)?;
+            scan.expect(",\"salt\":\"", SALT)?;
+            let salt = salt(scan.digits_of()?).ok_or(Reason::Salt)?;
+            scan.expect("\"", SALT)?;
+            Some((payload, salt))
+        };
+        scan.expect("}", "a line ends with }")?;
+        scan.end("nothing follows an event's closing brace but a line feed")?;
+        Ok(line)
+    }
+
+    /// The header's members in the order of their names, each in its canonical form.
+    fn cut_header(scan: &mut Scanner<'a>) -> Result<Self, Reason> {
+        scan.expect("{\"actor\":", "a header begins with {\"actor\":")?;
+        let actor = scan.string()?;
+        scan.expect(",\"commitSeq\":", "the member `commitSeq` follows the actor")?;
+        let commit_seq = scan.integer()?;
+        scan.expect(",\"dataHash\":\"", "the member `dataHash` follows commitSeq")?;
+        let data_hash = scan.digits_of()?;
+        scan.expect("\",\"ledger\":", "the member `ledger` follows dataHash")?;
+        let ledger = scan.string()?;
+        scan.expect(",\"payloadHash\":\"", "the member `payloadHash` follows ledger")?;
+        let payload_hash = scan.digits_of()?;
+        scan.expect("\",\"prev\":\"", "the member `prev` follows payloadHash")?;
+        let prev = scan.digits_of()?;
+        scan.expect("\",\"recordedAt\":", "the member `recordedAt` follows prev")?;
+        let recorded_at = scan.string()?;
+        scan.expect(",\"schema\":", "the member `schema` follows recordedAt")?;
+        let schema = scan.integer()?;
+        scan.expect(",\"seq\":", "the member `seq` follows schema")?;
+        let seq = scan.integer()?;
+        scan.expect(",\"stream\":", "the member `stream` follows seq")?;
+        let stream = scan.string()?;
+        scan.expect(",\"streamVersion\":", "the member `streamVersion` follows stream")?;
+        let stream_version = scan.integer()?;
+        scan.expect(",\"type\":", "the member `type` follows streamVersion")?;
+        let event_type = scan.string()?;
+        scan.expect(",\"v\":1}", "a header ends with \"v\":1}, the version of the format")?;
+        Ok(Self {
+            actor,
+            commit_seq,
+            data_hash,
+            ledger,
+            payload_hash,
+            prev,
+            recorded_at,
+            schema,
+            seq,
+            stream,
+            stream_version,
+            event_type,
+            data: "",
+            hash: ZERO_HEX,
+            header: "",
+            payload: None,
+        })
+    }
+
+    /// Everything about this line that can be told without the lines around it, and that is not
+    /// cheaper to check once for many: see [`Chain::follow`](super::chain::Chain::follow).
+    pub(crate) fn check(&self) -> Result<(), Reason> {
+        if event::event_type(self.event_type).is_none() {
+            return Err(Reason::EventType { found: self.event_type.to_owned() });
+        }
+        if self.schema == 0 || self.stream_version == 0 {
+            return Err(Reason::ZeroVersion);
+        }
+        expect_hash("dataHash", self.data_hash, hash::data_hash(self.data))?;
+        match &self.payload {
+            Some((payload, salt)) => {
+                let computed = hash::payload_hash(salt, payload);
+                expect_hash("payloadHash", self.payload_hash, computed)?;
+            }
+            None => drop(hash_of("payloadHash", self.payload_hash)?),
+        }
+        expect_hash("hash", self.hash, hash::event_hash(self.header))
+    }
+
+    /// Whether only the commitment to the payload is left.
+    pub(crate) fn is_erased(&self) -> bool {
+        self.payload.is_none() && self.payload_hash != ZERO_HEX
+    }
+
+    /// Bytes of data and payload.
+    pub(crate) fn content_bytes(&self) -> usize {
+        self.data.len() + self.payload.map_or(0, |(payload, _)| payload.len())
+    }
+}
+
+/// An object within the format's size.
+fn part<'a>(part: &'static str, scan: &mut Scanner<'a>) -> Result<&'a str, Reason> {
+    let start = scan.at();
+    scan.object()?;
+    let bytes = scan.at() - start;
+    if bytes > EVENT_PART_BYTES {
+        return Err(Reason::PartTooLarge { part, bytes, limit: EVENT_PART_BYTES });
+    }
+    Ok(scan.since(start))
+}
+
+fn expect_hash(member: &'static str, stored: &HexHash, computed: Hash32) -> Result<(), Reason> {
+    let same = stored
+        .chunks_exact(2)
+        .zip(computed.as_bytes())
+        .all(|(digits, byte)| digits == HEX_PAIRS[usize::from(*byte)]);
+    if same {
+        Ok(())
+    } else {
+        Err(Reason::Hash { member, stored: hash_of(member, stored)?, computed })
+    }
+}
+
+/// The hash that these digits spell.
+pub(crate) fn hash_of(member: &'static str, digits: &HexHash) -> Result<Hash32, Reason> {
+    if digits == ZERO_HEX {
+        return Ok(Hash32::ZERO);
+    }
+    let hash = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
+    hash.ok_or(Reason::NotHex { member })
+}
+
+fn salt(digits: &[u8; 32]) -> Option<Salt> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// The two lower-case hex digits of each byte.
+static HEX_PAIRS: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};

@@ -1,0 +1,308 @@
+//! Offline verification: from the bytes alone, whether this is an unbroken piece of one ledger in
+//! the format of `docs/ledger-format.md`, sections 1 to 4.
+//!
+//! What a chain alone cannot show: that lines are missing at the very beginning or end (a cut
+//! window is a smaller window), that the whole chain was rewritten, and whether an erasure was
+//! legal. Checkpoints, range proofs and `DataErased` are for those.
+//!
+//! A line is checked in two steps. [`Line::check`] needs nothing but the line and does the
+//! expensive work; [`Chain::follow`] is cheap and needs the lines in order.
+
+mod chain;
+mod line;
+mod lines;
+mod reason;
+mod scan;
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use serde::{Serialize, Serializer};
+use stella_domain::{hash::Hash32, ids::Tenant, time::Timestamp};
+use stella_ledger::port::{Ledger, LedgerError};
+
+use self::chain::Chain;
+pub use self::{line::LINE_BYTES, reason::Reason, scan::FormError};
+pub(crate) use self::{
+    line::{Line, hash_of},
+    lines::{Stopped, for_each_line},
+};
+
+/// Fits a core's own cache, so that a line is read from there and not from main memory.
+const BUFFER_BYTES: usize = 128 * 1024;
+/// Lines between two calls of a progress callback.
+const PROGRESS_EVERY: u64 = 8_192;
+/// Commits read from a live ledger at a time.
+const COMMITS_AT_ONCE: usize = 64;
+
+/// What was verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Events, all of which hold.
+    pub events: u64,
+    /// Events whose payload was erased: only its hash is left. Each needs a `DataErased`.
+    pub erased: u64,
+    /// Bytes of all lines.
+    pub bytes: u64,
+    /// What the events span; `None` when there are none.
+    pub span: Option<Span>,
+    /// How long verifying took; in milliseconds when serialised.
+    #[serde(rename = "elapsedMs", serialize_with = "as_ms")]
+    pub elapsed: Duration,
+}
+
+/// The piece of a ledger that a verified run of events is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Span {
+    /// `<origin>/<tenant>`.
+    pub ledger: String,
+    /// `seq` of the first event.
+    pub first_seq: u64,
+    /// `seq` of the last event.
+    pub last_seq: u64,
+    /// `recordedAt` of the first event.
+    pub first_recorded_at: Timestamp,
+    /// `recordedAt` of the last event.
+    pub last_recorded_at: Timestamp,
+    /// What the first event links to: the hash of the event before it, zeros at seq 0.
+    pub prev: Hash32,
+    /// Hash of the last event.
+    pub head: Hash32,
+}
+
+fn as_ms<S: Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The first place at which the events do not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// The file; `None` where there is none.
+    pub file: Option<PathBuf>,
+    /// Line within the file, from 1.
+    pub line: u64,
+    /// The seq that this line should have; `None` on the first line.
+    pub seq: Option<u64>,
+    /// What is wrong.
+    pub reason: Reason,
+}
+
+impl std::error::Error for Broken {}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}, ", file.display())?;
+        }
+        write!(f, "line {}", self.line)?;
+        if let Some(seq) = self.seq {
+            write!(f, " (seq {seq})")?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The events do not hold.
+    #[error(transparent)]
+    Broken(Box<Broken>),
+    /// A file could not be read.
+    #[error("{}: {source}", file.as_deref().unwrap_or(Path::new("the events")).display())]
+    Io {
+        /// The file; `None` where there is none.
+        file: Option<PathBuf>,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The live ledger could not be read, or is damaged.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// How far verification came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Events verified.
+    pub events: u64,
+    /// Bytes of their lines.
+    pub bytes: u64,
+}
+
+/// Verify NDJSON files that continue each other, in this order.
+///
+/// # Errors
+/// [`VerifyError`] names the first file and line that does not hold.
+pub fn verify_files(
+    files: &[impl AsRef<Path>],
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, VerifyError> {
+    let mut verifier = Verifier::new();
+    for file in files {
+        verifier.read_file(file.as_ref(), |verifier, _| {
+            if verifier.events.is_multiple_of(PROGRESS_EVERY) {
+                progress(verifier.progress());
+            }
+        })?;
+    }
+    progress(verifier.progress());
+    Ok(verifier.report())
+}
+
+/// Verify NDJSON from any reader.
+///
+/// # Errors
+/// [`VerifyError`] names the first line that does not hold.
+pub fn verify_reader(mut reader: impl BufRead) -> Result<Report, VerifyError> {
+    let mut verifier = Verifier::new();
+    verifier.read_with(&mut reader, None, |_, _| {})?;
+    Ok(verifier.report())
+}
+
+/// Verify a whole live ledger as it stands when its end is reached.
+///
+/// Goes through the lines that an export would have, so that both are held to the same rules.
+///
+/// # Errors
+/// [`VerifyError`] names the first line (seq + 1) that does not hold.
+pub async fn verify_ledger(
+    ledger: &dyn Ledger,
+    tenant: &Tenant,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, VerifyError> {
+    let mut verifier = Verifier::new();
+    let mut text = String::new();
+    loop {
+        let from_seq = verifier.chain.next_seq().unwrap_or(0);
+        let commits = ledger.read(tenant, from_seq, COMMITS_AT_ONCE).await?;
+        if commits.is_empty() {
+            return Ok(verifier.report());
+        }
+        for commit in &commits {
+            // Not the verifier's own business: a window may begin anywhere, a ledger may not.
+            if verifier.events == 0 && commit.seq > 0 {
+                let reason = Reason::Seq { expected: 0, found: commit.seq };
+                return Err(broken(None, 1, Some(0), reason));
+            }
+            text.clear();
+            commit.write_ndjson(&mut text);
+            verifier.read_with(&mut text.as_bytes(), None, |_, _| {})?;
+            tokio::task::consume_budget().await;
+        }
+        progress(verifier.progress());
+    }
+}
+
+/// Verifies line after line.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    chain: Chain,
+    span: Option<First>,
+    events: u64,
+    /// Events in the files before this one.
+    in_files_before: u64,
+    erased: u64,
+    bytes: u64,
+    started: Instant,
+}
+
+/// What a report says about the first event.
+#[derive(Debug)]
+struct First {
+    seq: u64,
+    prev: Hash32,
+    recorded_at: Timestamp,
+}
+
+impl Verifier {
+    pub(crate) fn new() -> Self {
+        Self {
+            chain: Chain::default(),
+            span: None,
+            events: 0,
+            in_files_before: 0,
+            erased: 0,
+            bytes: 0,
+            started: Instant::now(),
+        }
+    }
+
+    /// Verify the next line, given without its line feed, and hand it back cut up.
+    pub(crate) fn line<'a>(&mut self, bytes: &'a [u8]) -> Result<Line<'a>, Reason> {
+        let line = Line::read(bytes)?;
+        line.check()?;
+        self.chain.follow(&line)?;
+        if self.span.is_none() {
+            let prev = hash_of("prev", line.prev)?;
+            self.span = Some(First { seq: line.seq, prev, recorded_at: self.chain.recorded_at() });
+        }
+        self.events += 1;
+        self.erased += u64::from(line.is_erased());
+        self.bytes += bytes.len() as u64 + 1;
+        Ok(line)
+    }
+
+    /// Verify every line of `reader`, and let `visit` see each.
+    pub(crate) fn read_with(
+        &mut self,
+        reader: &mut impl BufRead,
+        file: Option<&Path>,
+        mut visit: impl FnMut(&Self, &Line<'_>),
+    ) -> Result<(), VerifyError> {
+        let read = for_each_line(reader, |bytes| {
+            let line = self.line(bytes)?;
+            visit(self, &line);
+            Ok(())
+        });
+        read.map_err(|stopped| match stopped {
+            Stopped::Io(source) => VerifyError::Io { file: file.map(Path::to_owned), source },
+            Stopped::At(reason) => {
+                broken(file, self.events - self.in_files_before + 1, self.chain.next_seq(), reason)
+            }
+        })
+    }
+
+    /// Verify every line of `file`, which continues the files before it.
+    pub(crate) fn read_file(
+        &mut self,
+        file: &Path,
+        visit: impl FnMut(&Self, &Line<'_>),
+    ) -> Result<(), VerifyError> {
+        let opened = File::open(file)
+            .map_err(|source| VerifyError::Io { file: Some(file.to_owned()), source })?;
+        self.in_files_before = self.events;
+        let mut reader = BufReader::with_capacity(BUFFER_BYTES, opened);
+        self.read_with(&mut reader, Some(file), visit)
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { events: self.events, bytes: self.bytes }
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        let span = self.span.as_ref().map(|first| Span {
+            ledger: self.chain.ledger().to_owned(),
+            first_seq: first.seq,
+            last_seq: first.seq + self.events - 1,
+            first_recorded_at: first.recorded_at,
+            last_recorded_at: self.chain.recorded_at(),
+            prev: first.prev,
+            head: self.chain.head(),
+        });
+        let Self { events, erased, bytes, started, .. } = *self;
+        Report { events, erased, bytes, span, elapsed: started.elapsed() }
+    }
+}
+
+fn broken(file: Option<&Path>, line: u64, seq: Option<u64>, reason: Reason) -> VerifyError {
+    let file = file.map(Path::to_owned);
+    VerifyError::Broken(Box::new(Broken { file, line, seq, reason }))
+}
