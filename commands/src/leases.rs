@@ -122,8 +122,12 @@ impl Commands {
     }
 
     fn wait(&self, tenant: &Tenant, poll: &Poll) -> (Waiting<'_>, mpsc::UnboundedReceiver<Grant>) {
-        let (id, grants) =
-            self.shared.dispatch().wait(tenant, &poll.worker_id, Arc::clone(&poll.plugins), poll.max);
+        let (id, grants) = self.shared.dispatch().wait(
+            tenant,
+            &poll.worker_id,
+            Arc::clone(&poll.plugins),
+            poll.max,
+        );
         (Waiting { shared: &self.shared, id }, grants)
     }
 

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use stella_domain::ids::Tenant;
+use stella_domain::{ids::Tenant, json::CanonicalJson};
 use tokio::sync::watch;
 
 use crate::{
@@ -19,6 +19,8 @@ use crate::{
 
 /// Commits kept in memory per tenant.
 const RECENT_COMMITS: usize = 4_096;
+/// Bytes of data and payloads kept in memory per tenant.
+const RECENT_BYTES: usize = 16 * 1024 * 1024;
 /// How often a follower looks for commits of other writers when it hears of none.
 const POLL_EVERY: Duration = Duration::from_millis(500);
 
@@ -28,8 +30,14 @@ pub struct Feed {
     tenants: Mutex<HashMap<Tenant, Arc<TenantFeed>>>,
 }
 
+#[derive(Default)]
+struct Recent {
+    commits: VecDeque<Arc<Recorded>>,
+    bytes: usize,
+}
+
 struct TenantFeed {
-    recent: Mutex<VecDeque<Arc<Recorded>>>,
+    recent: Mutex<Recent>,
     /// Events known to be durable.
     next_seq: watch::Sender<u64>,
     polled_at: Mutex<Option<Instant>>,
@@ -62,18 +70,7 @@ impl Feed {
     /// `recorded` is durable.
     pub(crate) fn publish(&self, tenant: &Tenant, recorded: &Arc<Recorded>) {
         let feed = self.tenant(tenant);
-        {
-            let mut recent = locked(&feed.recent);
-            let follows =
-                recent.back().is_none_or(|last| last.commit.head().next_seq == recorded.commit.seq);
-            if !follows {
-                recent.clear();
-            }
-            if recent.len() == RECENT_COMMITS {
-                recent.pop_front();
-            }
-            recent.push_back(Arc::clone(recorded));
-        }
+        locked(&feed.recent).push(recorded);
         feed.reach(recorded.commit.head().next_seq);
     }
 
@@ -95,6 +92,27 @@ impl Feed {
         tenants.insert(tenant.clone(), Arc::clone(&feed));
         feed
     }
+}
+
+impl Recent {
+    fn push(&mut self, recorded: &Arc<Recorded>) {
+        let last = self.commits.back();
+        if last.is_some_and(|last| last.commit.head().next_seq != recorded.commit.seq) {
+            *self = Self::default();
+        }
+        self.bytes += bytes(recorded);
+        self.commits.push_back(Arc::clone(recorded));
+        while self.commits.len() > RECENT_COMMITS || self.bytes > RECENT_BYTES {
+            let Some(oldest) = self.commits.pop_front() else { return };
+            self.bytes -= bytes(&oldest);
+        }
+    }
+}
+
+fn bytes(recorded: &Recorded) -> usize {
+    let events = recorded.commit.events.iter();
+    let payload = |json: &CanonicalJson| json.as_str().len();
+    events.map(|e| e.data.as_str().len() + e.payload.json().map_or(0, payload)).sum()
 }
 
 impl TenantFeed {
@@ -120,10 +138,10 @@ impl TenantFeed {
     /// Recent commits from the one that begins at `from_seq` on; `None` when it is not recent.
     fn recent_from(&self, from_seq: u64, limit: usize) -> Option<Vec<Arc<Recorded>>> {
         let recent = locked(&self.recent);
-        let start = recent.partition_point(|recorded| recorded.commit.seq < from_seq);
-        let first = recent.get(start)?;
+        let start = recent.commits.partition_point(|recorded| recorded.commit.seq < from_seq);
+        let first = recent.commits.get(start)?;
         (first.commit.seq == from_seq)
-            .then(|| recent.iter().skip(start).take(limit).cloned().collect())
+            .then(|| recent.commits.range(start..).take(limit).cloned().collect())
     }
 }
 
