@@ -10,12 +10,13 @@ use axum::{
 use bytes::BytesMut;
 use futures::StreamExt as _;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
-use stella_domain::{
-    json::parse_i_json,
-    time::Timestamp,
-};
+use stella_domain::{json::parse_i_json, time::Timestamp};
 
-use crate::{problem::ApiError, state::AppState, types::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE}};
+use crate::{
+    problem::ApiError,
+    state::AppState,
+    types::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE},
+};
 
 /// Bytes of a request's body at most.
 pub(crate) const BODY_BYTES: usize = 1024 * 1024;

@@ -56,8 +56,7 @@ fn is_loopback(host: &str) -> bool {
         Some(v6) => v6.split_once(']').map_or("", |(name, _)| name),
         None => host.split_once(':').map_or(host, |(name, _)| name),
     };
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -70,8 +69,16 @@ mod tests {
             assert!(is_loopback(host), "{host}");
         }
         for host in [
-            "", "evil.test", "localhost.evil.test", "127.0.0.1.evil.test:80", "10.0.0.1", "[::2]",
-            "::1", "[::1", "0.0.0.0", "evil.test:127.0.0.1",
+            "",
+            "evil.test",
+            "localhost.evil.test",
+            "127.0.0.1.evil.test:80",
+            "10.0.0.1",
+            "[::2]",
+            "::1",
+            "[::1",
+            "0.0.0.0",
+            "evil.test:127.0.0.1",
         ] {
             assert!(!is_loopback(host), "{host}");
         }

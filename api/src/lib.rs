@@ -1,5 +1,26 @@
-//! HTTP: routes (one file a resource), authentication, streaming, OpenAPI.
+//! HTTP: routes (one file a resource), authentication, streaming, OpenAPI; and the node that they
+//! are the door of.
 //!
-//! Nothing but this crate names axum, and nothing but [`problem`] names status codes of errors.
+//! *Invariants:* nothing but this crate names axum; nothing but `problem` names status codes of
+//! errors; every body passes the door for I-JSON; no route but the probes and the OpenAPI document
+//! answers without the access token.
 
+pub mod app;
+pub mod auth;
+mod extract;
+mod guard;
+mod health;
+pub mod node;
+mod openapi;
+mod page;
+mod problem;
+mod router;
+mod routes;
+mod serve;
+mod state;
 pub mod types;
+
+pub use self::{
+    router::{document, router},
+    serve::serve,
+};

@@ -29,7 +29,27 @@ pub(crate) struct ApiError {
     code: &'static str,
     detail: String,
     errors: Vec<SpecErrorView>,
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<Header>,
+}
+
+/// A header that an answer carries besides.
+#[derive(Debug, Clone, Copy)]
+enum Header {
+    RetryAfter,
+    Challenge,
+    Upgrade,
+}
+
+impl From<Header> for (HeaderName, HeaderValue) {
+    fn from(header: Header) -> Self {
+        match header {
+            Header::RetryAfter => (header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S)),
+            Header::Challenge => {
+                (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"stella\""))
+            }
+            Header::Upgrade => (header::UPGRADE, HeaderValue::from_static("websocket")),
+        }
+    }
 }
 
 impl ApiError {
@@ -42,8 +62,8 @@ impl ApiError {
     }
 
     fn unavailable(code: &'static str, detail: impl fmt::Display) -> Self {
-        let retry = (header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
-        Self { header: Some(retry), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
+        let header = Some(Header::RetryAfter);
+        Self { header, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
     }
 
     /// The request itself is wrong.
@@ -52,8 +72,7 @@ impl ApiError {
     }
 
     pub(crate) fn unauthorized(detail: &'static str) -> Self {
-        let scheme = HeaderValue::from_static("Bearer realm=\"stella\"");
-        let header = Some((header::WWW_AUTHENTICATE, scheme));
+        let header = Some(Header::Challenge);
         Self { header, ..Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", detail) }
     }
 
@@ -106,6 +125,21 @@ impl ApiError {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", detail)
     }
 
+    pub(crate) fn upgrade_required(detail: &str) -> Self {
+        let header = Some(Header::Upgrade);
+        let detail = format!("this is a WebSocket: {detail}");
+        Self { header, ..Self::new(StatusCode::UPGRADE_REQUIRED, "UPGRADE_REQUIRED", detail) }
+    }
+
+    pub(crate) fn ledger_not_opened() -> Self {
+        Refusal::Ledger(LedgerRefusal::NotOpened).into()
+    }
+
+    pub(crate) fn not_ready(parts: &str) -> Self {
+        let detail = format!("not well: {parts}; /api/v1/orchestrator/admin/health says more");
+        Self::unavailable("NOT_READY", detail)
+    }
+
     /// The answer took too long; a command may have been recorded.
     pub(crate) fn timed_out() -> Self {
         let detail = "the request took too long and was given up; if it was a command, it may \
@@ -144,7 +178,9 @@ impl IntoResponse for ApiError {
         let media_type = HeaderValue::from_static(PROBLEM_JSON);
         let mut response =
             (self.status, [(header::CONTENT_TYPE, media_type)], body).into_response();
-        response.headers_mut().extend(self.header);
+        if let Some((name, value)) = self.header.map(Into::into) {
+            response.headers_mut().insert(name, value);
+        }
         response
     }
 }
@@ -264,6 +300,7 @@ impl From<ProjectionError> for ApiError {
         match error {
             ProjectionError::Ledger(error) => error.into(),
             ProjectionError::NotReached { .. } => Self::unavailable("PROJECTION_BEHIND", error),
+            ProjectionError::Interrupted => Self::unavailable("SHUTTING_DOWN", error),
             ProjectionError::LedgerBehind { .. } | ProjectionError::LedgerDiffers { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "LEDGER_DIFFERS", error)
             }

@@ -1,6 +1,6 @@
 //! The listener: loopback only, bounded in connections, headers and time.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -27,52 +27,22 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long to wait when the system is out of file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
-/// Why a server does not serve.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The address can be reached from other machines.
-    #[error(
-        "refusing to serve on {0}: without real authentication this server listens on loopback \
-         only; bind 127.0.0.1 or [::1]"
-    )]
-    NotLoopback(SocketAddr),
-    /// The system refused.
-    #[error("cannot serve on {address}: {source}")]
-    Bind {
-        /// Where.
-        address: String,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-/// Bind `address`, which has to be a loopback address; port 0 takes any that is free.
-///
-/// # Errors
-/// [`ServeError`].
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    if !address.ip().is_loopback() {
-        return Err(ServeError::NotLoopback(address));
-    }
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| ServeError::Bind { address: address.to_string(), source })
-}
-
 /// Answer requests on `listener` until `shutdown`; what is under way then may go on for 10 s.
 ///
 /// # Errors
-/// [`ServeError::NotLoopback`] when the listener can be reached from other machines.
+/// Of kind `PermissionDenied` when the listener can be reached from other machines.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), ServeError> {
-    let address = listener
-        .local_addr()
-        .map_err(|source| ServeError::Bind { address: "a socket".to_owned(), source })?;
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
-        return Err(ServeError::NotLoopback(address));
+        let reason = format!(
+            "refusing to serve on {address}: without real authentication this server listens on \
+             loopback only; bind 127.0.0.1 or [::1]"
+        );
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
     }
     let server = Arc::new(Server { router, stopping: CancellationToken::new() });
     let places = Arc::new(Semaphore::new(CONNECTIONS));

@@ -108,7 +108,7 @@ impl Place {
     }
 
     fn pids(&self, server: &Server) -> Vec<u32> {
-        let mongod = self.mongod.as_ref().and_then(stella_mongod::Mongod::id);
+        let mongod = self.mongod.as_ref().map(stella_mongod::Mongod::id);
         [Some(std::process::id()), Some(server.pid()), mongod].into_iter().flatten().collect()
     }
 }

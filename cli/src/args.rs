@@ -91,7 +91,9 @@ mod tests {
         for c in line.chars() {
             match c {
                 '\'' => quoted = !quoted,
-                ' ' if !quoted => words.extend((!word.is_empty()).then(|| std::mem::take(&mut word))),
+                ' ' if !quoted => {
+                    words.extend((!word.is_empty()).then(|| std::mem::take(&mut word)))
+                }
                 c => word.push(c),
             }
         }

@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
+    path::Path,
     process::ExitCode,
 };
 
@@ -49,6 +50,12 @@ impl Failure {
     /// What to do about it.
     pub(crate) fn try_this(mut self, next: impl Into<String>) -> Self {
         self.next = next.into();
+        self
+    }
+
+    /// Say which file it is about.
+    pub(crate) fn in_file(mut self, path: &Path) -> Self {
+        self.what = format!("{}: {}", path.display(), self.what);
         self
     }
 

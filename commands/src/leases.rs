@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::{
     CommandError, Commands,
     dispatch::{Grant, Renewal, WaiterId},
-    engine::{Command, Shared},
+    engine::Command,
 };
 
 /// A worker asks for work.
@@ -23,7 +23,7 @@ pub struct Poll {
     pub plugins: Arc<[PluginName]>,
     /// Leases wanted.
     pub max: u32,
-    /// How long to wait for the first.
+    /// How long to wait for the first; a moment at least.
     pub wait: Duration,
 }
 
@@ -37,15 +37,54 @@ pub struct Completion {
 /// What becomes of a lease that was to be renewed.
 pub type HeartbeatAnswer = (FencingToken, Renewal);
 
-/// A worker's place among those who wait; leaving it is left to nobody's memory.
+/// Shortest wait of a poll: the writer needs a moment to see that somebody waits.
+const LEAST_WAIT: Duration = Duration::from_millis(50);
+
+/// A worker's place among those who wait. However its call ends, the place is left, and leases
+/// that the caller did not get are ended.
 struct Waiting<'a> {
-    shared: &'a Shared,
+    commands: &'a Commands,
+    tenant: &'a Tenant,
     id: WaiterId,
+    grants: mpsc::UnboundedReceiver<Grant>,
+    taken: Vec<Grant>,
+}
+
+impl Waiting<'_> {
+    async fn first(&mut self, wait: Duration) {
+        if let Ok(Some(grant)) = tokio::time::timeout(wait, self.grants.recv()).await {
+            self.taken.push(grant);
+        }
+    }
+
+    /// Leave, and take what was claimed: each claim ends as a lease or is dropped with its sender,
+    /// so this ends when the decisions under way are durable or given up.
+    async fn all(mut self) -> Vec<Grant> {
+        self.commands.shared.dispatch().leave(self.id);
+        while let Some(grant) = self.grants.recv().await {
+            self.taken.push(grant);
+        }
+        std::mem::take(&mut self.taken)
+    }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.shared.dispatch().leave(self.id);
+        let shared = &self.commands.shared;
+        let mut dispatch = shared.dispatch();
+        dispatch.leave(self.id);
+        // What is sent from here on finds nobody, and is ended by the sender.
+        self.grants.close();
+        while let Ok(grant) = self.grants.try_recv() {
+            self.taken.push(grant);
+        }
+        for grant in &self.taken {
+            dispatch.orphan(self.tenant, &grant.token, shared.clock.now());
+        }
+        drop(dispatch);
+        if !self.taken.is_empty() {
+            self.commands.wake();
+        }
     }
 }
 
@@ -53,13 +92,10 @@ impl Commands {
     /// Wait for work. What was granted while the wait ended still comes; if the caller goes away
     /// instead, those leases are ended and granted to somebody else.
     pub async fn poll(&self, tenant: &Tenant, poll: Poll) -> Vec<Grant> {
-        let (waiting, mut grants) = self.wait(tenant, &poll);
+        let mut waiting = self.wait(tenant, &poll);
         self.wake();
-        let first = tokio::time::timeout(poll.wait, grants.recv()).await.ok().flatten();
-        drop(waiting);
-        let mut granted: Vec<Grant> = first.into_iter().collect();
-        collect(&mut granted, &mut grants).await;
-        granted
+        waiting.first(poll.wait.max(LEAST_WAIT)).await;
+        waiting.all().await
     }
 
     /// Record how a leased step ended, and ask for the next. Safe to repeat.
@@ -82,13 +118,12 @@ impl Commands {
             now: self.shared.clock.now(),
         };
         let (actor, run_id) = (Actor::worker(worker_id), token.run_id.clone());
-        let recorded = self.run(tenant, Command::Run { actor, run_id, command }).await;
-        let mut next = vec![];
-        if let Some((waiting, mut grants)) = waiting {
-            drop(waiting);
-            collect(&mut next, &mut grants).await;
-        }
-        recorded.map(|_| Completion { next })
+        self.run(tenant, Command::Run { actor, run_id, command }).await?;
+        let next = match waiting {
+            Some(waiting) => waiting.all().await,
+            None => vec![],
+        };
+        Ok(Completion { next })
     }
 
     /// Renew leases, and learn which of them are to be ended.
@@ -121,25 +156,13 @@ impl Commands {
         }
     }
 
-    fn wait(&self, tenant: &Tenant, poll: &Poll) -> (Waiting<'_>, mpsc::UnboundedReceiver<Grant>) {
-        let (id, grants) = self.shared.dispatch().wait(
-            tenant,
-            &poll.worker_id,
-            Arc::clone(&poll.plugins),
-            poll.max,
-        );
-        (Waiting { shared: &self.shared, id }, grants)
+    fn wait<'a>(&'a self, tenant: &'a Tenant, poll: &Poll) -> Waiting<'a> {
+        let plugins = Arc::clone(&poll.plugins);
+        let (id, grants) = self.shared.dispatch().wait(tenant, &poll.worker_id, plugins, poll.max);
+        Waiting { commands: self, tenant, id, grants, taken: vec![] }
     }
 
     fn wake(&self) {
         self.writer.wake();
-    }
-}
-
-/// Take what was claimed for a waiter that has left: each claim ends as a lease or is dropped with
-/// its sender, so this ends when the decisions under way are durable or given up.
-async fn collect(granted: &mut Vec<Grant>, grants: &mut mpsc::UnboundedReceiver<Grant>) {
-    while let Some(grant) = grants.recv().await {
-        granted.push(grant);
     }
 }

@@ -98,7 +98,7 @@ fn sample_event(n: usize, stream_version: u64) -> EncodedEvent {
     let payload = r#"{"":[1e21,0.1,-0,null,true,{"$oid":"x"}],"long":"LONG"}"#;
     let payload = payload.replace("LONG", &"x".repeat(97 * n));
     EncodedEvent {
-        event_type: if n % 2 == 0 { "StepStarted" } else { "SomethingOfALaterRelease" },
+        event_type: if n.is_multiple_of(2) { "StepStarted" } else { "SomethingOfALaterRelease" },
         schema: 1 + n as u32,
         data: json(&text),
         payload: n.is_multiple_of(2).then(|| json(&payload)),

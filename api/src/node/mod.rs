@@ -173,8 +173,7 @@ impl Node {
             tokio::spawn(worker.run(stop.clone()))
         });
         let tenant = config.tenant;
-        let app =
-            App { tenant, commands, projections, ledger, feed, plugins, clock, access_token };
+        let app = App { tenant, commands, projections, ledger, feed, plugins, clock, access_token };
         let router = crate::router(app.clone());
         let http = tokio::spawn(crate::serve(listener, router, stop.clone().cancelled_owned()));
         let _data_dir = data_dir;
@@ -212,8 +211,10 @@ async fn report_findings(ledger: &dyn Ledger, strict: bool) -> Result<(), NodeEr
         }
     }
     if strict && !findings.is_empty() {
-        let all: Vec<String> =
-            findings.iter().map(|finding| format!("{}: {}", finding.code, finding.message)).collect();
+        let all: Vec<String> = findings
+            .iter()
+            .map(|finding| format!("{}: {}", finding.code, finding.message))
+            .collect();
         return Err(NodeError::Findings(all.join("; ")));
     }
     Ok(())

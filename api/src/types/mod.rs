@@ -13,4 +13,6 @@ mod queue;
 mod run;
 mod step;
 
-pub use self::{admin::*, dag::*, event::*, ledger::*, page::*, problem::*, queue::*, run::*, step::*};
+pub use self::{
+    admin::*, dag::*, event::*, ledger::*, page::*, problem::*, queue::*, run::*, step::*,
+};

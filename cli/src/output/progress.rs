@@ -19,6 +19,16 @@ impl Progress {
         Self::new(what, total, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
     }
 
+    /// A count of bytes whose total is not known.
+    pub(crate) fn unknown_bytes(what: &'static str) -> Self {
+        Self::new(what, 0, "{msg} {spinner} {bytes} {bytes_per_sec}")
+    }
+
+    /// Something whose progress is not known.
+    pub(crate) fn waiting(what: &'static str) -> Self {
+        Self::new(what, 0, "{msg} {spinner} {elapsed}")
+    }
+
     fn new(what: &'static str, total: u64, template: &str) -> Self {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template(template) {

@@ -107,7 +107,10 @@ mod tests {
 
     #[test]
     fn times_and_durations() {
-        assert_eq!(time("2026-11-23T09:00:00.000001Z".parse().unwrap()), "2026-11-23 09:00:00.000Z");
+        assert_eq!(
+            time("2026-11-23T09:00:00.000001Z".parse().unwrap()),
+            "2026-11-23 09:00:00.000Z"
+        );
         for (ms, text) in
             [(7, "7 ms"), (1_500, "1.500 s"), (61_000, "1 min 1 s"), (7_260_000, "2 h 1 min")]
         {

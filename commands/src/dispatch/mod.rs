@@ -48,6 +48,8 @@ pub enum Due {
     TimeOut(FencingToken),
     /// A retry's time has come.
     Retry(RunId, StepId),
+    /// What the ledger holds beyond the open work that this began with is to be read.
+    CatchUp,
 }
 
 /// The state of dispatch for every tenant of this node.
@@ -108,6 +110,8 @@ impl Dispatch {
         for retry in work.retries {
             self.insert_retry(tenant, retry.run_id, retry.step_id, retry.not_before);
         }
+        // Work that a projection had not seen would otherwise lie until somebody asks for something.
+        self.timers.set(tenant, now, Timer::CatchUp);
     }
 
     /// Take account of a durable commit. `timeout_of` tells how long a step may take, in
@@ -276,12 +280,14 @@ impl Dispatch {
             Due::Retry(run_id, step_id) => {
                 self.insert_retry(tenant, run_id, step_id, now.plus_ms(LATER_MS));
             }
+            Due::CatchUp => self.timers.set(tenant, now.plus_ms(LATER_MS), Timer::CatchUp),
         }
     }
 
     fn timer_fired(&mut self, tenant: &Tenant, timer: Timer, now: Timestamp) -> Option<Due> {
         match timer {
             Timer::Retry(run_id, step_id) => Some(Due::Retry(run_id, step_id)),
+            Timer::CatchUp => Some(Due::CatchUp),
             Timer::Lease(token) => {
                 let lease = self.lease_mut(tenant, &token)?;
                 if lease.times_out_at <= now {

@@ -1,4 +1,5 @@
-//! What is to happen at a time: leases that may expire, retries that come due.
+//! What is to happen at a time: leases that may expire, retries that come due, ledgers to catch up
+//! with.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,7 @@ use stella_domain::{
 pub(super) enum Timer {
     Lease(FencingToken),
     Retry(RunId, StepId),
+    CatchUp,
 }
 
 #[derive(Default)]

@@ -74,15 +74,20 @@ impl Caches {
             Command::Run { run_id, .. } | Command::Grant { run_id, .. } => {
                 cache.need_run(run_id, &mut missing);
             }
-            Command::Append { stream, .. } => match stream {
-                StreamId::Ledger(_) if cache.ledger.is_none() => missing.push(stream.clone()),
-                StreamId::Dag(id) => cache.need_dag(id, &mut missing),
-                StreamId::Run(id) => cache.need_run(id, &mut missing),
-                StreamId::Ledger(_)
-                | StreamId::Schedule(_)
-                | StreamId::Plugin(_)
-                | StreamId::Control(_) => {}
-            },
+            Command::Append { stream, .. } => {
+                if cache.ledger.is_none() {
+                    missing.push(StreamId::Ledger(tenant.clone()));
+                }
+                match stream {
+                    StreamId::Dag(id) => cache.need_dag(id, &mut missing),
+                    StreamId::Run(id) => cache.need_run(id, &mut missing),
+                    StreamId::Ledger(_)
+                    | StreamId::Schedule(_)
+                    | StreamId::Plugin(_)
+                    | StreamId::Control(_) => {}
+                }
+            }
+            Command::CatchUp => {}
         }
         missing
     }
@@ -103,6 +108,11 @@ impl TenantCache {
             Some((dag_id, _)) => self.need_dag(dag_id, missing),
             None => missing.push(StreamId::Run(id.clone())),
         }
+    }
+
+    /// Whether the ledger has its first event.
+    pub(super) fn is_open(&self) -> bool {
+        self.ledger.as_ref().is_some_and(|ledger| ledger.opened)
     }
 
     /// The DAG; one that was never registered is empty.
@@ -132,6 +142,17 @@ impl TenantCache {
                 self.runs.pop(id);
             }
         }
+        self.trim();
+    }
+
+    /// Let go of a run that a refused start has left empty: nobody else knows its id.
+    pub(super) fn drop_unused(&mut self, id: &RunId) {
+        if self.runs.peek(id).is_some_and(|cached| cached.run.version == 0) {
+            self.runs.pop(id);
+        }
+    }
+
+    fn trim(&mut self) {
         let surplus = self.runs.len().saturating_sub(RUNS);
         for _ in 0..surplus {
             let idle = self.runs.peek_lru().is_some_and(|(_, cached)| cached.staged == 0);
@@ -208,6 +229,7 @@ impl TenantCache {
             }
         }
         self.resolve();
+        self.trim();
     }
 
     fn load_run(&mut self, id: &RunId, commits: Vec<Recorded>) {

@@ -49,6 +49,8 @@ pub enum Command {
         /// The events.
         events: Vec<Event>,
     },
+    /// Nothing but to read what others, or an earlier process, have written.
+    CatchUp,
 }
 
 /// A run to be started.
@@ -115,7 +117,11 @@ pub(super) fn at(command: RunCommand, at: Timestamp) -> RunCommand {
             RunCommand::Complete { token, worker_id, outcome, now: at }
         }
         RunCommand::TimeOut { token, now: _ } => RunCommand::TimeOut { token, now: at },
-        RunCommand::QueueRetry { step_id, now: _ } => RunCommand::QueueRetry { step_id, now: at },
+        // Its timer fired at `now`. While the ledger's time stands still, behind a clock that is
+        // known to be wrong, `at` never gets there.
+        RunCommand::QueueRetry { step_id, now } => {
+            RunCommand::QueueRetry { step_id, now: now.max(at) }
+        }
         other @ (RunCommand::Start(_)
         | RunCommand::GrantLease { .. }
         | RunCommand::ExpireLease { .. }

@@ -7,7 +7,7 @@ mod grant;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stella_domain::{
-    aggregate::{Aggregate, Run, RunCommand, RunStatus, StartRun},
+    aggregate::{Aggregate, LedgerRefusal, Run, RunCommand, RunStatus, StartRun},
     event::{Event, RunEvent},
     ids::{Actor, RunId, StreamId, Tenant},
     time::Timestamp,
@@ -111,7 +111,10 @@ impl Engine {
         let before = run.version;
         let mut events = match run.decide(command).map_err(Refusal::Run).and_then(size::checked) {
             Ok(events) => events,
-            Err(refusal) => return refused(refusal),
+            Err(refusal) => {
+                cache.drop_unused(run_id);
+                return refused(refusal);
+            }
         };
         fold(run, &events);
         let effects = grant::lease_ready(&shared, tenant, run_id, run, &mut events);
@@ -139,8 +142,9 @@ impl Engine {
         let actor = Actor::worker(&slot.worker_id);
         let mut outcome = self.run_command(tenant, &actor, run_id, command, at);
         let lease_ms = self.shared.lease_ms;
-        let run = self.caches.tenant(tenant).run_mut(run_id);
-        match grant::granted(run_id, run, outcome.commit.as_ref(), lease_ms) {
+        let run = self.caches.tenant(tenant).run(run_id);
+        let decided = outcome.commit.as_ref();
+        match run.and_then(|run| grant::granted(run_id, run, decided, lease_ms)) {
             Some(grant) => {
                 outcome.effects.push(Effect::Deliver { grant, slot: slot.clone(), claimed: false });
             }
@@ -159,6 +163,10 @@ impl Engine {
         events: &[Event],
     ) -> Outcome {
         let cache = self.caches.tenant(tenant);
+        // Seq 0 is `LedgerOpened` (ledger format, section 1); runs need a DAG, so this is the door.
+        if !matches!(stream, StreamId::Ledger(_)) && !cache.is_open() {
+            return refused(Refusal::Ledger(LedgerRefusal::NotOpened));
+        }
         let version = cache.version(stream);
         if version != expected {
             return refused(Refusal::Conflict { stream: stream.to_string(), expected, version });
@@ -204,6 +212,9 @@ impl Decider for Engine {
             }
             Command::Append { actor, stream, expected, events } => {
                 self.append(tenant, actor, stream, *expected, events)
+            }
+            Command::CatchUp => {
+                Decision { commit: None, answer: Ok(Answer::Appended), effects: vec![] }
             }
         }
     }
@@ -304,6 +315,7 @@ impl Command {
             Due::Retry(run_id, step_id) => {
                 Self::dispatch(run_id, RunCommand::QueueRetry { step_id, now })
             }
+            Due::CatchUp => Self::CatchUp,
         }
     }
 
@@ -327,6 +339,7 @@ impl Command {
                 | RunCommand::Complete { .. }
                 | RunCommand::Cancel { .. } => None,
             },
+            Self::CatchUp => Some(Due::CatchUp),
             Self::Grant { .. } | Self::StartRun { .. } | Self::Append { .. } => None,
         }
     }

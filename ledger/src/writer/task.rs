@@ -384,10 +384,6 @@ impl<D: Decider> Task<D> {
         let mut items = items.into_iter();
         while let Some(item) = items.next() {
             let tenant = item.request.tenant.clone();
-            if held.contains(&tenant) {
-                unsent.push(item);
-                continue;
-            }
             match &item.commit {
                 Some(_) if landed > 0 => {
                     landed -= 1;
@@ -416,6 +412,7 @@ impl<D: Decider> Task<D> {
                         unsent.push(item);
                     }
                 },
+                None if held.contains(&tenant) => unsent.push(item),
                 None => match confirmed.get(&tenant) {
                     Some(Ok(true)) => self.durable(item),
                     // A commit of the tenant that landed in this batch shows that nobody else had

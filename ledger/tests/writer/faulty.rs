@@ -76,7 +76,7 @@ impl Faulty {
         self.script.lock().unwrap().extend(faults);
     }
 
-    pub(crate) fn from_now_on(&self, fault: Fault) {
+    pub(crate) fn always(&self, fault: Fault) {
         *self.then.lock().unwrap() = fault;
     }
 

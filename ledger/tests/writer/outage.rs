@@ -84,7 +84,7 @@ async fn what_was_not_written_is_refused_and_writing_resumes() {
     let ledger = faulty(&dir).await;
     let node = Node::start(ledger.clone());
     node.run(add(1, 1)).await.unwrap();
-    ledger.from_now_on(Fault::Unavailable);
+    ledger.always(Fault::Unavailable);
     let tried = node.send("acme", add(1, 2)).await;
     ledger.appends(2).await;
     let behind = node.send("other", add(1, 9)).await;
@@ -94,7 +94,7 @@ async fn what_was_not_written_is_refused_and_writing_resumes() {
     }
     let error = node.run(Command::Get { run: 1 }).await.unwrap_err();
     assert!(matches!(error, WriteError::Unavailable(_)), "refused at once: {error}");
-    ledger.from_now_on(Fault::None);
+    ledger.always(Fault::None);
     node.run_until_done(add(1, 3)).await;
     assert_eq!(recorded_ids(&*ledger, "acme").await, [1, 3], "what was refused is not there");
     assert!(recorded_ids(&*ledger, "other").await.is_empty());
@@ -106,10 +106,10 @@ async fn what_may_be_written_and_is_not_is_unknown() {
     let node = Node::start(ledger.clone());
     node.run(add(1, 1)).await.unwrap();
     ledger.script(&[Fault::UnknownAndLost]);
-    ledger.from_now_on(Fault::Unavailable);
+    ledger.always(Fault::Unavailable);
     let error = node.run(add(1, 2)).await.unwrap_err();
     assert!(matches!(error, WriteError::OutcomeUnknown(_)), "{error}");
-    ledger.from_now_on(Fault::None);
+    ledger.always(Fault::None);
     assert!(node.run_until_done(add(1, 2)).await.receipt.is_some());
     assert_eq!(recorded_ids(&*ledger, "acme").await, [1, 2]);
 }
@@ -121,11 +121,11 @@ async fn what_may_be_written_and_is_is_unknown() {
     node.run(add(1, 1)).await.unwrap();
     ledger.reads_fail(true);
     ledger.script(&[Fault::UnknownButLanded]);
-    ledger.from_now_on(Fault::Unavailable);
+    ledger.always(Fault::Unavailable);
     let error = node.run(add(1, 2)).await.unwrap_err();
     assert!(matches!(error, WriteError::OutcomeUnknown(_)), "{error}");
     ledger.reads_fail(false);
-    ledger.from_now_on(Fault::None);
+    ledger.always(Fault::None);
     let again = node.run_until_done(add(1, 2)).await;
     assert!(again.receipt.is_none(), "it was recorded the first time");
     assert_eq!(recorded_ids(&*ledger, "acme").await, [1, 2]);
@@ -136,12 +136,12 @@ async fn work_that_nobody_asked_for_survives_an_outage() {
     let ledger = faulty(&dir).await;
     let node = Node::start(ledger.clone());
     node.run(add(1, 1)).await.unwrap();
-    ledger.from_now_on(Fault::Unavailable);
+    ledger.always(Fault::Unavailable);
     let tried = node.send("acme", add(1, 2)).await;
     node.watched.due.lock().unwrap().push((tenant("acme"), add(1, 5)));
     node.writer.wake();
     assert!(tried.await.unwrap().is_err());
-    ledger.from_now_on(Fault::None);
+    ledger.always(Fault::None);
     node.run_until_done(add(1, 3)).await;
     let mut follower = node.feed.follow(&tenant("acme"), 0);
     let mut seen = 0;

@@ -1,5 +1,5 @@
 //! A ledger in memory, and histories made by the domain's own decisions.
-#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code, unreachable_pub)]
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,9 @@ use std::{
 
 use proptest::prelude::*;
 use stella_domain::{
-    aggregate::{Aggregate, Dag, DagCommand, Outcome, Run, RunCommand, StartRun, StepPhase},
+    aggregate::{
+        Aggregate, Dag, DagCommand, Outcome, Run, RunCommand, RunStatus, StartRun, StepPhase,
+    },
     chain::{Commit, Draft, Head},
     dag::DagSpec,
     event::{ErrorCode, Event, LedgerEvent, LedgerOpened},
@@ -111,6 +113,8 @@ pub struct History {
     versions: BTreeMap<StreamId, u64>,
     pub runs: Vec<(RunId, Run)>,
     now: Timestamp,
+    /// The first run that may not have ended.
+    settled: usize,
 }
 
 /// One thing that somebody asks for; numbers pick among what there is.
@@ -177,6 +181,7 @@ impl History {
             versions: BTreeMap::new(),
             runs: vec![],
             now: Timestamp::from_micros(1_790_000_000_000_000),
+            settled: 0,
         };
         let opened = LedgerEvent::LedgerOpened(LedgerOpened { format: 1, tenant: tenant() });
         history.commit(StreamId::Ledger(tenant()), vec![Event::Ledger(opened)]);
@@ -310,12 +315,17 @@ impl History {
         fits: impl Fn(&StepPhase) -> bool,
         command: impl FnOnce(&Run, usize) -> RunCommand,
     ) {
-        let fitting: Vec<(usize, usize)> = self
-            .runs
-            .iter()
-            .enumerate()
-            .flat_map(|(r, (_, run))| (0..run.steps.len()).map(move |step| (r, step)))
-            .filter(|(r, step)| fits(&self.runs[*r].1.steps[*step].phase))
+        // What waits in a run that starts nothing more waits for ever; only leases still end.
+        let acts = |run: &Run, phase: &StepPhase| {
+            *phase == StepPhase::Running || run.status() == Some(RunStatus::Running)
+        };
+        let fitting: Vec<(usize, usize)> = (self.settled..self.runs.len())
+            .flat_map(|r| (0..self.runs[r].1.steps.len()).map(move |step| (r, step)))
+            .filter(|(r, step)| {
+                let run = &self.runs[*r].1;
+                let phase = &run.steps[*step].phase;
+                fits(phase) && acts(run, phase)
+            })
             .collect();
         let Some(at) = pick.checked_rem(fitting.len()) else { return };
         let (run, step) = fitting[at];
@@ -354,8 +364,7 @@ pub fn long_history(starts: usize) -> History {
             });
         }
         history.act(&Action::RetryDue { pick: n });
-        // Only what can still happen is looked through by the next action.
-        if history.runs.len() > 64 {
+        if n % 64 == 63 {
             history.finish();
         }
     }
@@ -363,14 +372,18 @@ pub fn long_history(starts: usize) -> History {
 }
 
 impl History {
-    /// Let every run come to an end, and forget it.
+    /// Let every run come to an end.
     pub fn finish(&mut self) {
-        let open = |run: &Run| run.status().is_some_and(|status| !status.is_ended());
-        while self.runs.iter().any(|(_, run)| open(run)) {
+        loop {
+            let before = self.commits.len();
             self.act(&Action::Lease { pick: 0 });
             self.act(&Action::Succeed { pick: 0, size: 1 });
             self.act(&Action::RetryDue { pick: 0 });
+            if self.commits.len() == before {
+                break;
+            }
         }
+        self.settled = self.runs.len();
     }
 }
 

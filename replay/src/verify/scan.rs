@@ -2,13 +2,11 @@
 //! what is not canonical about it. It builds nothing and rewrites nothing, because what was hashed
 //! are the very bytes that stand there.
 
-use std::cmp::Ordering;
+use stella_domain::json::{CanonicalJson, MAX_SAFE_INTEGER};
 
 /// Arrays and objects that may stand within each other: what the door for JSON lets in
 /// (`stella_domain::json`, through serde_json).
 const MAX_DEPTH: u32 = 127;
-/// Largest integer whose digits are the canonical form of its double without a closer look: 2^53−1.
-const MAX_SAFE_INTEGER: u64 = stella_domain::json::MAX_SAFE_INTEGER;
 /// Bytes of the longest number in ECMAScript form are 25 (`-0.000001234567890123456` and the like).
 const MAX_NUMBER_BYTES: usize = 32;
 
@@ -39,12 +37,14 @@ impl<'a> Scanner<'a> {
     }
 
     /// The text from `start` to here.
+    #[inline(always)]
     pub(super) fn since(&self, start: usize) -> &'a str {
         // Both ends stand beside ASCII punctuation, so both are character boundaries.
         self.text.get(start..self.at).unwrap_or_default()
     }
 
     /// Exactly this text.
+    #[inline(always)]
     pub(super) fn expect(&mut self, text: &str, problem: &'static str) -> Result<(), FormError> {
         if !self.rest().starts_with(text.as_bytes()) {
             return Err(self.wrong(problem));
@@ -54,6 +54,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Whether this text stands here; if so, go past it.
+    #[inline(always)]
     pub(super) fn eat(&mut self, text: &str) -> bool {
         let found = self.rest().starts_with(text.as_bytes());
         self.at += if found { text.len() } else { 0 };
@@ -61,6 +62,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next `N` bytes, where `N` hex digits should stand.
+    #[inline(always)]
     pub(super) fn digits_of<const N: usize>(&mut self) -> Result<&'a [u8; N], FormError> {
         let digits = self.rest().first_chunk();
         let digits = digits.ok_or_else(|| self.wrong("the line ends within a hash or a salt"))?;
@@ -74,6 +76,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// An integer from 0 to 2^53−1.
+    #[inline(always)]
     pub(super) fn integer(&mut self) -> Result<u64, FormError> {
         let (value, digits) = self.digits();
         let canonical = digits == 1 || self.rest_from(self.at - digits).first() != Some(&b'0');
@@ -190,6 +193,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Go past decimal digits: their value, where they are no more than 16, and their count.
+    #[inline(always)]
     fn digits(&mut self) -> (u64, usize) {
         let digits = self.rest().iter().take_while(|b| b.is_ascii_digit());
         let (value, count) = digits.fold((0_u64, 0), |(value, count), b| {
@@ -212,10 +216,12 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    #[inline(always)]
     fn rest(&self) -> &'a [u8] {
         self.rest_from(self.at)
     }
 
+    #[inline(always)]
     fn rest_from(&self, at: usize) -> &'a [u8] {
         self.text.as_bytes().get(at..).unwrap_or_default()
     }
@@ -265,14 +271,11 @@ fn precedes(a: &str, b: &str) -> bool {
         let name: String = serde_json::from_str(&format!("\"{name}\"")).unwrap_or_default();
         name.encode_utf16().collect()
     };
-    units(a).cmp(&units(b)) == Ordering::Less
+    units(a) < units(b)
 }
 
-/// A canonical integer beyond 2^53−1 is a double that was written with a point or an exponent.
 fn is_canonical_number(token: &str) -> bool {
-    token.parse().is_ok_and(|n: f64| {
-        n.is_finite() && serde_json_canonicalizer::to_string(&n).is_ok_and(|text| text == token)
-    })
+    CanonicalJson::parse(token).is_ok_and(|number| number.as_str() == token)
 }
 
 #[cfg(test)]

@@ -252,7 +252,7 @@ impl Run {
         worker_id: WorkerId,
         lease_ms: u64,
     ) -> Result<Vec<RunEvent>, RunRefusal> {
-        let i = self.index_of(&step_id).ok_or(RunRefusal::Unknown)?;
+        let i = self.waiting_step(&step_id)?;
         let (step, record) = (self.spec_step(i)?, &self.steps[i]);
         if record.phase != StepPhase::Queued || self.status() != Some(RunStatus::Running) {
             return Err(RunRefusal::NotQueued(step_id));
@@ -305,7 +305,11 @@ impl Run {
                 Ok(vec![])
             }
             (Some(Closing::TimedOut), Outcome::TimedOut)
-            | (Some(Closing::Cancelled), Outcome::Cancelled) => Ok(vec![]),
+            // Given back counts as expired; who lost the lease and gives it back wants no more.
+            | (Some(Closing::Cancelled | Closing::Expired), Outcome::Cancelled) => Ok(vec![]),
+            (Some(Closing::Succeeded), Outcome::Succeeded { .. }) => {
+                Err(RunRefusal::AlreadyClosed("it succeeded, with other outputs".to_owned()))
+            }
             (Some(closing), _) => Err(RunRefusal::AlreadyClosed(closing.to_string())),
         }
     }
@@ -410,7 +414,7 @@ impl Run {
         step_id: &StepId,
         now: Timestamp,
     ) -> Result<Vec<RunEvent>, RunRefusal> {
-        let i = self.index_of(step_id).ok_or(RunRefusal::Unknown)?;
+        let i = self.waiting_step(step_id)?;
         let record = &self.steps[i];
         let due = matches!(record.phase, StepPhase::BackingOff { not_before } if not_before <= now);
         if !due || self.status() != Some(RunStatus::Running) {
@@ -459,14 +463,24 @@ impl Run {
         events.extend(ready.map(|i| queued(&spec.steps()[*i], 1, self.priority())));
     }
 
+    fn waiting_step(&self, id: &StepId) -> Result<usize, RunRefusal> {
+        self.readable()?;
+        self.index_of(id).ok_or_else(|| RunRefusal::NotQueued(id.clone()))
+    }
+
     fn lease_step(&self, token: u64) -> Result<usize, RunRefusal> {
-        self.created.as_ref().ok_or(RunRefusal::Unknown)?;
+        self.readable()?;
         self.leases.get(&token).copied().ok_or(RunRefusal::UnknownLease(token))
     }
 
     fn is_open(&self, i: usize, token: u64) -> bool {
         let lease = self.steps[i].lease.as_ref();
         lease.is_some_and(|lease| lease.stream_version == token && lease.closing.is_none())
+    }
+
+    fn readable(&self) -> Result<(), RunRefusal> {
+        let created = self.created.as_ref().ok_or(RunRefusal::Unknown)?;
+        if created.spec.is_some() { Ok(()) } else { Err(RunRefusal::SpecMissing) }
     }
 
     fn spec_step(&self, i: usize) -> Result<&Step, RunRefusal> {
@@ -505,7 +519,7 @@ fn token_conflict(have: &RunCreated, start: &StartRun, inputs_hash: &str) -> Run
 impl std::fmt::Display for Closing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Succeeded => f.write_str("it succeeded, with other outputs"),
+            Self::Succeeded => f.write_str("it succeeded"),
             Self::Failed(code) => write!(f, "it failed with {code}"),
             Self::TimedOut => f.write_str("it timed out"),
             Self::Expired => f.write_str("it expired"),

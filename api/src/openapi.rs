@@ -1,0 +1,184 @@
+//! The OpenAPI 3.1 document, from the handlers themselves and from what holds for all of them.
+
+use std::collections::BTreeMap;
+
+use utoipa::{
+    IntoResponses, Modify, OpenApi,
+    openapi::{
+        self, Content, HeaderBuilder, Object, Ref, RefOr, Response, ResponseBuilder, Type,
+        path::{Operation, PathItem},
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+
+use crate::{
+    routes::runs,
+    types::{PROBLEM_JSON, Problem, StreamMessage},
+};
+
+/// Where everything but the probes stands.
+pub(crate) const PREFIX: &str = "/api/v1/orchestrator";
+
+/// What the handlers do not say.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Stella orchestrator", description = "An event-sourced DAG orchestrator. Errors \
+        are problem details (RFC 9457); `code` is stable."),
+    components(schemas(Problem, StreamMessage)),
+    security(("accessToken" = [])),
+    modifiers(&AccessTokenScheme)
+)]
+pub(crate) struct Document;
+
+/// The verbs, which the router knows only together.
+#[derive(OpenApi)]
+#[openapi(paths(runs::cancel::cancel_run))]
+pub(crate) struct Verbs;
+
+struct AccessTokenScheme;
+
+impl Modify for AccessTokenScheme {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("What `stella orch serve` writes to its token file."))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("accessToken", SecurityScheme::Http(scheme));
+    }
+}
+
+/// Declares problems that several routes answer with.
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident { $($status:literal: $description:literal,)+ })+) => {
+        $(
+            $(#[$doc])*
+            pub(crate) enum $name {}
+
+            impl IntoResponses for $name {
+                fn responses() -> BTreeMap<String, RefOr<Response>> {
+                    [$(($status, $description)),+]
+                        .map(|(status, text): (u16, &str)| {
+                            (status.to_string(), problem(status, text).into())
+                        })
+                        .into()
+                }
+            }
+        )+
+    };
+}
+
+problems! {
+    /// Starting a run.
+    RunRefused {
+        404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
+        409: "`RUN_TOKEN_CONFLICT`: the token started another run; `detail` names both.",
+        422: "`INPUTS_INVALID`: `errors` lists every violation. `EVENT_TOO_LARGE`.",
+    }
+    /// Naming a run.
+    RunNotFound {
+        404: "`RUN_NOT_FOUND`.",
+    }
+    /// Naming a DAG or a version of it.
+    DagNotFound {
+        404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
+    }
+    /// Giving free text that is recorded.
+    EventTooLarge {
+        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
+    }
+    /// Giving a DAG spec.
+    SpecRefused {
+        422: "`SPEC_INVALID`: `errors` lists everything that is wrong. `EVENT_TOO_LARGE`.",
+    }
+    /// Asking something of the ledger itself.
+    LedgerRefused {
+        409: "`LEDGER_NOT_OPENED`: the tenant has no ledger yet.",
+    }
+    /// Exporting a window.
+    WindowOpen {
+        409: "`WINDOW_OPEN`: no event at or after `to` yet; seal the ledger.",
+    }
+    /// Streaming.
+    UpgradeRequired {
+        426: "`UPGRADE_REQUIRED`: the request does not ask for a WebSocket.",
+    }
+    /// Being asked for readiness.
+    NotReady {
+        503: "`NOT_READY`: `detail` names the parts that are not well.",
+    }
+    /// Every request.
+    Everywhere {
+        403: "`ORIGIN_REFUSED`: web pages may not call this server.",
+        421: "`UNKNOWN_HOST`: this server answers to loopback names only.",
+    }
+    /// Every request that needs the access token.
+    Authenticated {
+        401: "`UNAUTHORIZED`.",
+        500: "A fault of this node or its storage; its log says more.",
+        503: "`LEDGER_UNAVAILABLE`, `OUTCOME_UNKNOWN`, `CLOCK_FAULT`, `PROJECTION_BEHIND` and \
+              others that pass: try again.",
+    }
+    /// Every request with parameters.
+    Parameterised {
+        400: "`INVALID_PATH`, `INVALID_QUERY` or another code that says what is wrong.",
+    }
+    /// Every request with a body.
+    WithBody {
+        400: "`MALFORMED_TEXT`, `MALFORMED_JSON` (not I-JSON), `INVALID_BODY`, `INVALID_PATH`, \
+              `INVALID_QUERY`, `BODY_INCOMPLETE`.",
+        408: "`BODY_TIMEOUT`.",
+        413: "`BODY_TOO_LARGE`: more than 1 MiB.",
+        415: "`UNSUPPORTED_MEDIA_TYPE`.",
+    }
+}
+
+fn problem(status: u16, description: &str) -> Response {
+    let schema = Ref::from_schema_name("Problem");
+    let response = ResponseBuilder::new()
+        .description(description)
+        .content(PROBLEM_JSON, Content::new(Some(schema)));
+    let header = match status {
+        401 => Some(("WWW-Authenticate", Type::String)),
+        503 => Some(("Retry-After", Type::Integer)),
+        _ => None,
+    };
+    match header {
+        Some((name, kind)) => response
+            .header(name, HeaderBuilder::new().schema(Some(Object::with_type(kind))).build()),
+        None => response,
+    }
+    .build()
+}
+
+/// Add to every operation what holds for all of its kind.
+pub(crate) fn complete(mut document: openapi::OpenApi) -> openapi::OpenApi {
+    for (path, item) in &mut document.paths.paths {
+        let takes_path = path.contains('{');
+        for operation in operations(item) {
+            let open = operation.security.is_some();
+            let parameters = takes_path || operation.parameters.is_some();
+            let body = operation.request_body.is_some();
+            add(operation, Everywhere::responses());
+            if !open {
+                add(operation, Authenticated::responses());
+            }
+            if body {
+                add(operation, WithBody::responses());
+            } else if parameters {
+                add(operation, Parameterised::responses());
+            }
+        }
+    }
+    document
+}
+
+fn add(operation: &mut Operation, responses: BTreeMap<String, RefOr<Response>>) {
+    for (status, response) in responses {
+        operation.responses.responses.entry(status).or_insert(response);
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post].into_iter().flatten()
+}

@@ -1,0 +1,70 @@
+//! The ledger as a whole: where it ends, sealing, clock faults.
+
+use axum::{Json, extract::State};
+use stella_commands::CommandError;
+use stella_ledger::writer::Receipt;
+
+use crate::{
+    auth::Caller,
+    extract::OptionalJson,
+    openapi::LedgerRefused,
+    problem::ApiError,
+    state::AppState,
+    types::{LedgerHead, ReasonBody, ReceiptView},
+};
+
+/// Where the ledger ends.
+#[utoipa::path(get, path = "/ledger/head", tag = "ledger",
+    responses((status = 200, description = "The head.", body = LedgerHead), LedgerRefused))]
+pub(crate) async fn ledger_head(
+    State(app): State<AppState>,
+    caller: Caller,
+) -> Result<Json<LedgerHead>, ApiError> {
+    let head = app.ledger.head(&caller.tenant).await?;
+    let last = head.next_seq.saturating_sub(1);
+    // The ledger's name stands in its commits.
+    let commits = app.ledger.read(&caller.tenant, last, 1).await?;
+    let commit = commits.first().ok_or_else(ApiError::ledger_not_opened)?;
+    Ok(Json(LedgerHead {
+        ledger: commit.ledger.to_string(),
+        size: head.next_seq,
+        hash: head.hash.to_string(),
+        recorded_at: head.recorded_at,
+    }))
+}
+
+/// Record `LedgerSealed`, which closes every window that ends before it.
+#[utoipa::path(post, path = "/ledger:seal", tag = "ledger",
+    request_body(content = Option<ReasonBody>),
+    responses((status = 200, description = "Sealed.", body = ReceiptView), LedgerRefused))]
+pub(crate) async fn seal_ledger(
+    State(app): State<AppState>,
+    caller: Caller,
+    OptionalJson(body): OptionalJson<ReasonBody>,
+) -> Result<Json<ReceiptView>, ApiError> {
+    let Caller { tenant, actor } = caller;
+    answer(app.commands.seal_ledger(&tenant, &actor, body.reason).await)
+}
+
+/// Record that a wrong clock is known: `recordedAt` stands still until the clocks catch up.
+#[utoipa::path(post, path = "/ledger:accept-clock-fault", tag = "ledger",
+    request_body(content = Option<ReasonBody>),
+    responses((status = 200, description = "Recorded.", body = ReceiptView), LedgerRefused))]
+pub(crate) async fn accept_clock_fault(
+    State(app): State<AppState>,
+    caller: Caller,
+    OptionalJson(body): OptionalJson<ReasonBody>,
+) -> Result<Json<ReceiptView>, ApiError> {
+    let Caller { tenant, actor } = caller;
+    answer(app.commands.accept_clock_fault(&tenant, &actor, body.reason).await)
+}
+
+/// Both commands always record an event, so that there is always a receipt.
+fn answer(recorded: Result<Option<Receipt>, CommandError>) -> Result<Json<ReceiptView>, ApiError> {
+    let receipt = recorded?.ok_or_else(ApiError::ledger_not_opened)?;
+    Ok(Json(ReceiptView {
+        seq: receipt.last_seq,
+        hash: receipt.hash.to_string(),
+        recorded_at: receipt.recorded_at,
+    }))
+}

@@ -1,0 +1,166 @@
+//! `/metrics`: counters folded from the ledger, for Prometheus. They survive restarts and can be
+//! recomputed.
+
+use std::fmt;
+
+use axum::{
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder, NoLabelSet, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+use stella_projections::{DURATION_BUCKETS_MS, Metrics, Position, QueueDepth, TallyRow};
+
+use crate::{auth::Caller, problem::ApiError, state::AppState};
+
+/// The media type of the text format that is written.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Counters and gauges in the text format of Prometheus (OpenMetrics 1.0).
+#[utoipa::path(get, path = "/metrics", tag = "probes",
+    responses((status = 200, description = "The metrics.", body = String,
+        content_type = "application/openmetrics-text")))]
+pub(crate) async fn metrics(
+    State(app): State<AppState>,
+    caller: Caller,
+) -> Result<Response, ApiError> {
+    let snapshot = Snapshot {
+        metrics: app.projections.metrics(&caller.tenant).await?,
+        queue: app.projections.queue(&caller.tenant).await?.by_plugin.into_iter().collect(),
+        position: app.projections.position(&caller.tenant).await?,
+    };
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(snapshot));
+    let mut body = String::new();
+    // Writing to a String cannot fail.
+    let _ = text::encode(&mut body, &registry);
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], body).into_response())
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    metrics: Metrics,
+    queue: Vec<(stella_domain::ids::PluginName, QueueDepth)>,
+    position: Position,
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.runs(&mut encoder)?;
+        self.durations(&mut encoder)?;
+        self.by_plugin(&mut encoder, "step_retries", "Retries of steps.", |tally| &tally.retries)?;
+        self.by_plugin(&mut encoder, "lease_expiries", "Leases that expired.", |tally| {
+            &tally.lease_expiries
+        })?;
+        self.queue(&mut encoder)?;
+        self.lag(&mut encoder)
+    }
+}
+
+impl Snapshot {
+    fn runs(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let name = "orchestrator_runs_started";
+        let mut family = encoder.encode_descriptor(
+            name,
+            "Runs that were created.",
+            None,
+            MetricType::Counter,
+        )?;
+        for tally in &self.metrics.dags {
+            count(&mut family, &[("dag", tally.dag_id.as_str())], tally.runs_created)?;
+        }
+        let name = "orchestrator_runs";
+        let mut family =
+            encoder.encode_descriptor(name, "Runs that ended.", None, MetricType::Counter)?;
+        for tally in &self.metrics.dags {
+            for (status, runs) in [
+                ("succeeded", tally.runs_succeeded),
+                ("failed", tally.runs_failed),
+                ("cancelled", tally.runs_cancelled),
+            ] {
+                let labels = [("dag", tally.dag_id.as_str()), ("status", status)];
+                count(&mut family, &labels, runs)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn durations(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let name = "orchestrator_run_duration_seconds";
+        let help = "Time from a run's creation to its end.";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for tally in &self.metrics.dags {
+            let bounds = DURATION_BUCKETS_MS.iter().map(|ms| *ms as f64 / 1000.0);
+            let bounds = bounds.chain([f64::MAX]);
+            let buckets: Vec<_> = bounds.zip(tally.duration_buckets.iter().copied()).collect();
+            let runs = tally.duration_buckets.iter().sum();
+            let sum = tally.duration_sum_ms as f64 / 1000.0;
+            let labels = [("dag", tally.dag_id.as_str())];
+            family
+                .encode_family(&labels)?
+                .encode_histogram::<NoLabelSet>(sum, runs, &buckets, None)?;
+        }
+        Ok(())
+    }
+
+    fn by_plugin(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        counts: impl Fn(&TallyRow) -> &std::collections::BTreeMap<stella_domain::ids::PluginName, u64>,
+    ) -> fmt::Result {
+        let name = format!("orchestrator_{name}");
+        let mut family = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+        for tally in &self.metrics.dags {
+            for (plugin, n) in counts(tally) {
+                let labels = [("dag", tally.dag_id.as_str()), ("plugin", plugin.as_str())];
+                count(&mut family, &labels, *n)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn queue(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (name, help) =
+            ("orchestrator_queue_depth", "Steps that are open, by where they stand.");
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (plugin, depth) in &self.queue {
+            for (state, steps) in [
+                ("queued", depth.queued),
+                ("running", depth.running),
+                ("backingOff", depth.backing_off),
+            ] {
+                let labels = [("plugin", plugin.as_str()), ("state", state)];
+                gauge(family.encode_family(&labels)?, steps)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lag(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (name, help) = ("orchestrator_ledger_events", "Events in the ledger.");
+        let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        gauge(family, self.position.ledger_next_seq)?;
+        let (name, help) = ("orchestrator_projection_lag_events", "Events not projected yet.");
+        let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        gauge(family, self.position.lag())
+    }
+}
+
+fn count<const N: usize>(
+    family: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str); N],
+    n: u64,
+) -> fmt::Result {
+    ConstCounter::new(n).encode(family.encode_family(labels)?)
+}
+
+fn gauge(encoder: MetricEncoder<'_>, n: u64) -> fmt::Result {
+    ConstGauge::new(i64::try_from(n).unwrap_or(i64::MAX)).encode(encoder)
+}

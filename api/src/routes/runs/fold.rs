@@ -1,0 +1,116 @@
+//! A run as it stood at a seq: folded from its events in the ledger.
+
+use std::sync::Arc;
+
+use stella_domain::{
+    aggregate::{Aggregate as _, Run, StepPhase},
+    dag::DagSpec,
+    event::{Event, RunCreated, RunEvent},
+    ids::{RunId, StreamId, Tenant},
+    time::Timestamp,
+};
+use stella_ledger::recorded::Recorded;
+
+use crate::{problem::ApiError, state::AppState, types::RunView};
+
+/// The run after event `seq` of the ledger.
+pub(super) async fn run_at(
+    app: &AppState,
+    tenant: &Tenant,
+    run_id: &RunId,
+    seq: u64,
+) -> Result<RunView, ApiError> {
+    let events = app.ledger.head(tenant).await?.next_seq;
+    if seq >= events {
+        let detail = format!("asOf={seq} has not come yet: the ledger has {events} events");
+        return Err(ApiError::bad_request("SEQ_BEYOND_HEAD", detail));
+    }
+    let commits = app.ledger.read_streams(tenant, &[StreamId::Run(run_id.clone())]).await?;
+    let mut fold = Fold::default();
+    for commit in commits.into_iter().take_while(|commit| commit.seq <= seq) {
+        let recorded = Recorded::decode(commit)?;
+        for (at, event) in recorded.with_seq().take_while(|(at, _)| *at <= seq) {
+            let Event::Run(event) = event else { continue };
+            let mut event = event.clone();
+            if let RunEvent::RunCreated(created, _) = &mut event {
+                created.spec = Some(spec(app, tenant, created).await?);
+            }
+            fold.apply(at, recorded.commit.recorded_at, &event);
+        }
+    }
+    fold.view(run_id).ok_or_else(|| ApiError::run_not_found(run_id))
+}
+
+/// The spec that the run follows; versions never change, so any reading of it will do.
+async fn spec(
+    app: &AppState,
+    tenant: &Tenant,
+    created: &RunCreated,
+) -> Result<Arc<DagSpec>, ApiError> {
+    let (dag_id, number) = (&created.dag_id, created.dag_version);
+    let row = app.projections.dag_version(tenant, dag_id, number).await?;
+    let row = row.ok_or_else(|| ApiError::dag_version_not_found(dag_id, number, number))?;
+    Ok(Arc::new(DagSpec::from_stored(&row.spec)?))
+}
+
+/// The aggregate, and what it does not keep.
+#[derive(Default)]
+struct Fold {
+    run: Run,
+    created: (u64, Timestamp),
+    last: (u64, Timestamp),
+    retries: u64,
+    lease_expiries: u64,
+}
+
+impl Fold {
+    fn apply(&mut self, seq: u64, recorded_at: Timestamp, event: &RunEvent) {
+        self.last = (seq, recorded_at);
+        match event {
+            RunEvent::RunCreated(..) => self.created = self.last,
+            RunEvent::StepRetryScheduled(_) => self.retries += 1,
+            RunEvent::StepLeaseExpired(_) => self.lease_expiries += 1,
+            _ => {}
+        }
+        self.run.evolve(event);
+    }
+
+    /// `None` before the run exists.
+    fn view(self, run_id: &RunId) -> Option<RunView> {
+        let Self { run, created: (created_seq, created_at), last, retries, lease_expiries } = self;
+        let status = run.status()?;
+        let steps = |phase| run.steps.iter().filter(|step| step.phase == phase).count() as u64;
+        let (steps_succeeded, steps_failed, steps_cancelled) =
+            (steps(StepPhase::Succeeded), steps(StepPhase::Failed), steps(StepPhase::Cancelled));
+        let (error_code, failed_step) = match run.failure {
+            Some(failure) => (Some(failure.error_code), Some(failure.step_id)),
+            None => (None, None),
+        };
+        let (labels, run_token) =
+            run.request.map(|request| (request.labels, request.run_token)).unwrap_or_default();
+        let created = run.created?;
+        Some(RunView {
+            run_id: run_id.clone(),
+            dag_id: created.dag_id,
+            dag_version: created.dag_version,
+            dag_digest: created.dag_digest,
+            status,
+            attempt: created.attempt,
+            priority: created.priority,
+            inputs_hash: created.inputs_hash,
+            labels,
+            run_token,
+            created_at,
+            created_seq,
+            ended_at: status.is_ended().then_some(last.1),
+            last_seq: last.0,
+            error_code,
+            failed_step,
+            steps_succeeded,
+            steps_failed,
+            steps_cancelled,
+            retries,
+            lease_expiries,
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! Runs: start, look at, cancel, follow.
+
+pub(crate) mod cancel;
+pub(crate) mod events;
+mod fold;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod start;
+pub(crate) mod steps;
+pub(crate) mod stream;
+mod stream_filter;
+
+use std::time::Duration;
+
+use stella_commands::{RunEnd, RunEndWait, engine::RunStarted};
+use stella_domain::ids::{RunId, Tenant};
+use stella_ledger::writer::Written;
+use stella_projections::RunRow;
+
+use crate::{
+    problem::ApiError,
+    state::AppState,
+    types::{RunView, StartedRun},
+};
+
+/// How long a read waits for the projections to reach its `minSeq`.
+const CATCH_UP: Duration = Duration::from_secs(5);
+
+/// Wait until the projections have applied `min_seq`, if one is given.
+pub(crate) async fn reach(
+    app: &AppState,
+    tenant: &Tenant,
+    min_seq: Option<u64>,
+) -> Result<(), ApiError> {
+    match min_seq {
+        Some(seq) => Ok(app.projections.wait_for(tenant, seq, CATCH_UP).await?),
+        None => Ok(()),
+    }
+}
+
+/// The run as the projections have it.
+async fn row(app: &AppState, tenant: &Tenant, run_id: &RunId) -> Result<RunRow, ApiError> {
+    let row = app.projections.run(tenant, run_id).await?;
+    row.ok_or_else(|| ApiError::run_not_found(run_id))
+}
+
+/// The run's end, if it comes in time.
+async fn ended(end: RunEndWait, wait: Duration) -> Option<RunEnd> {
+    tokio::time::timeout(wait, end.ended()).await.ok().flatten()
+}
+
+impl StartedRun {
+    /// The write side's answer, and the end if it was waited for.
+    fn of(written: Written<RunStarted>, end: Option<RunEnd>) -> Result<Self, ApiError> {
+        let Written { answer: run, as_of, .. } = written;
+        let created = run.created.ok_or_else(|| ApiError::run_not_found(&run.run_id))?;
+        let (status, seq) = end.as_ref().map_or((run.status, as_of), |end| (end.status, end.seq));
+        let ended_at = end.as_ref().map(|end| end.ended_at);
+        let failure = end.and_then(|end| end.failure);
+        let (error_code, failed_step) = match failure {
+            Some(failure) => (Some(failure.error_code), Some(failure.step_id)),
+            None => (None, None),
+        };
+        Ok(Self {
+            run_id: run.run_id,
+            dag_id: created.dag_id,
+            dag_version: created.dag_version,
+            dag_digest: created.dag_digest,
+            inputs_hash: created.inputs_hash,
+            attempt: created.attempt,
+            priority: created.priority,
+            status,
+            replayed: run.replayed,
+            seq,
+            ended_at,
+            error_code,
+            failed_step,
+        })
+    }
+}
+
+impl From<RunRow> for RunView {
+    fn from(row: RunRow) -> Self {
+        Self {
+            run_id: row.run_id,
+            dag_id: row.dag_id,
+            dag_version: row.dag_version,
+            dag_digest: row.dag_digest,
+            status: row.status,
+            attempt: row.attempt,
+            priority: row.priority,
+            inputs_hash: row.inputs_hash,
+            labels: row.labels,
+            run_token: row.run_token,
+            created_at: row.created_at,
+            created_seq: row.created_seq,
+            ended_at: row.ended_at,
+            last_seq: row.last_seq,
+            error_code: row.error_code,
+            failed_step: row.failed_step,
+            steps_succeeded: row.steps_succeeded,
+            steps_failed: row.steps_failed,
+            steps_cancelled: row.steps_cancelled,
+            retries: row.retries,
+            lease_expiries: row.lease_expiries,
+        }
+    }
+}

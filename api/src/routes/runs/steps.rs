@@ -1,0 +1,90 @@
+//! `GET /runs/{runId}/steps`: a run's steps, with their outputs.
+
+use axum::{Json, extract::State};
+use serde::Deserialize;
+use stella_domain::ids::RunId;
+use stella_projections::{StepRow, StepState};
+use utoipa::IntoParams;
+
+use crate::{
+    auth::Caller,
+    extract::{PageSize, Params, Segment},
+    openapi::RunNotFound,
+    page::{self, PageToken},
+    problem::ApiError,
+    state::AppState,
+    types::{Page, StepPhaseView, StepView},
+};
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct StepsParams {
+    /// Answer from a state that has seen this seq, as a command's answer gave it.
+    min_seq: Option<u64>,
+    /// Steps on a page, 1 to 500.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500, default = 50)]
+    page_size: PageSize,
+    /// What the page before gave as `nextPageToken`.
+    #[param(value_type = Option<String>)]
+    page_token: Option<PageToken>,
+}
+
+/// List the steps of a run that were ever queued, in the order in which they first were.
+///
+/// A step of the DAG that is not listed waits for its needs or, once the run has ended, never
+/// started.
+#[utoipa::path(get, path = "/runs/{runId}/steps", tag = "runs",
+    params(("runId" = String, Path, description = "The run."), StepsParams),
+    responses((status = 200, description = "A page of steps.", body = Page<StepView>),
+        RunNotFound))]
+pub(crate) async fn list_steps(
+    State(app): State<AppState>,
+    caller: Caller,
+    Segment(run_id): Segment<RunId>,
+    Params(params): Params<StepsParams>,
+) -> Result<Json<Page<StepView>>, ApiError> {
+    super::reach(&app, &caller.tenant, params.min_seq).await?;
+    super::row(&app, &caller.tenant, &run_id).await?;
+    let page = page::request(params.page_size, params.page_token);
+    let steps = app.projections.steps(&caller.tenant, &run_id, page).await?;
+    Ok(Json(Page::of(steps)))
+}
+
+impl From<StepRow> for StepView {
+    fn from(row: StepRow) -> Self {
+        Self {
+            step_id: row.step_id,
+            plugin: row.plugin,
+            phase: row.phase.into(),
+            attempt: row.attempt,
+            retries: row.retries,
+            lease_expiries: row.lease_expiries,
+            queued_at: row.queued_at,
+            started_at: row.started_at,
+            ended_at: row.ended_at,
+            not_before: row.not_before,
+            worker_id: row.worker_id,
+            error_code: row.error_code,
+            message: row.message,
+            outputs: row.outputs,
+            last_seq: row.last_seq,
+        }
+    }
+}
+
+impl From<StepState> for StepPhaseView {
+    fn from(state: StepState) -> Self {
+        match state {
+            StepState::Queued => Self::Queued,
+            StepState::Running => Self::Running,
+            StepState::BackingOff => Self::BackingOff,
+            StepState::Succeeded => Self::Succeeded,
+            StepState::Failed => Self::Failed,
+            StepState::Cancelled => Self::Cancelled,
+            StepState::Dropped => Self::Dropped,
+        }
+    }
+}

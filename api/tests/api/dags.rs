@@ -1,0 +1,63 @@
+//! DAGs: register, validate, look at.
+
+use serde_json::json;
+use stella_api::types::{DagVersionView, DagView, Page, RegisteredDag};
+
+use crate::support::{Api, ECHO};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spec_is_registered_once() {
+    let api = Api::start().await;
+    let first = api.post_text("/dags", "application/yaml", ECHO).await;
+    assert_eq!(first.status, 201, "{first:?}");
+    assert!(first.header("location").ends_with("/dags/echo/versions/1"));
+    let registered: RegisteredDag = serde_json::from_value(first.body).unwrap();
+    let path = format!("/dags/echo/versions/1?minSeq={}", registered.seq.unwrap());
+    let version: DagVersionView = serde_json::from_value(api.get(&path).await.body).unwrap();
+    assert_eq!(version.digest, registered.digest);
+
+    // The same spec as JSON has the same digest.
+    let again = api.post_text("/dags", "application/json", version.spec.as_str().to_owned()).await;
+    assert_eq!((again.status.as_u16(), &again.body["created"]), (200, &json!(false)));
+    assert_eq!(again.body["version"], 1);
+
+    let changed = ECHO.replace("say", "tell");
+    let second = api.post_text("/dags", "text/yaml", changed).await;
+    assert_eq!((second.status.as_u16(), &second.body["version"]), (201, &json!(2)));
+    let list = api.get(&format!("/dags?minSeq={}", second.body["seq"])).await.body;
+    let list: Page<DagView> = serde_json::from_value(list).unwrap();
+    assert_eq!((list.items.len(), list.items[0].latest_version), (1, 2));
+    let dag: DagView = serde_json::from_value(api.get("/dags/echo").await.body).unwrap();
+    assert_eq!(dag.active_version, Some(2));
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_errors_of_a_spec_are_listed_with_their_paths() {
+    let api = Api::start().await;
+    let spec = "\
+id: bad
+colour: red
+steps:
+  - {id: a, plugin: core, action: nope, needs: [b]}
+  - {id: b, plugin: none, action: echo, needs: [a]}
+";
+    for path in ["/dags", "/dags:validate"] {
+        let answer = api.post_text(path, "application/yaml", spec).await;
+        answer.is_problem(422, "SPEC_INVALID");
+        let errors = answer.body["errors"].as_array().unwrap();
+        let at = |wanted: &str| errors.iter().any(|error| error["path"] == wanted);
+        for path in ["colour", "steps[0].action", "steps[1].plugin"] {
+            assert!(at(path), "{path}: {answer:?}");
+        }
+        assert!(errors.len() >= 4, "{answer:?}");
+    }
+    let valid = api.post_text("/dags:validate", "application/yaml", ECHO).await;
+    assert_eq!((valid.status.as_u16(), &valid.body["steps"]), (200, &json!(1)));
+    assert_eq!(api.get("/dags").await.body["items"], json!([]), "validating registers nothing");
+    for text in ["id: [", "", "{\"id\":\"a\",\"id\":\"b\"}", "a: &a [*a]"] {
+        let answer = api.post_text("/dags", "application/yaml", text).await;
+        answer.is_problem(422, "SPEC_INVALID");
+    }
+    api.stop().await;
+}

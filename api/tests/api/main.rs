@@ -1,0 +1,12 @@
+//! The HTTP API through real HTTP on loopback, against a whole node on a SQLite ledger.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod bad_input;
+mod dags;
+mod documentation;
+mod door;
+mod ledger;
+mod operations;
+mod runs;
+mod stream;
+mod support;

@@ -1,0 +1,47 @@
+//! `dag list`.
+
+use clap::Args;
+use stella_api::types::{DagView, Page};
+
+use crate::{
+    commands::ApiArgs,
+    failure::Failure,
+    output::{Format, Table, json, time},
+};
+
+/// All DAGs, by name.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stella orch dag list
+  stella orch dag list -o json | jq .dagId")]
+pub(crate) struct List {
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+impl List {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        // One page holds them all.
+        let page: Page<DagView> = self.api.client()?.get("/dags", &[]).await?;
+        let dags = page.items;
+        match self.api.output.format {
+            Format::Json => dags.iter().try_for_each(json),
+            Format::Table => self.api.output.print(&dags, |dags| table(dags)),
+        }
+    }
+}
+
+fn table(dags: &[DagView]) -> String {
+    let mut table = Table::new(&["DAG", "ACTIVE#", "LATEST#", "CREATED", "UPDATED"]);
+    for dag in dags {
+        table.row([
+            dag.dag_id.to_string(),
+            dag.active_version.map_or_else(|| "-".to_owned(), |version| version.to_string()),
+            dag.latest_version.to_string(),
+            time(dag.created_at),
+            time(dag.updated_at),
+        ]);
+    }
+    table.text("no DAGs; register one: `stella orch dag apply FILE`")
+}

@@ -1,0 +1,89 @@
+//! The proof: exported, verified offline, and folded again to the same state.
+
+use stella_api::types::{CheckReport, LedgerHead, ReasonBody, RebuildReport, ReceiptView, RunView};
+use stella_domain::{hash::Hash32, time::Timestamp};
+
+use super::{Stage, live::DemoRun};
+use crate::{
+    client::{Answer, path},
+    commands::ledger::{Window, exported},
+    failure::Failure,
+    output::{Table, duration},
+};
+
+impl Stage {
+    /// Seal the ledger, export everything before that, and verify it from the file alone.
+    pub(super) async fn export_and_verify(&self) -> Result<ReceiptView, Failure> {
+        let Self { client, screen, events_file, .. } = self;
+        screen.heading("Export the ledger, and verify it with no trust in the server")?;
+        let head: LedgerHead = client.get("/ledger/head", &[]).await?;
+        let reason = ReasonBody { reason: "end of the demo".to_owned() };
+        let sealed: Answer<ReceiptView> = client.post("/ledger:seal", &[], &reason).await?;
+        let sealed = sealed.body;
+        let window = Window { from: Timestamp::ZERO, to: sealed.recorded_at };
+        window.export_to_file(client, events_file).await?;
+        let place =
+            if self.kept { format!(" to {}", events_file.display()) } else { String::new() };
+        screen.tick(format_args!("sealed at seq {}, exported{place}", sealed.seq))?;
+
+        let report = exported(vec![events_file.clone()]).await?;
+        let Some(span) = &report.span else {
+            return Err(Failure::not_verified("the export is empty"));
+        };
+        let whole = span.first_seq == 0
+            && span.prev == Hash32::ZERO
+            && report.events == sealed.seq
+            && span.head.to_string() == head.hash;
+        if !whole {
+            let what = format!(
+                "the export has seq {} to {} and ends with {}; the ledger was sealed at seq {} \
+                 after {}",
+                span.first_seq, span.last_seq, span.head, sealed.seq, head.hash
+            );
+            return Err(Failure::not_verified(what));
+        }
+        let ms = u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX);
+        screen.tick(format_args!(
+            "{} events, {} bytes: every hash and every link of the chain holds ({})",
+            report.events,
+            report.bytes,
+            duration(ms)
+        ))?;
+        screen.tick(format_args!("ledger {}, head {}", span.ledger, span.head))?;
+        Ok(sealed)
+    }
+
+    /// Rebuild the read models from the ledger and compare them with those that were in use.
+    pub(super) async fn rebuild(&self, run: &DemoRun, sealed: &ReceiptView) -> Result<(), Failure> {
+        let Self { client, screen, .. } = self;
+        screen.heading("Throw the projections away and fold them again from the ledger")?;
+        // Once they have seen the seal, both sides are folded from the same events.
+        let min_seq = [("minSeq", sealed.seq.to_string())];
+        let _: RunView = client.get(&path("runs", &run.run_id, ""), &min_seq).await?;
+        let before: CheckReport = client.post_long("/admin/projections:check").await?;
+        let rebuilt: RebuildReport = client.post_long("/admin/projections:rebuild").await?;
+        let after: CheckReport = client.post_long("/admin/projections:check").await?;
+
+        let mut table = Table::new(&["", "ROWS#", "BEFORE", "REBUILT"]);
+        let mut same = before.identical && after.identical && rebuilt.diverged.is_empty();
+        for (old, new) in before.models.iter().zip(&after.models) {
+            same &= old.model == new.model && old.live == new.live;
+            table.row([
+                old.model.clone(),
+                old.rows.to_string(),
+                shortened(&old.live),
+                shortened(&new.live),
+            ]);
+        }
+        table.text("").lines().try_for_each(|line| screen.line(line))?;
+        if !same || before.models.is_empty() || before.models.len() != after.models.len() {
+            return Err(Failure::not_verified("the rebuilt projections are not the same"));
+        }
+        screen.tick(format_args!("identical, folded from {} events", rebuilt.position))
+    }
+}
+
+/// The beginning of a digest.
+fn shortened(digest: &str) -> String {
+    digest.get(..24).unwrap_or(digest).to_owned()
+}

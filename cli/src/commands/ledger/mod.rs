@@ -1,0 +1,88 @@
+//! `ledger`: the record itself.
+
+mod copy;
+mod export;
+mod head;
+mod init;
+mod record;
+mod verify;
+
+use clap::Subcommand;
+use stella_api::types::LedgerHead;
+use stella_replay::verify::Report;
+
+pub(crate) use self::{
+    export::Window,
+    verify::{exported, verify_failure},
+};
+use crate::{
+    failure::Failure,
+    output::{details, duration, time},
+};
+
+/// The record: its head, exports, verification.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ledger {
+    /// Where the ledger ends.
+    Head(head::Head),
+    /// Record `LedgerSealed`, which closes every time window before it.
+    Seal(record::Seal),
+    /// Record that a wrong clock is known, so that writing goes on.
+    AcceptClockFault(record::AcceptClockFault),
+    /// Write a closed time window as NDJSON.
+    Export(export::Export),
+    /// Check an export, or a ledger, with no trust in any server.
+    Verify(verify::Verify),
+    /// Copy ledgers from one storage to another, unchanged.
+    Copy(copy::Copy),
+    /// Set up a storage for ledgers, and say what weakens it.
+    Init(init::Init),
+}
+
+impl Ledger {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Head(command) => command.run().await,
+            Self::Seal(command) => command.run().await,
+            Self::AcceptClockFault(command) => command.run().await,
+            Self::Export(command) => command.run().await,
+            Self::Verify(command) => command.run().await,
+            Self::Copy(command) => command.run().await,
+            Self::Init(command) => command.run().await,
+        }
+    }
+}
+
+fn head_details(head: &LedgerHead) -> String {
+    details(&[
+        ("ledger", head.ledger.clone()),
+        ("events", head.size.to_string()),
+        ("newest", time(head.recorded_at)),
+        ("hash", head.hash.clone()),
+    ])
+}
+
+/// What was verified, for people.
+pub(crate) fn report_details(report: &Report) -> String {
+    let ms = u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX);
+    let mut rows = vec![
+        ("events", format!("{} verified in {}", report.events, duration(ms))),
+        ("bytes", report.bytes.to_string()),
+    ];
+    if report.erased > 0 {
+        rows.push(("erased", format!("{} payloads, only their hashes are left", report.erased)));
+    }
+    if let Some(span) = &report.span {
+        rows.extend([
+            ("ledger", span.ledger.clone()),
+            ("seq", format!("{} to {}", span.first_seq, span.last_seq)),
+            (
+                "recorded",
+                format!("{} to {}", time(span.first_recorded_at), time(span.last_recorded_at)),
+            ),
+            ("links to", span.prev.to_string()),
+            ("head", span.head.to_string()),
+        ]);
+    }
+    details(&rows)
+}

@@ -1,0 +1,104 @@
+//! `run`: starting, watching and cancelling runs.
+
+mod cancel;
+mod events;
+mod get;
+mod list;
+mod start;
+mod steps;
+mod stream;
+
+use clap::Subcommand;
+use stella_api::types::RunView;
+use stella_domain::{aggregate::RunStatus, event::ErrorCode, ids::StepId};
+
+pub(crate) use self::{start::fresh_run_token, stream::ends_run};
+use crate::{
+    exit::Exit,
+    failure::Failure,
+    output::{details, duration, time},
+};
+
+/// Start, watch and cancel runs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Run {
+    /// Start a run.
+    Start(start::Start),
+    /// How a run stands.
+    Get(get::Get),
+    /// Runs, the newest first.
+    List(list::List),
+    /// Ask a run to end.
+    Cancel(cancel::Cancel),
+    /// A run's steps, and what they gave.
+    Steps(steps::Steps),
+    /// Events as they come.
+    Stream(stream::Stream),
+    /// A run's events, as the ledger holds them.
+    Ledger(events::Events),
+}
+
+impl Run {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Start(command) => command.run().await,
+            Self::Get(command) => command.run().await,
+            Self::List(command) => command.run().await,
+            Self::Cancel(command) => command.run().await,
+            Self::Steps(command) => command.run().await,
+            Self::Stream(command) => command.run().await,
+            Self::Ledger(command) => command.run().await,
+        }
+    }
+}
+
+/// A run for people.
+pub(crate) fn run_details(run: &RunView) -> String {
+    let labels: Vec<_> = run.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let took = run.ended_at.map(|ended| duration(ended.ms_since(run.created_at)));
+    details(&[
+        ("run", run.run_id.to_string()),
+        ("status", run.status.as_str().to_owned()),
+        ("dag", format!("{} version {}", run.dag_id, run.dag_version)),
+        ("error", failure_text(run.error_code.as_ref(), run.failed_step.as_ref())),
+        ("created", time(run.created_at)),
+        ("ended", run.ended_at.map(time).unwrap_or_default()),
+        ("took", took.unwrap_or_default()),
+        (
+            "steps",
+            format!(
+                "{} succeeded, {} failed, {} cancelled; {} retries",
+                run.steps_succeeded, run.steps_failed, run.steps_cancelled, run.retries
+            ),
+        ),
+        ("labels", labels.join(", ")),
+        ("token", run.run_token.clone().unwrap_or_default()),
+        ("inputs", run.inputs_hash.clone()),
+        ("seq", format!("{} to {}", run.created_seq, run.last_seq)),
+    ])
+}
+
+fn failure_text(code: Option<&ErrorCode>, step: Option<&StepId>) -> String {
+    match (code, step) {
+        (Some(code), Some(step)) => format!("{code} in step {step}"),
+        (Some(code), None) => code.to_string(),
+        (None, _) => String::new(),
+    }
+}
+
+/// The exit code of a command that waited for a run's end.
+fn waited_for(status: RunStatus, run_id: &impl std::fmt::Display) -> Result<(), Failure> {
+    match status {
+        RunStatus::Succeeded => Ok(()),
+        RunStatus::Failed | RunStatus::Cancelled => {
+            let what = format!("run {run_id} {}", status.as_str());
+            Err(Failure::new(Exit::RunFailed, what)
+                .try_this(format!("see why: `stella orch run steps {run_id}`")))
+        }
+        RunStatus::Running | RunStatus::Failing | RunStatus::Cancelling => {
+            let what = format!("run {run_id} has not ended yet, it is {}", status.as_str());
+            Err(Failure::new(Exit::StillRunning, what)
+                .try_this(format!("wait on: `stella orch run get {run_id} --wait`")))
+        }
+    }
+}

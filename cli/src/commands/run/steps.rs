@@ -1,0 +1,52 @@
+//! `run steps`.
+
+use clap::Args;
+use stella_api::types::StepView;
+use stella_domain::ids::RunId;
+
+use crate::{
+    client::path,
+    commands::ApiArgs,
+    failure::Failure,
+    output::{Table, duration, time_or_dash},
+};
+
+/// A run's steps that were ever queued, in that order; `-o json` shows what they gave.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stella orch run steps 0RQ9CWTXP9BPJR3KTYEG0MB9FF
+  stella orch run steps 0RQ9CWTXP9BPJR3KTYEG0MB9FF -o json | jq '.[] | .outputs'")]
+pub(crate) struct Steps {
+    /// The run.
+    run_id: RunId,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+impl Steps {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let steps: Vec<StepView> =
+            self.api.client()?.list(&path("runs", &self.run_id, "/steps"), &[], usize::MAX).await?;
+        self.api.output.print(&steps, |steps| table(steps))
+    }
+}
+
+fn table(steps: &[StepView]) -> String {
+    let mut table =
+        Table::new(&["STEP", "PHASE", "PLUGIN", "ATTEMPT#", "STARTED", "TOOK#", "ERROR"]);
+    for step in steps {
+        let took = step.started_at.zip(step.ended_at);
+        let error = [step.error_code.as_ref().map(ToString::to_string), step.message.clone()];
+        table.row([
+            step.step_id.to_string(),
+            step.phase.as_str().to_owned(),
+            step.plugin.to_string(),
+            step.attempt.to_string(),
+            time_or_dash(step.started_at),
+            took.map_or_else(|| "-".to_owned(), |(start, end)| duration(end.ms_since(start))),
+            error.into_iter().flatten().collect::<Vec<_>>().join(": "),
+        ]);
+    }
+    table.text("no step was queued yet")
+}

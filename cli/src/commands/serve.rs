@@ -1,0 +1,174 @@
+//! `serve`: a server on this machine.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use ed25519_dalek::VerifyingKey;
+use stella_api::node::{Node, NodeConfig, NodeError};
+use stella_domain::ids::Origin;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::storage::{StorageArgs, ledger_failure};
+use crate::{failure::Failure, output};
+
+/// Run a server on this machine: HTTP API, projections, dispatch, and a worker.
+///
+/// It listens on loopback only and takes the access token that it writes to <data-dir>/token,
+/// readable by its owner alone. SIGTERM and SIGINT end it in good order.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stella orch serve
+  stella orch serve --data-dir /var/lib/stella --listen 127.0.0.1:8080
+  stella orch serve --ledger 'mongodb://127.0.0.1:27017/stella?replicaSet=rs0'
+  stella orch serve --plugins ./plugins/scan --plugins ./plugins/notify --concurrency 8")]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    storage: StorageArgs,
+    /// Where to listen; loopback only. Port 0 takes any free one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7787")]
+    listen: SocketAddr,
+    /// Who runs this installation: the first half of the ledgers' names. Never change it.
+    #[arg(long, value_name = "NAME", default_value = "stella.local")]
+    origin: Origin,
+    /// A plugin bundle's directory; may be given several times.
+    #[arg(long, value_name = "DIR")]
+    plugins: Vec<PathBuf>,
+    /// Take only plugin bundles signed by this Ed25519 key, 64 hex digits; may be given several
+    /// times.
+    #[arg(long, value_name = "HEX", value_parser = verifying_key)]
+    plugin_key: Vec<VerifyingKey>,
+    /// Steps that the worker in this process carries out at a time; 0: no such worker.
+    #[arg(long, value_name = "N", default_value_t = default_concurrency())]
+    concurrency: u32,
+    /// Milliseconds that a lease holds without a heartbeat.
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 30_000,
+        value_parser = clap::value_parser!(u64).range(100..=86_400_000)
+    )]
+    lease_ttl: u64,
+    /// Refuse to start when anything weakens the ledger's guarantees.
+    #[arg(long)]
+    strict: bool,
+    /// Write ADDR:PORT to this file once the server answers.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+fn default_concurrency() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(cores * 2).unwrap_or(u32::MAX)
+}
+
+fn verifying_key(text: &str) -> Result<VerifyingKey, String> {
+    let mut bytes = [0; ed25519_dalek::PUBLIC_KEY_LENGTH];
+    hex::decode_to_slice(text, &mut bytes)
+        .map_err(|_| "write it as the 64 hex digits of an Ed25519 public key".to_owned())?;
+    VerifyingKey::from_bytes(&bytes).map_err(|_| "this is no Ed25519 public key".to_owned())
+}
+
+impl Serve {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        // From here on a signal ends the server in good order, also while it starts.
+        let mut stop = Stop::listen()?;
+        let Self { storage, listen, origin, ready_file, .. } = self;
+        let uri = storage.uri();
+        let config = NodeConfig {
+            ledger: uri.clone(),
+            data_dir: storage.data_dir,
+            listen,
+            origin,
+            tenant: storage.tenant.clone(),
+            plugins: self.plugins,
+            plugin_keys: self.plugin_key,
+            concurrency: self.concurrency,
+            lease_ms: self.lease_ttl,
+            strict: self.strict,
+        };
+        let node = tokio::select! {
+            node = Node::start(config) => node.map_err(node_failure)?,
+            () = stop.requested() => return Ok(()),
+        };
+        if let Some(path) = &ready_file {
+            write_atomically(path, &node.addr.to_string())?;
+        }
+        // Whoever reads this may have gone, the server stays.
+        let _ = output::line(format_args!(
+            "listening on http://{}\naccess token in {}\nledger {uri}, tenant {}",
+            node.addr,
+            node.token_path.display(),
+            storage.tenant,
+        ));
+        stop.requested().await;
+        tracing::info!("stopping; a second signal ends it at once");
+        let stopped = tokio::select! {
+            () = node.stop() => Ok(()),
+            () = stop.requested() => Err(Failure::failed("stopped before everything had ended")),
+        };
+        if let Some(path) = &ready_file {
+            // It may have been removed by whoever waited for it.
+            let _ = std::fs::remove_file(path);
+        }
+        stopped
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::failed(format!("cannot hear signals: {error}")))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn requested(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Readers see the whole text or no file.
+fn write_atomically(path: &Path, text: &str) -> Result<(), Failure> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".tmp");
+    std::fs::write(&unfinished, text)
+        .and_then(|()| std::fs::rename(&unfinished, path))
+        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
+}
+
+/// Why a node did not start, in terms of this command's options.
+pub(crate) fn node_failure(error: NodeError) -> Failure {
+    let what = error.to_string();
+    match error {
+        NodeError::Ledger(error) => ledger_failure(error),
+        NodeError::Listen { addr, .. } if !addr.ip().is_loopback() => Failure::usage(what),
+        NodeError::Listen { .. } => {
+            Failure::failed(what).try_this("choose another port with --listen 127.0.0.1:PORT")
+        }
+        NodeError::Findings(_) => {
+            Failure::failed(what).try_this("mend what is named, or start without --strict")
+        }
+        NodeError::Plugins(_) => Failure::usage(what),
+        NodeError::Command(_) => Failure::unavailable(what)
+            .try_this("check that the storage takes writes; then start again"),
+        NodeError::DataDir { .. } | NodeError::Projections(_) | NodeError::Name(_) => {
+            Failure::failed(what)
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The write side through its public surface: whole lives of runs, with workers that the test
+//! plays and a clock that it turns.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod dropped;
+mod leases;
+mod life;
+mod node;
+mod refusals;
+mod restart;
+mod run_tokens;
+mod two_writers;

@@ -1,0 +1,116 @@
+//! A second process goes on from what a projection knew.
+
+use std::collections::BTreeMap;
+
+use stella_domain::{
+    aggregate::RunStatus,
+    chain::Head,
+    event::{Event, RunEvent},
+    ids::{FencingToken, StreamId},
+    open_work::{OpenLease, OpenWork, PendingRetry, QueuedStep},
+};
+use stella_ledger::recorded::Recorded;
+use tempfile::TempDir;
+
+use crate::node::{LEASE_MS, Node, TestClock, acme, failed, open, worker};
+
+#[tokio::test]
+async fn leases_queue_and_retries_are_continued() {
+    let dir = TempDir::new().unwrap();
+    let clock = TestClock::new();
+    let node = Node::new(open(&dir).await, &clock).await;
+    let retried = node.started("retry").await;
+    let failing = node.lease("w1").await;
+    node.report("w1", &failing, failed("BOOM")).await.unwrap();
+    node.started("chain").await;
+    let kept = node.lease("w1").await;
+    let lost = node.started("one").await;
+    node.lease("w2").await;
+    let queued = node.started("one").await;
+    let work = open_work(&node.commits().await);
+    assert_eq!((work.queued.len(), work.leases.len(), work.retries.len()), (1, 2, 1));
+    node.stop().await;
+
+    let node = Node::start(open(&dir).await, &clock, Some(work));
+    // Its run is read from the ledger, and the DAG that it follows.
+    node.succeed("w1", &kept, r#"{"n":1}"#).await;
+    let (one, b) = (node.lease("w3").await, node.lease("w3").await);
+    assert_eq!((one.token.run_id.clone(), b.step_id.as_str()), (queued, "b"));
+    assert!(node.at_hand("w3").await.is_empty());
+    node.clock.turn_ms(1_000);
+    let again = node.lease("w3").await;
+    assert_eq!((&again.token.run_id, again.attempt), (&retried, 2));
+    node.commands.heartbeat(&acme(), &worker("w3"), &[one.token, b.token]);
+    node.clock.turn_ms(LEASE_MS as i64 - 1_001);
+    assert!(node.at_hand("w3").await.is_empty(), "every lease has a whole term");
+    node.clock.turn_ms(1);
+    let again = node.lease("w3").await;
+    assert_eq!((&again.token.run_id, again.attempt), (&lost, 2));
+}
+
+#[tokio::test]
+async fn what_the_projection_had_not_seen_is_worked_off_though_nobody_asks() {
+    let dir = TempDir::new().unwrap();
+    let clock = TestClock::new();
+    let node = Node::new(open(&dir).await, &clock).await;
+    let work = open_work(&node.commits().await);
+    let run_id = node.started("one").await;
+    node.stop().await;
+
+    let node = Node::start(open(&dir).await, &clock, Some(work));
+    let end = node.commands.run_end(&acme(), &run_id);
+    let held = node.lease("w1").await;
+    assert_eq!(held.token.run_id, run_id);
+    node.succeed("w1", &held, "{}").await;
+    assert_eq!(end.ended().await.unwrap().status, RunStatus::Succeeded);
+}
+
+/// What a projection would say is open after these commits.
+fn open_work(commits: &[Recorded]) -> OpenWork {
+    let mut queued = BTreeMap::new();
+    let mut leases = BTreeMap::new();
+    let mut retries = BTreeMap::new();
+    for recorded in commits {
+        let commit = &recorded.commit;
+        let StreamId::Run(run_id) = &commit.stream else { continue };
+        for (i, (seq, event)) in (0..).zip(recorded.with_seq()) {
+            let Event::Run(event) = event else { continue };
+            let (run_id, stream_version) = (run_id.clone(), commit.stream_version + i);
+            match event.clone() {
+                RunEvent::StepQueued(data) => {
+                    let key = (run_id.clone(), data.step_id.clone());
+                    retries.remove(&key);
+                    let (plugin, priority) = (data.plugin, data.priority);
+                    let step = QueuedStep { run_id, step_id: data.step_id, plugin, priority, seq };
+                    queued.insert(key, step);
+                }
+                RunEvent::StepStarted(data) => {
+                    let key = (run_id.clone(), data.step_id.clone());
+                    queued.remove(&key);
+                    let lease = OpenLease {
+                        token: FencingToken { run_id, stream_version },
+                        step_id: data.step_id,
+                        worker_id: data.worker_id,
+                        lease_ms: data.lease_ms,
+                        started_at: commit.recorded_at,
+                    };
+                    leases.insert(key, lease);
+                }
+                RunEvent::StepRetryScheduled(data) => {
+                    let key = (run_id.clone(), data.step_id.clone());
+                    let not_before = data.not_before;
+                    retries.insert(key, PendingRetry { run_id, step_id: data.step_id, not_before });
+                }
+                RunEvent::StepFailed(data, _) => drop(leases.remove(&(run_id, data.step_id))),
+                RunEvent::StepSucceeded(data, _) => drop(leases.remove(&(run_id, data.step_id))),
+                _ => {}
+            }
+        }
+    }
+    OpenWork {
+        head: commits.last().map_or(Head::EMPTY, |last| last.commit.head()),
+        queued: queued.into_values().collect(),
+        leases: leases.into_values().collect(),
+        retries: retries.into_values().collect(),
+    }
+}
