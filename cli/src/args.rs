@@ -56,10 +56,10 @@ mod tests {
             }
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let prefix = format!("{} ", path.join(" "));
-            let own = help.lines().filter(|line| line.trim().starts_with("stella "));
+            let parts = help.lines().flat_map(|line| line.split('|'));
             let mut shown = 0;
-            for line in own {
-                let line = line.trim().split(['|', '>', '#']).next().unwrap().trim();
+            for line in parts.filter(|part| part.trim().starts_with("stella ")) {
+                let line = line.trim().split(['>', '<', '#']).next().unwrap().trim();
                 let result = Cli::try_parse_from(words(line));
                 assert!(result.is_ok(), "{path:?}: {line}\n{}", result.unwrap_err());
                 if format!("{line} ").starts_with(&prefix) {

@@ -64,7 +64,7 @@ impl Failure {
         let exit = if problem.status == 503 { Exit::Unavailable } else { Exit::Failed };
         let what = format!("{} ({})", problem.detail, problem.code);
         let next = match problem.code.as_str() {
-            "WINDOW_OPEN" => "run `stella orch ledger seal` first: it closes what came before it",
+            "WINDOW_OPEN" => "`stella orch ledger seal` closes every window that ends before it",
             "OUTCOME_UNKNOWN" => "repeat it: commands are idempotent",
             _ if exit == Exit::Unavailable => "try again in a moment",
             _ => "",

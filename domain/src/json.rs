@@ -14,6 +14,10 @@ use serde_json::{Map, Value, value::RawValue};
 /// Largest integer that every JSON reader keeps exactly: 2^53 − 1.
 pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
+/// Arrays and objects within each other, at most. Well below what JSON readers give up at, with
+/// room for the event that the value will stand in.
+pub const MAX_DEPTH: usize = 64;
+
 /// Why a text is not acceptable JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
@@ -31,6 +35,9 @@ pub enum JsonError {
         /// Where it begins in the text, in bytes.
         offset: usize,
     },
+    /// Nested too deeply.
+    #[error("nested more than {MAX_DEPTH} levels deep: flatten it, or pass it as text")]
+    TooDeep,
 }
 
 /// A JSON value in canonical form (RFC 8785), held as its text.
@@ -52,7 +59,7 @@ impl CanonicalJson {
     /// # Errors
     /// [`JsonError`] when the value holds what canonical JSON cannot say exactly.
     pub fn from_value(value: &Value) -> Result<Self, JsonError> {
-        check_value(value)?;
+        check_value(value, 0)?;
         serde_json_canonicalizer::to_string(value)
             .map(|text| Self(text.into()))
             .map_err(|e| JsonError::Malformed(e.to_string()))
@@ -188,7 +195,10 @@ fn end_of_string(bytes: &[u8], at: usize) -> usize {
 }
 
 /// What a `Value` can hold although I-JSON forbids it.
-fn check_value(value: &Value) -> Result<(), JsonError> {
+fn check_value(value: &Value, depth: usize) -> Result<(), JsonError> {
+    if depth > MAX_DEPTH {
+        return Err(JsonError::TooDeep);
+    }
     match value {
         Value::Null | Value::Bool(_) => Ok(()),
         Value::String(text) => check_string(text),
@@ -204,10 +214,10 @@ fn check_value(value: &Value) -> Result<(), JsonError> {
             }
             _ => Ok(()),
         },
-        Value::Array(items) => items.iter().try_for_each(check_value),
+        Value::Array(items) => items.iter().try_for_each(|item| check_value(item, depth + 1)),
         Value::Object(members) => members.iter().try_for_each(|(name, value)| {
             check_string(name)?;
-            check_value(value)
+            check_value(value, depth + 1)
         }),
     }
 }
@@ -321,6 +331,13 @@ mod tests {
         ] {
             assert!(CanonicalJson::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn deep_nesting_is_refused() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(CanonicalJson::parse(&nested(MAX_DEPTH)).is_ok());
+        assert_eq!(CanonicalJson::parse(&nested(MAX_DEPTH + 1)), Err(JsonError::TooDeep));
     }
 
     #[test]

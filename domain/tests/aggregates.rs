@@ -16,8 +16,8 @@ use std::{
 use serde::{Deserialize, de::DeserializeOwned};
 use stella_domain::{
     aggregate::{
-        Aggregate, Dag, DagCommand, DagRefusal, Ledger, LedgerCommand, Outcome, Run, RunCommand, RunRefusal,
-        StartRun,
+        Aggregate, Dag, DagCommand, DagRefusal, Ledger, LedgerCommand, Outcome, Run, RunCommand,
+        RunRefusal, StartRun,
     },
     dag::{DagSpec, PluginCatalog},
     event::{DagEvent, EncodedEvent, ErrorCode, Labels, LedgerEvent, RunEvent},
@@ -153,7 +153,10 @@ fn ledgers() {
 enum RunAsk {
     Start(StartAsk),
     #[serde(rename_all = "camelCase")]
-    Grant { step: StepId, worker: WorkerId },
+    Grant {
+        step: StepId,
+        worker: WorkerId,
+    },
     #[serde(rename_all = "camelCase")]
     Complete {
         token: u64,
@@ -162,7 +165,9 @@ enum RunAsk {
         #[serde(default)]
         at_ms: u64,
     },
-    Expire { token: u64 },
+    Expire {
+        token: u64,
+    },
     #[serde(rename_all = "camelCase")]
     TimeOut {
         token: u64,
@@ -170,8 +175,13 @@ enum RunAsk {
         at_ms: u64,
     },
     #[serde(rename_all = "camelCase")]
-    QueueRetry { step: StepId, at_ms: u64 },
-    Cancel { reason: String },
+    QueueRetry {
+        step: StepId,
+        at_ms: u64,
+    },
+    Cancel {
+        reason: String,
+    },
 }
 
 #[derive(Deserialize)]

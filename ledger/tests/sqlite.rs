@@ -167,22 +167,26 @@ async fn what_was_written_is_there_after_reopening() {
 
 #[tokio::test]
 async fn a_failure_within_a_batch_writes_nothing_and_it_recovers() {
-    let dir = TempDir::new().unwrap();
-    let (ledger, mut acme) = (open(&dir).await, Samples::new("acme"));
-    ledger.append(&[acme.commit("dag/x", 1, 2, 1)]).await.unwrap();
-    let before = acme.head();
-    let batch: Vec<_> = (0..400).map(|n| acme.commit("dag/y", 1 + 9 * n, 9, 1)).collect();
-    // A row that fails for a reason of its own, in the middle of the batch.
-    let fail = "CREATE TRIGGER fault BEFORE INSERT ON ledger WHEN NEW.seq > 2000 BEGIN
-        SELECT RAISE(ROLLBACK, 'no space'); END";
-    run(&file(&dir), fail).await.unwrap();
-    let error = ledger.append(&batch).await.unwrap_err();
-    assert!(matches!(error.cause, AppendFailure::Unavailable(_)), "{error}");
-    assert_eq!(error.landed, 0);
-    assert_eq!(ledger.head(acme.tenant()).await.unwrap(), before);
-    run(&file(&dir), "DROP TRIGGER fault").await.unwrap();
-    ledger.append(&batch).await.expect("it recovers by itself");
-    assert_eq!(ledger.head(acme.tenant()).await.unwrap(), acme.head());
+    // A full disk ends the whole transaction, other failures only the statement.
+    for ends in ["ROLLBACK", "ABORT"] {
+        let dir = TempDir::new().unwrap();
+        let (ledger, mut acme) = (open(&dir).await, Samples::new("acme"));
+        ledger.append(&[acme.commit("dag/x", 1, 2, 1)]).await.unwrap();
+        let before = acme.head();
+        let batch: Vec<_> = (0..400).map(|n| acme.commit("dag/y", 1 + 9 * n, 9, 1)).collect();
+        let fail = format!(
+            "CREATE TRIGGER fault BEFORE INSERT ON ledger WHEN NEW.seq > 2000 BEGIN
+             SELECT RAISE({ends}, 'no space'); END"
+        );
+        run(&file(&dir), &fail).await.unwrap();
+        let error = ledger.append(&batch).await.unwrap_err();
+        assert!(matches!(error.cause, AppendFailure::Unavailable(_)), "{error}");
+        assert_eq!(error.landed, 0);
+        assert_eq!(ledger.head(acme.tenant()).await.unwrap(), before);
+        run(&file(&dir), "DROP TRIGGER fault").await.unwrap();
+        ledger.append(&batch).await.expect("it recovers by itself");
+        assert_eq!(ledger.head(acme.tenant()).await.unwrap(), acme.head());
+    }
 }
 
 #[tokio::test]

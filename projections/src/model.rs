@@ -7,7 +7,8 @@ use std::fmt;
 pub enum Model {
     /// One row a run, by the seq of its `RunCreated`.
     Runs,
-    /// One row a step that was ever queued, by the seq of its first `StepQueued`.
+    /// One row a step that was ever queued, by its run's key and the seq of its first
+    /// `StepQueued`.
     Steps,
     /// One row a DAG, by its id.
     Dags,
@@ -19,28 +20,28 @@ pub enum Model {
     Queues,
 }
 
-/// Writes a batch of rows, given as one JSON array. SQLite renders an element of it back to the
-/// very text it was given, because the text holds no white space.
-macro_rules! upsert {
-    ($table:literal, $key:literal) => {
-        concat!(
-            "INSERT INTO ",
-            $table,
-            "(key, row) SELECT ",
-            $key,
-            ", value FROM json_each(?) WHERE true ON CONFLICT(key) DO UPDATE SET row = excluded.row"
-        )
-    };
+/// A value bound to a statement.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    Null,
+    Int(i64),
+    Text(String),
 }
 
-/// All rows in the order of their keys; the key is given as a text that sorts likewise.
-macro_rules! select {
-    ($table:literal, number) => {
-        concat!("SELECT printf('%016d', key), row FROM ", $table, " ORDER BY key")
-    };
-    ($table:literal, text) => {
-        concat!("SELECT key, row FROM ", $table, " ORDER BY key")
-    };
+/// The columns of a model's table.
+pub(crate) struct Columns {
+    /// The primary key.
+    key: &'static [&'static str],
+    /// What may change, the row's text first.
+    changing: &'static [&'static str],
+    /// What is known when the row begins and stays.
+    fixed: &'static [&'static str],
+}
+
+impl Columns {
+    pub(crate) fn count(&self) -> usize {
+        self.key.len() + self.changing.len() + self.fixed.len()
+    }
 }
 
 impl Model {
@@ -60,28 +61,49 @@ impl Model {
         }
     }
 
-    pub(crate) fn upsert_sql(self) -> &'static str {
-        match self {
-            Self::Runs => upsert!("runs", "value ->> 'createdSeq'"),
-            Self::Steps => upsert!("steps", "value ->> 'seq'"),
-            Self::Dags => upsert!("dags", "value ->> 'dagId'"),
-            Self::DagVersions => upsert!("dag_versions", "value ->> 'seq'"),
-            Self::Tallies => upsert!("tallies", "value ->> 'dagId'"),
-            // Neither name can hold a slash.
-            Self::Queues => {
-                upsert!("queues", "(value ->> 'dagId') || '/' || (value ->> 'plugin')")
+    pub(crate) fn columns(self) -> Columns {
+        let (key, changing, fixed): (&[_], &[_], &[_]) = match self {
+            Self::Runs => (
+                &["key"],
+                &["row", "status", "error_code"],
+                &["run_id", "dag_id", "created_at", "inputs_key"],
+            ),
+            Self::Steps => {
+                (&["run_key", "key"], &["row", "open", "dag_id", "plugin", "queued_seq"], &[])
             }
-        }
+            Self::DagVersions => (&["key"], &["row"], &["dag_id", "version"]),
+            Self::Dags | Self::Tallies | Self::Queues => (&["key"], &["row"], &[]),
+        };
+        Columns { key, changing, fixed }
     }
 
+    /// Writes `rows` rows, whose values stand in the order of [`columns`](Self::columns).
+    pub(crate) fn upsert_sql(self, rows: usize) -> String {
+        let Columns { key, changing, fixed } = self.columns();
+        let values = format!("({})", vec!["?"; self.columns().count()].join(","));
+        let updates: Vec<String> =
+            changing.iter().map(|column| format!("{column} = excluded.{column}")).collect();
+        format!(
+            "INSERT INTO {} ({}) VALUES {} ON CONFLICT ({}) DO UPDATE SET {}",
+            self.table(),
+            [key, changing, fixed].concat().join(", "),
+            vec![values; rows].join(","),
+            key.join(", "),
+            updates.join(", "),
+        )
+    }
+
+    /// All rows in the order of their keys; the key is given as a text that sorts likewise.
     pub(crate) fn select_sql(self) -> &'static str {
         match self {
-            Self::Runs => select!("runs", number),
-            Self::Steps => select!("steps", number),
-            Self::Dags => select!("dags", text),
-            Self::DagVersions => select!("dag_versions", number),
-            Self::Tallies => select!("tallies", text),
-            Self::Queues => select!("queues", text),
+            Self::Runs => "SELECT printf('%016d', key), row FROM runs ORDER BY key",
+            Self::Steps => {
+                "SELECT printf('%016d.%016d', run_key, key), row FROM steps ORDER BY run_key, key"
+            }
+            Self::Dags => "SELECT key, row FROM dags ORDER BY key",
+            Self::DagVersions => "SELECT printf('%016d', key), row FROM dag_versions ORDER BY key",
+            Self::Tallies => "SELECT key, row FROM tallies ORDER BY key",
+            Self::Queues => "SELECT key, row FROM queues ORDER BY key",
         }
     }
 }

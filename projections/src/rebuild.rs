@@ -17,10 +17,13 @@ use crate::{
     ProjectionError,
     digest::ModelDigests,
     digests::Divergence,
-    fold::{Batch, Checkpoint, State},
+    fold::{Checkpoint, State},
     store::Store,
 };
 
+/// Pages whose outcome is written at once: a run that spans them is written once, and so is each
+/// page of an index that they meet.
+const PAGES_A_BATCH: usize = 4;
 /// Decoded pages that wait to be folded.
 const PAGES_AHEAD: usize = 2;
 
@@ -89,16 +92,17 @@ impl Builder {
             None => self.ledger.head(&self.tenant).await?.next_seq,
         };
         let mut pages = self.pages(until.unwrap_or(u64::MAX));
+        let mut unwritten = 0;
         while let Some(page) = pages.recv().await {
-            let page = page?;
-            self.admit(&page).await?;
-            let mut batch = self.fold(page).await?;
-            self.checkpoints.append(&mut batch.checkpoints);
-            self.written().await?;
-            let store = self.store.clone();
-            self.writing = Some(tokio::spawn(async move { store.write(batch).await }));
+            self.fold(page?).await?;
+            unwritten += 1;
+            if unwritten == PAGES_A_BATCH {
+                self.write().await?;
+                unwritten = 0;
+            }
             progress(Progress { next_seq: self.state.head.next_seq, of });
         }
+        self.write().await?;
         self.written().await
     }
 
@@ -133,26 +137,36 @@ impl Builder {
         receiver
     }
 
-    /// Runs that are no longer in memory are read again, once they are written.
-    async fn admit(&mut self, page: &[Recorded]) -> Result<(), ProjectionError> {
-        let missing = self.state.missing_runs(page);
+    async fn fold(&mut self, page: Vec<Recorded>) -> Result<(), ProjectionError> {
+        let missing = self.state.missing_runs(&page);
         if !missing.is_empty() {
+            // They left memory with a batch that may be on its way still.
             self.written().await?;
             self.store.admit(&mut self.state, &missing).await?;
         }
+        let mut state = std::mem::take(&mut self.state);
+        self.state = off_the_runtime(move || {
+            page.iter().try_for_each(|recorded| state.fold(recorded))?;
+            Ok(state)
+        })
+        .await?;
         Ok(())
     }
 
-    async fn fold(&mut self, page: Vec<Recorded>) -> Result<Batch, ProjectionError> {
+    /// Send what changed on its way into the file.
+    async fn write(&mut self) -> Result<(), ProjectionError> {
         let mut state = std::mem::take(&mut self.state);
-        let (state, batch) = off_the_runtime(move || {
-            page.iter().try_for_each(|recorded| state.fold(recorded))?;
+        let (state, mut batch) = off_the_runtime(move || {
             let batch = state.take_batch();
             Ok((state, batch))
         })
         .await?;
         self.state = state;
-        Ok(batch)
+        self.checkpoints.append(&mut batch.checkpoints);
+        self.written().await?;
+        let store = self.store.clone();
+        self.writing = Some(tokio::spawn(async move { store.write(batch).await }));
+        Ok(())
     }
 
     async fn written(&mut self) -> Result<(), ProjectionError> {

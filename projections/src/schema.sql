@@ -1,5 +1,5 @@
--- A read model's row is its canonical JSON. What queries need besides is generated from it, so
--- that there is no second copy to disagree with the first, and one digest covers everything.
+-- A read model's row is its canonical JSON, which is what digests and dumps are of. The other columns
+-- repeat what queries need; a check compares them with the row.
 -- Keys are the seq of the event that began the row, wherever there is one: rows are appended.
 
 CREATE TABLE position (
@@ -14,14 +14,13 @@ CREATE TABLE position (
 CREATE TABLE runs (
   key INTEGER PRIMARY KEY,
   row TEXT NOT NULL,
-  run_id TEXT GENERATED ALWAYS AS (row ->> 'runId') VIRTUAL,
-  dag_id TEXT GENERATED ALWAYS AS (row ->> 'dagId') VIRTUAL,
-  status TEXT GENERATED ALWAYS AS (row ->> 'status') VIRTUAL,
-  created_at TEXT GENERATED ALWAYS AS (row ->> 'createdAt') VIRTUAL,
-  error_code TEXT GENERATED ALWAYS AS (row ->> 'errorCode') VIRTUAL,
+  status TEXT NOT NULL,
+  error_code TEXT,
+  run_id TEXT NOT NULL,
+  dag_id TEXT NOT NULL,
+  created_at TEXT NOT NULL,
   -- Twelve of the hash's digits find it; the whole would only make the index larger.
-  inputs_key TEXT GENERATED ALWAYS AS (substr(row ->> 'inputsHash', 4, 12)) VIRTUAL,
-  inputs_hash TEXT GENERATED ALWAYS AS (row ->> 'inputsHash') VIRTUAL
+  inputs_key TEXT NOT NULL
 ) STRICT;
 
 -- Every index ends with the key, hence newest first is a walk along it.
@@ -33,27 +32,26 @@ CREATE INDEX runs_by_time ON runs (created_at);
 CREATE INDEX runs_by_error ON runs (error_code) WHERE error_code IS NOT NULL;
 CREATE INDEX runs_by_inputs ON runs (inputs_key);
 
--- Derived from the rows of runs when they are first written: labels never change.
+-- Written with a run's first row: labels never change.
 CREATE TABLE run_labels (
   label TEXT NOT NULL,
   run_key INTEGER NOT NULL,
   PRIMARY KEY (label, run_key)
 ) STRICT, WITHOUT ROWID;
 
+-- A run's steps stand together.
 CREATE TABLE steps (
-  key INTEGER PRIMARY KEY,
+  run_key INTEGER NOT NULL,
+  key INTEGER NOT NULL,
   row TEXT NOT NULL,
-  run_key INTEGER GENERATED ALWAYS AS (row ->> 'runSeq') VIRTUAL,
-  dag_id TEXT GENERATED ALWAYS AS (row ->> 'dagId') VIRTUAL,
-  plugin TEXT GENERATED ALWAYS AS (row ->> 'plugin') VIRTUAL,
-  queued_seq INTEGER GENERATED ALWAYS AS (row ->> 'queuedSeq') VIRTUAL,
-  -- The phase of a step that somebody still has to do something about.
-  open TEXT GENERATED ALWAYS AS (
-    CASE WHEN row ->> 'phase' IN ('queued', 'running', 'backingOff') THEN row ->> 'phase' END
-  ) VIRTUAL
-) STRICT;
+  -- The phase of a step that somebody still has to do something about, and what to find it by.
+  open TEXT,
+  dag_id TEXT,
+  plugin TEXT,
+  queued_seq INTEGER,
+  PRIMARY KEY (run_key, key)
+) STRICT, WITHOUT ROWID;
 
-CREATE INDEX steps_by_run ON steps (run_key);
 CREATE INDEX steps_open ON steps (open, dag_id, plugin, queued_seq) WHERE open IS NOT NULL;
 
 CREATE TABLE dags (
@@ -64,8 +62,8 @@ CREATE TABLE dags (
 CREATE TABLE dag_versions (
   key INTEGER PRIMARY KEY,
   row TEXT NOT NULL,
-  dag_id TEXT GENERATED ALWAYS AS (row ->> 'dagId') VIRTUAL,
-  version INTEGER GENERATED ALWAYS AS (row ->> 'version') VIRTUAL
+  dag_id TEXT NOT NULL,
+  version INTEGER NOT NULL
 ) STRICT;
 
 CREATE UNIQUE INDEX dag_versions_by_number ON dag_versions (dag_id, version);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sqlx::{Row as _, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Row as _, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 use stella_domain::{chain::Head, ids::RunId, time::Timestamp};
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     digest::ModelDigests,
     files,
     fold::{Batch, State},
-    model::Model,
+    model::{Model, Value},
     rows::{DagRow, QueueRow, Row, RunRow, StepRow, TallyRow},
     tracked::Tracked,
 };
@@ -24,6 +24,9 @@ const WRITE_POSITION: &str =
     next_seq = excluded.next_seq, hash = excluded.hash, recorded_at = excluded.recorded_at,
     digests = excluded.digests";
 
+/// Rows that one statement writes at most; a power of two.
+const STATEMENT_ROWS: usize = 128;
+
 const WRITE_LABELS: &str = "INSERT INTO run_labels (label, run_key)
     SELECT value ->> 0, value ->> 1 FROM json_each(?)";
 
@@ -31,7 +34,7 @@ const READ_RUNS: &str =
     "SELECT row FROM runs WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY key";
 
 const READ_STEPS: &str = "SELECT steps.row FROM runs CROSS JOIN steps ON steps.run_key = runs.key
-    WHERE runs.run_id IN (SELECT value FROM json_each(?)) ORDER BY runs.key";
+    WHERE runs.run_id IN (SELECT value FROM json_each(?)) ORDER BY steps.run_key, steps.key";
 
 /// Where a file stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -164,12 +167,44 @@ impl Store {
         if let Some(labels) = batch.labels_text() {
             sqlx::query(WRITE_LABELS).bind(labels).execute(&mut *transaction).await?;
         }
-        for (model, chunk) in batch.into_chunks() {
-            sqlx::query(model.upsert_sql()).bind(chunk).execute(&mut *transaction).await?;
+        for (model, values) in Model::ALL.into_iter().zip(batch.rows) {
+            write_rows(&mut transaction, model, values).await?;
         }
         transaction.commit().await
     }
 }
+
+/// Statements come in powers of two rows, so that few of them are ever prepared: the last one
+/// writes its last row again until it is full, which changes nothing.
+async fn write_rows(
+    connection: &mut SqliteConnection,
+    model: Model,
+    values: Vec<Value>,
+) -> Result<(), sqlx::Error> {
+    let width = model.columns().count();
+    let mut left = values.len() / width;
+    let mut values = values.into_iter();
+    while left > 0 {
+        let (rows, padded) = (left.min(STATEMENT_ROWS), left.next_power_of_two());
+        let padded = padded.min(STATEMENT_ROWS);
+        let sql = sqlx::AssertSqlSafe(model.upsert_sql(padded));
+        let mut statement: Vec<Value> = values.by_ref().take(rows * width).collect();
+        for _ in rows..padded {
+            statement.extend_from_within((rows - 1) * width..rows * width);
+        }
+        let bind = |query: Statement, value| match value {
+            Value::Null => query.bind(None::<i64>),
+            Value::Int(n) => query.bind(n),
+            Value::Text(text) => query.bind(text),
+        };
+        let query = statement.into_iter().fold(sqlx::query(sql), bind);
+        query.execute(&mut *connection).await?;
+        left -= rows;
+    }
+    Ok(())
+}
+
+type Statement = sqlx::query::Query<'static, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
 /// Where a file stands; `None` before its first batch.
 pub(crate) async fn read_position<'e, E>(

@@ -5,6 +5,7 @@ use stella_domain::hash::Hash32;
 use crate::{
     digest::{ModelDigests, row_hash},
     error::ProjectionError,
+    model::Value,
     rows::Row,
 };
 
@@ -57,9 +58,11 @@ impl<R: Row> Tracked<R> {
         self.changed = false;
     }
 
-    /// The settled row's text, if it has to be written.
-    pub(crate) fn take_text(&mut self) -> Option<String> {
+    /// Add the settled row's values for its table, if it has to be written.
+    pub(crate) fn bind(&mut self, values: &mut Vec<Value>) {
         debug_assert!(!self.changed, "a row is settled before it is written");
-        self.text.take()
+        if let Some(text) = self.text.take() {
+            self.row.bind(text, values);
+        }
     }
 }

@@ -89,14 +89,16 @@ async fn a_tampered_row_is_found_and_named() {
 }
 
 #[tokio::test]
-async fn stray_labels_are_found() {
+async fn columns_and_labels_that_do_not_fit_are_found() {
     let history = long_history(5);
     let dir = tempfile::tempdir().unwrap();
     let models = projections(dir.path(), MemoryLedger::of(&history.commits));
-    assert_eq!(models.check(&tenant(), &|_| {}).await.unwrap().stray_labels, 0);
+    assert_eq!(models.check(&tenant(), &|_| {}).await.unwrap().strays, 0);
     tamper(&dir.path().join("acme.db"), "DELETE FROM run_labels WHERE run_key = 5").await;
     let report = models.check(&tenant(), &|_| {}).await.unwrap();
-    assert!(report.stray_labels == 2 && !report.is_identical(), "{report:#?}");
+    assert!(report.strays == 2 && !report.is_identical(), "{report:#?}");
+    tamper(&dir.path().join("acme.db"), "UPDATE runs SET status = 'failed' WHERE key = 5").await;
+    assert_eq!(models.check(&tenant(), &|_| {}).await.unwrap().strays, 3);
 }
 
 #[tokio::test]

@@ -15,10 +15,11 @@ pub struct Source {
 }
 
 impl Source {
-    /// Whether nothing but tests stands in it.
+    /// Whether nothing but tests and examples stands in it.
     pub fn is_test(&self) -> bool {
         self.path.starts_with("tests/")
             || self.path.contains("/tests/")
+            || self.path.contains("/examples/")
             || self.path.ends_with("/tests.rs")
     }
 }

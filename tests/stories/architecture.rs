@@ -163,7 +163,11 @@ fn shortcuts_that_may_panic_say_why() {
                 || lines[i].contains("reason")
                 || i > 0 && lines[i - 1].trim_start().starts_with("//");
             if !said {
-                wrong.push(format!("{}:{}: say in a comment why it cannot fail", source.path, i + 1));
+                wrong.push(format!(
+                    "{}:{}: say in a comment why it cannot fail",
+                    source.path,
+                    i + 1
+                ));
             }
         }
     }

@@ -24,10 +24,10 @@ use tokio::{
 
 const TENANT: &str = "acme";
 /// Commands of each process. Those to be killed are given more than they get to do.
-const COMMANDS: usize = 120;
+const COMMANDS: usize = 250;
 const COMMANDS_OF_DOOMED: usize = 100_000;
 /// Acknowledgements after which a doomed process is killed: the second one later than the first.
-const KILLED_AFTER: [usize; 2] = [40, 120];
+const KILLED_AFTER: [usize; 2] = [80, 250];
 /// For all of it; a test that reaches this has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -130,7 +130,8 @@ fn every_token_made_one_run(history: &History, told: &[Vec<Acknowledged>]) {
     for (run_id, (token, times)) in creators {
         // Nobody, if who made it was killed before it could say so.
         assert!(times <= 1, "{token} was created {times} times");
-        let made = history.run_events(run_id).filter(|(_, e)| matches!(e, RunEvent::RunCreated(..)));
+        let made =
+            history.run_events(run_id).filter(|(_, e)| matches!(e, RunEvent::RunCreated(..)));
         assert_eq!(made.count(), 1, "{token}");
     }
 }

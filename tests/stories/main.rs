@@ -2,4 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod architecture;
+mod bad_input;
+mod crash;
 mod four_writers;
+mod main_path;
+mod plugins;
+mod stream;
+mod unsound_storage;

@@ -4,8 +4,9 @@
 //! `writing-process LEDGER TENANT NAME COMMANDS SEED`; it ends when its commands are answered.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // It fails its test.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
+use futures::future::{join_all, select};
 use harness::acknowledged::{Acknowledged, OWN_DAG, SHARED_DAG, SHARED_TOKENS, spec};
 use stella_commands::{CommandError, Commands, CommandsConfig, Poll, Refusal, engine::NewRun};
 use stella_domain::{
@@ -32,7 +33,6 @@ const ATTEMPTS: usize = 200;
 const PAUSE: Duration = Duration::from_millis(25);
 const LEASE_MS: u64 = 2_000;
 
-#[derive(Clone)]
 struct Process {
     commands: Commands,
     tenant: Tenant,
@@ -40,7 +40,7 @@ struct Process {
     actor: Actor,
 }
 
-#[tokio::main(worker_threads = 2)]
+#[tokio::main(flavor = "current_thread")]
 async fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [ledger, tenant, name, count, seed] = args.as_slice() else {
@@ -49,20 +49,10 @@ async fn main() {
     let (count, seed): (usize, u64) = (count.parse().unwrap(), seed.parse().unwrap());
     let process = Process::start(ledger.parse().unwrap(), tenant.parse().unwrap(), name).await;
     process.open().await;
-    let workers: Vec<_> =
-        (0..WORKERS).map(|i| tokio::spawn(process.clone().work(i, seed))).collect();
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|i| tokio::spawn(process.clone().send((i..count).step_by(CALLERS), seed)))
-        .collect();
-    for caller in callers {
-        caller.await.unwrap();
-    }
-    for worker in &workers {
-        worker.abort();
-    }
-    for worker in workers {
-        assert!(worker.await.is_err_and(|ended| ended.is_cancelled()), "a worker failed");
-    }
+    let sent = join_all((0..CALLERS).map(|i| process.send((i..count).step_by(CALLERS), seed)));
+    let works = join_all((0..WORKERS).map(|i| process.work(i, seed)));
+    // Work never ends by itself.
+    select(pin!(sent), pin!(works)).await;
     say(Acknowledged::Done);
 }
 
@@ -105,15 +95,14 @@ impl Process {
 
     async fn register(&self, dag: &str, version: u64) {
         let spec = Arc::new(spec(dag, version));
-        let register = async || {
-            self.commands.register_dag(&self.tenant, &self.actor, Arc::clone(&spec)).await
-        };
+        let register =
+            async || self.commands.register_dag(&self.tenant, &self.actor, Arc::clone(&spec)).await;
         let (version, receipt) = again(register).await;
         assert!(version > 0, "a registered DAG has a version");
         say_receipt(receipt);
     }
 
-    async fn send(self, commands: impl Iterator<Item = usize>, seed: u64) {
+    async fn send(&self, commands: impl Iterator<Item = usize>, seed: u64) {
         for n in commands {
             // Each command depends on its number alone, so that every interleaving is reachable.
             let mut chance = fastrand::Rng::with_seed(seed.wrapping_mul(1_000_003) + n as u64);
@@ -151,8 +140,7 @@ impl Process {
             priority: 0,
             run_token: Some(token.clone()),
         };
-        let start =
-            async || self.commands.start_run(&self.tenant, &self.actor, new.clone()).await;
+        let start = async || self.commands.start_run(&self.tenant, &self.actor, new.clone()).await;
         let written = again(start).await;
         assert_eq!(written.receipt.is_none(), written.answer.replayed, "{token}");
         let run_id = written.answer.run_id;
@@ -173,7 +161,7 @@ impl Process {
     }
 
     /// Work off steps. A refusal is part of the game: leases expire and are granted elsewhere.
-    async fn work(self, i: usize, seed: u64) {
+    async fn work(&self, i: usize, seed: u64) {
         let mut chance = fastrand::Rng::with_seed(seed.wrapping_add(i as u64));
         let worker_id: WorkerId = format!("{}-{i}", self.name).parse().unwrap();
         let poll = Poll {

@@ -143,6 +143,7 @@ impl Node {
         // Notices a ledger that was replaced or restored from an older backup.
         projections.verify(&config.tenant).await?;
         let work = projections.open_work(&config.tenant).await?;
+        let is_begun = work.head.next_seq > 0;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let node = data_dir.node_name()?;
         let commands_config = CommandsConfig {
@@ -153,7 +154,11 @@ impl Node {
         };
         let (commands, writer) =
             Commands::start(commands_config, Arc::clone(&ledger), Arc::clone(&feed));
-        commands.open_ledger(&config.tenant, &Actor::system("ledger")?).await?;
+        // One that has begun is served even while it takes no writes: reads work, and commands do
+        // again as soon as the storage does.
+        if !is_begun {
+            commands.open_ledger(&config.tenant, &Actor::system("ledger")?).await?;
+        }
 
         let stop = CancellationToken::new();
         let follow = tokio::spawn({
@@ -180,6 +185,13 @@ impl Node {
         Ok(Self { addr, token_path, app, stop, http, worker, follow, writer, _data_dir })
     }
 
+    /// Wait until the writer has ended by itself, which is a defect: a node without a writer must
+    /// not go on answering.
+    pub async fn writer_failed(&mut self) {
+        let ended = (&mut self.writer).await;
+        tracing::error!(?ended, "the writer has ended: this node cannot go on");
+    }
+
     /// End the node: no new requests, running steps are ended and given back, what was
     /// acknowledged is in the ledger.
     pub async fn stop(self) {
@@ -192,7 +204,9 @@ impl Node {
             let _ = http.await;
             let _ = follow.await;
             drop(app);
-            let _ = writer.await;
+            if !writer.is_finished() {
+                let _ = writer.await;
+            }
         };
         if tokio::time::timeout(STOP_WAIT, ended).await.is_err() {
             tracing::warn!("stopping took longer than {STOP_WAIT:?}: what is left is cut off");

@@ -68,7 +68,7 @@ impl From<Report> for CheckReport {
         Self {
             identical: report.is_identical(),
             position: report.next_seq,
-            stray_labels: report.stray_labels,
+            strays: report.strays,
             models: report.models.into_iter().map(ModelCheck::from).collect(),
         }
     }

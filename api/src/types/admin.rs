@@ -81,8 +81,8 @@ pub struct CheckReport {
     pub position: u64,
     /// The read models.
     pub models: Vec<ModelCheck>,
-    /// Entries of the label index that do not fit the runs' rows.
-    pub stray_labels: u64,
+    /// Rows whose indexed columns or labels say something else than the row itself.
+    pub strays: u64,
 }
 
 /// One read model, in use and rebuilt.

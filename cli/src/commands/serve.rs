@@ -104,17 +104,28 @@ impl Serve {
             node.token_path.display(),
             storage.tenant,
         ));
-        stop.requested().await;
-        tracing::info!("stopping; a second signal ends it at once");
-        let stopped = tokio::select! {
-            () = node.stop() => Ok(()),
-            () = stop.requested() => Err(Failure::failed("stopped before everything had ended")),
-        };
+        let served = serve(node, &mut stop).await;
         if let Some(path) = &ready_file {
             // It may have been removed by whoever waited for it.
             let _ = std::fs::remove_file(path);
         }
-        stopped
+        served
+    }
+}
+
+/// Until a signal comes, or until there is nothing left to serve with.
+async fn serve(mut node: Node, stop: &mut Stop) -> Result<(), Failure> {
+    tokio::select! {
+        () = stop.requested() => {}
+        () = node.writer_failed() => {
+            return Err(Failure::failed("the writer has ended by itself: see the log")
+                .try_this("start again; what was acknowledged is in the ledger"));
+        }
+    }
+    tracing::info!("stopping; a second signal ends it at once");
+    tokio::select! {
+        () = node.stop() => Ok(()),
+        () = stop.requested() => Err(Failure::failed("stopped before everything had ended")),
     }
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 pub(crate) use self::{
     progress::Progress,
-    table::{Table, details, duration, time, time_or_dash},
+    table::{Table, details, duration, elapsed, time, time_or_dash},
 };
 use crate::failure::Failure;
 

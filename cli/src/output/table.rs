@@ -72,6 +72,15 @@ pub(crate) fn time_or_dash(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "-".to_owned(), time)
 }
 
+/// How long something took here, with the unit that fits.
+pub(crate) fn elapsed(took: std::time::Duration) -> String {
+    match u64::try_from(took.as_millis()) {
+        Ok(0) => format!("{} µs", took.as_micros()),
+        Ok(ms) => duration(ms),
+        Err(_) => duration(u64::MAX),
+    }
+}
+
 /// A duration in milliseconds, with the unit that fits.
 pub(crate) fn duration(ms: u64) -> String {
     match ms {
@@ -94,7 +103,7 @@ mod tests {
         table.row(["long\u{1b}[31m name\n".into(), "1234".into()]);
         assert_eq!(
             table.text("none"),
-            "NAME              EVENTS\na                      7\nlong [31m name      1234\n"
+            "NAME             EVENTS\na                     7\nlong [31m name     1234\n"
         );
         assert_eq!(Table::new(&["NAME"]).text("none"), "none");
     }

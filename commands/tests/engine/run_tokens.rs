@@ -31,7 +31,7 @@ async fn the_same_run_comes_back_while_it_runs_and_after_its_end() {
 async fn sixty_four_starts_at_once_with_one_token_are_one_run() {
     let dir = TempDir::new().unwrap();
     let node = Node::new(open(&dir).await, &TestClock::new()).await;
-    let starts = join_all((0..64).map(|_| node.run(new_run("one", Some("t-1"))));
+    let starts = join_all((0..64).map(|_| node.run(new_run("one", Some("t-1")))));
     let answers: Vec<_> = starts.await.into_iter().map(Result::unwrap).collect();
     assert_eq!(answers.iter().filter(|written| written.receipt.is_some()).count(), 1);
     assert_eq!(answers.iter().filter(|written| !written.answer.replayed).count(), 1);

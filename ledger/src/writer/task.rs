@@ -132,7 +132,7 @@ impl<D: Decider> Task<D> {
     fn wake_in(&self) -> Duration {
         const AT_MOST: Duration = Duration::from_secs(1);
         match self.decider.wake_at() {
-            // Nothing is done of its own accord while the storage is down.
+            // While the storage is down, what is due waits for the next probe.
             Some(_) if self.outage.is_some() => AT_MOST,
             Some(at) => Duration::from_millis(at.ms_since(self.config.clock.now())).min(AT_MOST),
             None => AT_MOST,
@@ -140,10 +140,12 @@ impl<D: Decider> Task<D> {
     }
 
     fn decide_due(&mut self) {
-        if self.outage.is_some() {
+        // Work of its own probes the storage too: recovery does not wait for somebody to ask.
+        if self.outage.as_ref().is_some_and(|(_, probe_at)| Instant::now() < *probe_at) {
             return;
         }
-        for _ in 0..DUE_AT_ONCE {
+        let at_once = if self.outage.is_some() { 1 } else { DUE_AT_ONCE };
+        for _ in 0..at_once {
             if self.staged.len() >= STAGED_LIMIT {
                 return;
             }
@@ -193,7 +195,9 @@ impl<D: Decider> Task<D> {
                 return self.refuse(request, WriteError::ClockFault(fault.clone()));
             }
         }
-        let at = if fault.is_some() { head.recorded_at } else { now.max(head.recorded_at) };
+        // Time stands still while a fault is accepted; an empty ledger has no time yet.
+        let stands_still = fault.is_some() && head.next_seq > 0;
+        let at = if stands_still { head.recorded_at } else { now.max(head.recorded_at) };
         let Decision { commit, answer, effects } =
             self.decider.decide(&request.tenant, &request.command, at);
         let commit = match commit.map(|decided| self.seal(&request.tenant, &head, at, decided)) {

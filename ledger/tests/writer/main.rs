@@ -139,6 +139,7 @@ async fn an_answer_waits_for_the_commit_that_it_builds_on() {
     let node = Node::start(ledger.clone());
     let first = node.send("other", add(1, 1)).await;
     ledger.appends(1).await;
+    let landed = node.send("acme", add(1, 5)).await;
     let overtaken = node.send("other", add(1, 3)).await;
     let added = node.send("acme", add(1, 4)).await;
     let again = node.send("acme", add(1, 4)).await;
@@ -148,7 +149,7 @@ async fn an_answer_waits_for_the_commit_that_it_builds_on() {
     let rival = Node::start(open(&dir).await);
     rival.writer.execute(&tenant("other"), add(1, 2)).await.unwrap();
     ledger.let_through(4);
-    for answer in [overtaken, added, again] {
+    for answer in [landed, overtaken, added, again] {
         answer.await.unwrap().unwrap();
     }
     let performed = node.watched.performed.lock().unwrap().clone();
@@ -156,7 +157,7 @@ async fn an_answer_waits_for_the_commit_that_it_builds_on() {
         performed.iter().map(String::as_str).filter(|what| what.ends_with('4')).collect();
     assert_eq!(of_acme, ["add 4", "again 4"]);
     assert_eq!(recorded_ids(&*ledger, "other").await, [1, 2, 3]);
-    assert_eq!(recorded_ids(&*ledger, "acme").await, [4]);
+    assert_eq!(recorded_ids(&*ledger, "acme").await, [5, 4]);
 }
 
 #[tokio::test]

@@ -9,7 +9,10 @@ use stella_domain::{
 
 use super::fetch;
 use crate::{
-    ProjectionError, Projections, RunRow, StepRow, fold::label_text, rows::Row, store::db_int,
+    ProjectionError, Projections, RunRow, StepRow,
+    fold::label_text,
+    rows::{Row, inputs_key},
+    store::db_int,
 };
 
 /// Rows on a page at most.
@@ -160,8 +163,8 @@ fn select_runs(filter: &RunFilter, page: PageRequest) -> QueryBuilder<Sqlite> {
         query.push(" AND error_code = ").push_bind(code.clone());
     }
     if let Some(hash) = &filter.inputs_hash {
-        query.push(" AND inputs_key = substr(").push_bind(hash.clone());
-        query.push(", 4, 12) AND inputs_hash = ").push_bind(hash.clone());
+        query.push(" AND inputs_key = ").push_bind(inputs_key(hash).to_owned());
+        query.push(" AND row ->> 'inputsHash' = ").push_bind(hash.clone());
     }
     // Runs are recorded in the order of time, so that a time is a place in the list.
     let first_at = |query: &mut QueryBuilder<Sqlite>, time: Timestamp| {

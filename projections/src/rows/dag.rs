@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use stella_domain::{ids::DagId, json::CanonicalJson, time::Timestamp};
 
 use super::Row;
-use crate::model::Model;
+use crate::model::{Model, Value};
 
 /// A DAG.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,10 @@ pub struct DagRow {
 
 impl Row for DagRow {
     const MODEL: Model = Model::Dags;
+
+    fn bind(&self, text: String, values: &mut Vec<Value>) {
+        values.extend([self.dag_id.as_str().into(), Value::Text(text)]);
+    }
 }
 
 /// A version of a DAG.
@@ -47,4 +51,13 @@ pub struct DagVersionRow {
 
 impl Row for DagVersionRow {
     const MODEL: Model = Model::DagVersions;
+
+    fn bind(&self, text: String, values: &mut Vec<Value>) {
+        values.extend([
+            self.seq.into(),
+            Value::Text(text),
+            self.dag_id.as_str().into(),
+            u64::from(self.version).into(),
+        ]);
+    }
 }

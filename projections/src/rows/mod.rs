@@ -12,12 +12,19 @@ use serde::{Serialize, de::DeserializeOwned};
 use stella_domain::json::CanonicalJson;
 
 pub use self::{dag::*, run::*, step::*, tally::*};
-use crate::{error::ProjectionError, model::Model};
+use crate::{
+    error::ProjectionError,
+    model::{Model, Value},
+    store::db_int,
+};
 
 /// A row of a read model.
 pub(crate) trait Row: Serialize + DeserializeOwned {
     /// The model it belongs to.
     const MODEL: Model;
+
+    /// The values of the columns of [`Model::columns`], `text` being the row's.
+    fn bind(&self, text: String, values: &mut Vec<Value>);
 
     /// The row as canonical JSON.
     fn to_text(&self) -> String {
@@ -40,5 +47,23 @@ pub(crate) trait Row: Serialize + DeserializeOwned {
             key: text.chars().take(80).collect(),
             reason: e.to_string(),
         })
+    }
+}
+
+impl From<u64> for Value {
+    fn from(n: u64) -> Self {
+        Self::Int(db_int(n))
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl<T: Into<Self>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, T::into)
     }
 }

@@ -9,7 +9,7 @@ use stella_domain::{
 };
 
 use super::Row;
-use crate::model::Model;
+use crate::model::{Model, Value};
 
 /// A run as lists and status queries show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,4 +65,22 @@ pub struct RunRow {
 
 impl Row for RunRow {
     const MODEL: Model = Model::Runs;
+
+    fn bind(&self, text: String, values: &mut Vec<Value>) {
+        values.extend([
+            self.created_seq.into(),
+            Value::Text(text),
+            self.status.as_str().into(),
+            self.error_code.as_ref().map(ErrorCode::as_str).into(),
+            self.run_id.as_str().into(),
+            self.dag_id.as_str().into(),
+            Value::Text(self.created_at.to_string()),
+            inputs_key(&self.inputs_hash).into(),
+        ]);
+    }
+}
+
+/// Enough digits of an inputs hash to find it by.
+pub(crate) fn inputs_key(inputs_hash: &str) -> &str {
+    inputs_hash.get(3..15).unwrap_or_default()
 }

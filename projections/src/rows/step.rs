@@ -9,7 +9,7 @@ use stella_domain::{
 };
 
 use super::Row;
-use crate::model::Model;
+use crate::model::{Model, Value};
 
 /// Where a step stands. A step that was never queued has no row: it is waiting, or, once its run
 /// has ended, never started.
@@ -33,6 +33,14 @@ pub enum StepState {
 }
 
 impl StepState {
+    /// Whether somebody still has to do something about it.
+    pub fn is_open(self) -> bool {
+        match self {
+            Self::Queued | Self::Running | Self::BackingOff => true,
+            Self::Succeeded | Self::Failed | Self::Cancelled | Self::Dropped => false,
+        }
+    }
+
     /// The state as written in answers.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -117,4 +125,17 @@ impl StepRow {
 
 impl Row for StepRow {
     const MODEL: Model = Model::Steps;
+
+    fn bind(&self, text: String, values: &mut Vec<Value>) {
+        let open = self.phase.is_open().then_some(self);
+        values.extend([
+            self.run_seq.into(),
+            self.seq.into(),
+            Value::Text(text),
+            open.map(|step| step.phase.as_str()).into(),
+            open.map(|step| step.dag_id.as_str()).into(),
+            open.map(|step| step.plugin.as_str()).into(),
+            open.map(|step| step.queued_seq).into(),
+        ]);
+    }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use stella_domain::ids::{DagId, PluginName};
 
 use super::Row;
-use crate::model::Model;
+use crate::model::{Model, Value};
 
 /// Upper bounds of the buckets of run durations, in milliseconds, each inclusive; one more bucket
 /// takes what is above the last.
@@ -67,6 +67,10 @@ impl TallyRow {
 
 impl Row for TallyRow {
     const MODEL: Model = Model::Tallies;
+
+    fn bind(&self, text: String, values: &mut Vec<Value>) {
+        values.extend([self.dag_id.as_str().into(), Value::Text(text)]);
+    }
 }
 
 /// Steps of one DAG and plugin that are open.
@@ -93,4 +97,9 @@ impl QueueRow {
 
 impl Row for QueueRow {
     const MODEL: Model = Model::Queues;
+
+    fn bind(&self, text: String, values: &mut Vec<Value>) {
+        // Neither name can hold a slash.
+        values.extend([Value::Text(format!("{}/{}", self.dag_id, self.plugin)), Value::Text(text)]);
+    }
 }

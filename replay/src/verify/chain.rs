@@ -65,6 +65,10 @@ impl Chain {
     fn check_first(&mut self, line: &Line<'_>) -> Result<(), Reason> {
         let ledger: LedgerId = line.ledger.parse()?;
         hash_of("prev", line.prev)?;
+        // Later lines are parsed where they differ from the line before; this one has none.
+        line.actor.parse::<Actor>()?;
+        line.recorded_at.parse::<Timestamp>()?;
+        line.stream.parse::<StreamId>()?;
         if line.commit_seq != line.seq {
             return Err(Reason::CutCommit { commit_seq: line.commit_seq });
         }

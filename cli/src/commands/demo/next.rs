@@ -9,10 +9,10 @@ const HELLO: &str = r#"{"id":"hello","steps":[{"id":"greet","plugin":"core","act
 pub(super) fn print(stage: &Stage, run: &DemoRun) -> Result<(), Failure> {
     let Stage { screen, events_file, kept, .. } = stage;
     // As it was called just now: it need not be on the PATH.
-    let stella = std::env::args().next().unwrap_or_else(|| "stella".to_owned());
+    let stella = quoted(&std::env::args().next().unwrap_or_else(|| "stella".to_owned()));
     screen.heading("What to try next")?;
     if *kept {
-        let (file, run_id) = (events_file.display(), &run.run_id);
+        let (file, run_id) = (quoted(&events_file.to_string_lossy()), &run.run_id);
         screen.line("Verify the export yourself, and look at the run half way:")?;
         screen.command(format_args!("{stella} orch ledger verify {file}"))?;
         let half = run.first_seq.midpoint(run.last_seq);
@@ -28,4 +28,27 @@ pub(super) fn print(stage: &Stage, run: &DemoRun) -> Result<(), Failure> {
     screen.command(format_args!("echo '{HELLO}' | {stella} orch dag apply -"))?;
     screen.command(format_args!("{stella} orch run start hello --wait"))?;
     screen.command(format_args!("{stella} orch run list"))
+}
+
+/// A word as a POSIX shell has to be given it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_needs_it() {
+        for (word, expected) in
+            [("./a/b.c", "./a/b.c"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''")]
+        {
+            assert_eq!(quoted(word), expected);
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::{
     client::{Answer, path},
     commands::ledger::{Window, exported},
     failure::Failure,
-    output::{Table, duration},
+    output::{Table, elapsed},
 };
 
 impl Stage {
@@ -42,12 +42,11 @@ impl Stage {
             );
             return Err(Failure::not_verified(what));
         }
-        let ms = u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX);
         screen.tick(format_args!(
             "{} events, {} bytes: every hash and every link of the chain holds ({})",
             report.events,
             report.bytes,
-            duration(ms)
+            elapsed(report.elapsed)
         ))?;
         screen.tick(format_args!("ledger {}, head {}", span.ledger, span.head))?;
         Ok(sealed)

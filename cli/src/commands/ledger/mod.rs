@@ -17,7 +17,7 @@ pub(crate) use self::{
 };
 use crate::{
     failure::Failure,
-    output::{details, duration, time},
+    output::{details, elapsed, time},
 };
 
 /// The record: its head, exports, verification.
@@ -64,9 +64,8 @@ fn head_details(head: &LedgerHead) -> String {
 
 /// What was verified, for people.
 pub(crate) fn report_details(report: &Report) -> String {
-    let ms = u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX);
     let mut rows = vec![
-        ("events", format!("{} verified in {}", report.events, duration(ms))),
+        ("events", format!("{} verified in {}", report.events, elapsed(report.elapsed))),
         ("bytes", report.bytes.to_string()),
     ];
     if report.erased > 0 {

@@ -1,0 +1,105 @@
+//! Following runs over a WebSocket: every event once, in order, also after a break.
+
+use futures::StreamExt as _;
+use harness::{PATIENCE, client::BASE, server::TestServer};
+use serde_json::{Value, json};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async, tungstenite::client::IntoClientRequest as _,
+};
+
+type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
+
+async fn connect(server: &TestServer, query: &str) -> Socket {
+    let url = format!("ws://{}{BASE}/runs/stream?{query}", server.client.server());
+    let mut request = url.into_client_request().unwrap();
+    let token = format!("Bearer {}", server.client.token());
+    request.headers_mut().insert("authorization", token.parse().unwrap());
+    connect_async(request).await.unwrap().0
+}
+
+/// The next events, so many.
+async fn take(socket: &mut Socket, count: usize) -> Vec<Value> {
+    let mut events = vec![];
+    while events.len() < count {
+        let message = tokio::time::timeout(PATIENCE, socket.next()).await;
+        let message = message.expect("an event comes").expect("the stream goes on").unwrap();
+        if message.is_text() {
+            events.push(serde_json::from_str(message.to_text().unwrap()).unwrap());
+        }
+    }
+    events
+}
+
+async fn start_runs(server: &TestServer, count: usize) {
+    for _ in 0..count {
+        let run = server.client.run(&json!({"dagId": "two"})).await;
+        assert_eq!(run["status"], "succeeded");
+    }
+}
+
+/// Every event of runs as the ledger has them: seq and hash.
+async fn recorded(server: &TestServer) -> Vec<(u64, String)> {
+    let runs = server.client.get("/runs?pageSize=500").await.ok();
+    let mut all = vec![];
+    for run in runs["items"].as_array().unwrap() {
+        let path = format!("/runs/{}/ledger?pageSize=500", run["runId"].as_str().unwrap());
+        let events = server.client.get(&path).await.ok();
+        all.extend(events["items"].as_array().unwrap().iter().map(place));
+    }
+    all.sort();
+    all
+}
+
+fn place(event: &Value) -> (u64, String) {
+    (event["seq"].as_u64().unwrap(), event["hash"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn a_stream_is_resumed_without_gap_or_repeat() {
+    let mut server = TestServer::start().await;
+    let spec = json!({"id": "two", "steps": [
+        {"id": "a", "plugin": "core", "action": "noop"},
+        {"id": "b", "plugin": "core", "action": "noop", "needs": ["a"]},
+    ]});
+    server.client.register(&spec).await;
+    start_runs(&server, 3).await;
+    let expected = recorded(&server).await;
+
+    // From the beginning, broken off in the middle of a commit or not, and on from there.
+    let mut seen: Vec<(u64, String)> = vec![];
+    while seen.len() < expected.len() {
+        let from_seq = seen.last().map_or(0, |(seq, _)| seq + 1);
+        let mut socket = connect(&server, &format!("fromSeq={from_seq}")).await;
+        let some = (expected.len() - seen.len()).min(5);
+        seen.extend(take(&mut socket, some).await.iter().map(place));
+    }
+    assert_eq!(seen, expected);
+
+    // Over a crash of the server, and live events after those of the past.
+    let from_seq = seen.last().map_or(0, |(seq, _)| seq + 1);
+    start_runs(&server, 1).await;
+    server.restart().await;
+    let mut socket = connect(&server, &format!("fromSeq={from_seq}")).await;
+    start_runs(&server, 2).await;
+    let all = recorded(&server).await;
+    seen.extend(take(&mut socket, all.len() - seen.len()).await.iter().map(place));
+    assert_eq!(seen, all);
+}
+
+#[tokio::test]
+async fn a_stream_gives_what_was_asked_for() {
+    let server = TestServer::start().await;
+    for id in ["two", "other"] {
+        let spec = json!({"id": id, "steps": [{"id": "a", "plugin": "core", "action": "noop"}]});
+        server.client.register(&spec).await;
+    }
+    let mut ends = connect(&server, "dagId=other&type=RunSucceeded").await;
+    start_runs(&server, 2).await;
+    let run = server.client.run(&json!({"dagId": "other"})).await;
+    let event = take(&mut ends, 1).await.remove(0);
+    assert_eq!((&event["runId"], &event["type"]), (&run["runId"], &json!("RunSucceeded")));
+    let query = format!("fromSeq=0&runId={}", run["runId"].as_str().unwrap());
+    let mut of_run = connect(&server, &query).await;
+    let events = take(&mut of_run, 1).await;
+    assert_eq!(events[0]["type"], "RunCreated");
+}
