@@ -91,10 +91,6 @@ problems! {
     SpecRefused {
         422: "`SPEC_INVALID`: `errors` lists everything that is wrong. `EVENT_TOO_LARGE`.",
     }
-    /// Asking something of the ledger itself.
-    LedgerRefused {
-        409: "`LEDGER_NOT_OPENED`: the tenant has no ledger yet.",
-    }
     /// Exporting a window.
     WindowOpen {
         409: "`WINDOW_OPEN`: no event at or after `to` yet; seal the ledger.",

@@ -28,19 +28,24 @@ pub fn router(app: App) -> Router {
     let document = serde_json::to_vec(&openapi::complete(document)).unwrap_or_default();
     let document = Bytes::from(document);
     let answer = async move || ([(header::CONTENT_TYPE, "application/json")], document);
-    router
+    let router = router
         .route("/openapi.json", get(answer))
         .fallback(async |request: Request| ApiError::no_route(request.uri().path()))
         .method_not_allowed_fallback(async |request: Request| {
             ApiError::method_not_allowed(request.method().as_str(), request.uri().path())
         })
-        .with_state(AppState::new(app))
-        .layer((
-            // Failures are logged where they become answers.
-            TraceLayer::new_for_http().on_failure(()),
-            CatchPanicLayer::custom(guard::panicked),
-            middleware::from_fn(guard::pass),
-        ))
+        .with_state(AppState::new(app));
+    guarded(router)
+}
+
+/// What every request passes, whatever its route.
+fn guarded(router: Router) -> Router {
+    router.layer((
+        // Failures are logged where they become answers.
+        TraceLayer::new_for_http().on_failure(()),
+        CatchPanicLayer::custom(guard::panicked),
+        middleware::from_fn(guard::pass),
+    ))
 }
 
 /// The OpenAPI 3.1 document of [`router`].
@@ -77,4 +82,46 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(admin::get_projections))
         .routes(routes!(admin::rebuild_projections))
         .routes(routes!(admin::check_projections))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    async fn ask(address: std::net::SocketAddr, head: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_and_headers_have_a_limit() {
+        let handler = async || -> &'static str { panic!("on purpose") };
+        let router = guarded(Router::new().route("/", get(handler)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let server = tokio::spawn(crate::serve(listener, router, async {
+            let _ = stopped.await;
+        }));
+        for _ in 0..2 {
+            let answer = ask(address, "GET / HTTP/1.1").await;
+            assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+            assert!(answer.contains("\"code\":\"INTERNAL\""), "{answer}");
+            assert!(!answer.contains("on purpose"), "{answer}");
+        }
+        let long = format!("GET / HTTP/1.1\r\nX-Long: {}", "x".repeat(20_000));
+        assert!(ask(address, &long).await.starts_with("HTTP/1.1 431 "));
+        stop.send(()).unwrap();
+        server.await.unwrap().unwrap();
+    }
 }

@@ -23,6 +23,10 @@ struct Row {
 }
 
 impl Figures {
+    pub(crate) fn new(machine: String, commit: String) -> Self {
+        Self { machine, commit, rows: vec![] }
+    }
+
     pub(crate) fn put(&mut self, name: &str, unit: &'static str, ledger: &str, value: f64) {
         eprintln!("  {ledger:8} {name}: {} {unit}", show(value));
         let row = match self.rows.iter_mut().find(|row| row.name == name) {

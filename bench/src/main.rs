@@ -50,7 +50,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let args = Args::parse();
-    let mut figures = Figures { machine: machine(), commit: commit(), ..Figures::default() };
+    let mut figures = Figures::new(machine(), commit());
     for ledger in ["mongodb", "sqlite"] {
         if args.only.as_deref().is_none_or(|only| only == ledger) {
             eprintln!("{ledger}:");

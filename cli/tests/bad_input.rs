@@ -35,8 +35,8 @@ fn the_command_line_itself() {
         (&["ledger", "copy", "--from", "sqlite:a", "--to", "sqlite:a"], 2, "same storage"),
         (&["projections", "rebuild"], 1, "there is no ledger at"),
         (&["replay", "show", "0RQ9CWTXP9BPJR3KTYEG0MB9FF"], 2, "--at"),
-        (&["health"], 3, "stella orch serve"),
-        (&["health", "--server", "https://example.org"], 3, "access token"),
+        (&["health", "--token-file", "missing"], 3, "stella orch serve"),
+        (&["health", "--server", "https://example.org"], 2, "only http://"),
     ];
     for (args, code, text) in cases {
         let mut command = stella(args);

@@ -4,6 +4,8 @@ use std::{path::PathBuf, process::Output};
 
 use tokio::process::Command;
 
+use crate::PATIENCE;
+
 /// Names the binary, where it is not the one that this workspace builds.
 const VARIABLE: &str = "STELLA_BIN";
 
@@ -48,7 +50,9 @@ pub fn run(args: &[&str], code: i32) -> impl Future<Output = String> {
 pub fn expect(mut command: Command, code: i32) -> impl Future<Output = String> {
     let at = std::panic::Location::caller();
     async move {
-        let Output { status, stdout, stderr } = command.output().await.unwrap();
+        let output = tokio::time::timeout(PATIENCE, command.output()).await;
+        let output = output.unwrap_or_else(|_| panic!("at {at}: {command:?} does not end"));
+        let Output { status, stdout, stderr } = output.unwrap();
         let stdout = String::from_utf8(stdout).unwrap();
         let stderr = String::from_utf8_lossy(&stderr).into_owned();
         assert_eq!(status.code(), Some(code), "at {at}: {command:?}\n{stdout}\n{stderr}");

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod architecture;
+mod backup;
 mod bad_input;
 mod crash;
 mod four_writers;

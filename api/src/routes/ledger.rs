@@ -7,7 +7,7 @@ use stella_ledger::writer::Receipt;
 use crate::{
     auth::Caller,
     extract::OptionalJson,
-    openapi::LedgerRefused,
+    openapi::EventTooLarge,
     problem::ApiError,
     state::AppState,
     types::{LedgerHead, ReasonBody, ReceiptView},
@@ -15,7 +15,7 @@ use crate::{
 
 /// Where the ledger ends.
 #[utoipa::path(get, path = "/ledger/head", tag = "ledger",
-    responses((status = 200, description = "The head.", body = LedgerHead), LedgerRefused))]
+    responses((status = 200, description = "The head.", body = LedgerHead)))]
 pub(crate) async fn ledger_head(
     State(app): State<AppState>,
     caller: Caller,
@@ -36,7 +36,7 @@ pub(crate) async fn ledger_head(
 /// Record `LedgerSealed`, which closes every window that ends before it.
 #[utoipa::path(post, path = "/ledger:seal", tag = "ledger",
     request_body(content = Option<ReasonBody>),
-    responses((status = 200, description = "Sealed.", body = ReceiptView), LedgerRefused))]
+    responses((status = 200, description = "Sealed.", body = ReceiptView), EventTooLarge))]
 pub(crate) async fn seal_ledger(
     State(app): State<AppState>,
     caller: Caller,
@@ -49,7 +49,7 @@ pub(crate) async fn seal_ledger(
 /// Record that a wrong clock is known: `recordedAt` stands still until the clocks catch up.
 #[utoipa::path(post, path = "/ledger:accept-clock-fault", tag = "ledger",
     request_body(content = Option<ReasonBody>),
-    responses((status = 200, description = "Recorded.", body = ReceiptView), LedgerRefused))]
+    responses((status = 200, description = "Recorded.", body = ReceiptView), EventTooLarge))]
 pub(crate) async fn accept_clock_fault(
     State(app): State<AppState>,
     caller: Caller,

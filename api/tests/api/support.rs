@@ -113,12 +113,9 @@ impl Api {
         Answer::of(self.request(Method::POST, path).send().await.unwrap()).await
     }
 
-    #[track_caller]
-    pub(crate) fn register(&self, yaml: &'static str) -> impl Future<Output = ()> + '_ {
-        async move {
-            let answer = self.post_text("/dags", "application/yaml", yaml).await;
-            assert!(answer.status.is_success(), "{answer:?}");
-        }
+    pub(crate) async fn register(&self, yaml: &'static str) {
+        let answer = self.post_text("/dags", "application/yaml", yaml).await;
+        assert!(answer.status.is_success(), "{answer:?}");
     }
 
     /// Start a run and wait for its end.
@@ -161,6 +158,16 @@ impl Answer {
         assert_eq!(self.body["title"], self.status.canonical_reason().unwrap());
         assert!(self.body["detail"].as_str().is_some_and(|text| text.len() > 10), "{self:?}");
         self
+    }
+
+    /// What is not as it should be, if anything.
+    pub(crate) fn mismatch(&self, status: u16, code: &str, names: &str) -> Option<String> {
+        let detail = self.body["detail"].as_str().unwrap_or_default();
+        let fits = self.status.as_u16() == status
+            && self.body["code"] == code
+            && detail.contains(names)
+            && self.header("content-type") == "application/problem+json";
+        (!fits).then(|| format!("expected {status} {code} naming {names:?}: {self:?}"))
     }
 
     #[track_caller]

@@ -66,6 +66,10 @@ pub(crate) struct Answer<T> {
 impl Client {
     /// Read the token; nothing is sent yet.
     pub(crate) fn new(args: &ServerArgs) -> Result<Self, Failure> {
+        if args.server.scheme() != "http" {
+            let what = format!("--server {}: only http:// to this machine is spoken", args.server);
+            return Err(Failure::usage(what));
+        }
         let path = args.token_file.display();
         let token = std::fs::read_to_string(&args.token_file).map_err(|error| {
             Failure::unavailable(format!("cannot read the access token in {path}: {error}"))
@@ -74,10 +78,6 @@ impl Client {
                      printed with --token-file or STELLA_TOKEN_FILE",
                 )
         })?;
-        if args.server.scheme() != "http" {
-            let what = format!("--server {}: only http:// to this machine is spoken", args.server);
-            return Err(Failure::usage(what));
-        }
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             // The token goes to the named server and to nobody else.

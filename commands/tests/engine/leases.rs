@@ -61,3 +61,13 @@ async fn a_report_is_recorded_once_and_another_one_is_refused() {
     let history = node.history(&run_id).await.concat();
     assert_eq!(history.iter().filter(|event| **event == "StepSucceeded").count(), 1);
 }
+
+#[tokio::test]
+async fn a_poll_that_does_not_wait_gets_what_is_queued() {
+    let dir = TempDir::new().unwrap();
+    let node = Node::new(open(&dir).await, &TestClock::new()).await;
+    let runs = [node.started("one").await, node.started("pair").await];
+    let leases = node.at_hand("w1").await;
+    let of: Vec<_> = leases.iter().map(|lease| &lease.token.run_id).collect();
+    assert_eq!(of, [&runs[0], &runs[1], &runs[1]]);
+}

@@ -13,10 +13,12 @@ use axum::{
     http::request::Parts,
     response::Response,
 };
+use bytes::Bytes;
+use futures::SinkExt as _;
 use serde::Deserialize;
 use stella_domain::ids::{DagId, RunId, StreamId};
 use stella_ledger::{feed::Follower, recorded::Recorded};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
@@ -129,8 +131,11 @@ impl Stream {
         let closing = self.closing.clone();
         let mut heard = Instant::now();
         let mut ping = tokio::time::interval(PING_EVERY);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let sent = tokio::select! {
+                // In this order, so that an answer that is there counts before its absence does.
+                biased;
                 () = closing.cancelled() => {
                     return End::Close(close_code::AWAY, "the server is stopping");
                 }
@@ -145,7 +150,7 @@ impl Stream {
                     if heard.elapsed() > ANSWERS_WITHIN {
                         return End::Close(close_code::POLICY, "the client does not answer");
                     }
-                    send(socket, Message::Ping(axum::body::Bytes::new())).await
+                    send(socket, [Message::Ping(Bytes::new())]).await
                 }
                 commits = self.follower.next(BATCH_COMMITS) => match commits {
                     Ok(commits) => self.send_all(socket, &commits).await,
@@ -169,21 +174,29 @@ impl Stream {
             if !wanted.map_err(|e| End::Close(close_code::ERROR, e.code()))? {
                 continue;
             }
-            for i in 0..recorded.commit.events.len() {
-                let message = message(run_id, recorded, i);
-                if message.seq >= self.from_seq && self.filter.takes_type(&message.event_type) {
-                    // A struct of strings, integers and JSON text: serialising it cannot fail.
-                    let text = serde_json::to_string(&message).unwrap_or_default();
-                    send(socket, Message::Text(text.into())).await?;
-                }
-            }
+            let messages = (0..recorded.commit.events.len())
+                .map(|i| message(run_id, recorded, i))
+                .filter(|m| m.seq >= self.from_seq && self.filter.takes_type(&m.event_type))
+                // A struct of strings, integers and JSON text: serialising it cannot fail.
+                .map(|m| Message::Text(serde_json::to_string(&m).unwrap_or_default().into()));
+            send(socket, messages).await?;
         }
         Ok(())
     }
 }
 
-async fn send(socket: &mut WebSocket, message: Message) -> Result<(), End> {
-    match timeout(ANSWERS_WITHIN, socket.send(message)).await {
+/// Send messages together; those of a commit go out with one write.
+async fn send(
+    socket: &mut WebSocket,
+    messages: impl IntoIterator<Item = Message>,
+) -> Result<(), End> {
+    let sent = async {
+        for message in messages {
+            socket.feed(message).await?;
+        }
+        socket.flush().await
+    };
+    match timeout(ANSWERS_WITHIN, sent).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(End::Client),
         Err(_) => Err(End::Close(close_code::POLICY, "the client does not read")),

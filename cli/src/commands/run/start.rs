@@ -96,7 +96,7 @@ impl Start {
             }
             Err(failure) => return Err(failure),
         };
-        if drawn && !self.api.output.is_json() {
+        if drawn {
             note(format_args!("run token: {token}"));
         }
         let Answer { mut body, .. } = started;
