@@ -233,6 +233,7 @@ impl From<RunRefusal> for ApiError {
             RunRefusal::InputsInvalid { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "INPUTS_INVALID")
             }
+            RunRefusal::LabelRefused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "LABEL_REFUSED"),
             RunRefusal::SpecMissing => (StatusCode::INTERNAL_SERVER_ERROR, "SPEC_UNREADABLE"),
             RunRefusal::NotQueued(_) => (StatusCode::CONFLICT, "STEP_NOT_QUEUED"),
             RunRefusal::UnknownLease(_) => (StatusCode::NOT_FOUND, "LEASE_NOT_FOUND"),

@@ -196,10 +196,8 @@ fn end_of_string(bytes: &[u8], at: usize) -> usize {
 
 /// What a `Value` can hold although I-JSON forbids it.
 fn check_value(value: &Value, depth: usize) -> Result<(), JsonError> {
-    if depth > MAX_DEPTH {
-        return Err(JsonError::TooDeep);
-    }
     match value {
+        Value::Array(_) | Value::Object(_) if depth == MAX_DEPTH => Err(JsonError::TooDeep),
         Value::Null | Value::Bool(_) => Ok(()),
         Value::String(text) => check_string(text),
         Value::Number(n) => match (n.as_i64(), n.as_u64()) {

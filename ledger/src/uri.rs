@@ -78,6 +78,21 @@ impl LedgerUri {
             }
         }
     }
+
+    /// Put back whatever the storage's set-up lacks, also where a ledger has begun: something that
+    /// people decide, hence apart from [`open`](Self::open). An index on a large ledger takes time.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`] with the server's reason.
+    pub async fn set_up(&self) -> Result<(), LedgerError> {
+        match self {
+            // Opening sees to all of it.
+            Self::Sqlite(_) => self.open().await.map(drop),
+            Self::Mongo(uri) => {
+                MongoLedger::connect(uri, MongoOptions::default()).await?.setup().await
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -142,7 +142,9 @@ async fn what_is_too_large_for_an_event_is_refused() {
     api.post("/ledger:seal", &body).await.is_problem(422, "EVENT_TOO_LARGE");
     let labels: serde_json::Map<_, _> = (0..33).map(|i| (i.to_string(), json!("x"))).collect();
     let body = json!({"dagId": "echo", "labels": labels});
-    api.post("/runs", &body).await.is_problem(400, "INVALID_BODY").detail_has("at most 32");
+    api.post("/runs", &body).await.is_problem(422, "LABEL_REFUSED").detail_has("at most 32");
+    let body = json!({"dagId": "echo", "labels": {"\u{1f600}": "x"}});
+    api.post("/runs", &body).await.is_problem(422, "LABEL_REFUSED").detail_has("64");
     api.stop().await;
 }
 

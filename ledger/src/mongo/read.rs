@@ -95,9 +95,25 @@ impl MongoLedger {
             .find(doc! { "tenant": tenant.as_str(), "stream": { "$in": names } })
             .hint(mongodb::options::Hint::Keys(stream_index()))
             .batch_size(READ_LIMIT as u32);
-        let mut commits = self.commits(find, usize::MAX).await?;
+        let mut commits = match self.commits(find, usize::MAX).await {
+            Ok(commits) => commits,
+            Err(error) => return Err(self.explained(error).await),
+        };
         commits.sort_unstable_by_key(|commit| commit.seq);
         Ok(commits)
+    }
+
+    /// What the server says of a hint that fits no index helps nobody: the finding behind it does.
+    async fn explained(&self, error: LedgerError) -> LedgerError {
+        let LedgerError::Unavailable(said) = &error else { return error };
+        if !said.contains("hint") {
+            return error;
+        }
+        let findings = self.set_up_findings().await.unwrap_or_default();
+        let blocking = findings.into_iter().find(|finding| finding.blocks_writes);
+        blocking.map_or(error, |finding| {
+            LedgerError::Unavailable(format!("{}: {}", finding.code, finding.message))
+        })
     }
 
     /// Whether no commit begins at `next_seq`, asked of a primary that a majority still follows.

@@ -28,7 +28,7 @@ pub(crate) trait Row: Serialize + DeserializeOwned {
 
     /// The row as canonical JSON.
     fn to_text(&self) -> String {
-        let mut text = Vec::with_capacity(512);
+        let mut text = Vec::with_capacity(768);
         // Plain structs of strings, integers and canonical JSON: serialising them cannot fail.
         let written = serde_json::to_writer(&mut text, self).is_ok();
         debug_assert!(written);

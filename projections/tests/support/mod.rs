@@ -279,7 +279,7 @@ impl History {
             inputs: CanonicalJson::parse(&format!(r#"{{"n":{}}}"#, n % 5)).unwrap(),
             labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
             priority,
-            run_token: (n % 3 == 0).then(|| format!("token {n}").parse().unwrap()),
+            run_token: n.is_multiple_of(3).then(|| format!("token {n}").parse().unwrap()),
             attempt: 0,
         });
         let mut id = [0; 16];

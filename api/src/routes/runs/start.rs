@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::Deserialize;
 use stella_commands::{Commands, engine::NewRun};
-use stella_domain::{json::CanonicalJson, limits::LABELS};
+use stella_domain::json::CanonicalJson;
 use utoipa::IntoParams;
 
 use crate::{
@@ -51,7 +51,7 @@ pub(crate) async fn start_run(
     Params(params): Params<StartParams>,
     JsonBody(body): JsonBody<StartRunBody>,
 ) -> Result<Response, ApiError> {
-    let run = new_run(&caller, body)?;
+    let run = new_run(&caller, body);
     // Before the start, so that no end is missed.
     let end = params.wait.map(|wait| (app.commands.run_end(&caller.tenant, &run.run_id), wait.0));
     let written = app.commands.start_run(&caller.tenant, &caller.actor, run).await?;
@@ -62,13 +62,8 @@ pub(crate) async fn start_run(
     StartedRun::of(written, end).map(answer)
 }
 
-fn new_run(caller: &Caller, body: StartRunBody) -> Result<NewRun, ApiError> {
-    let given = body.labels.len();
-    if given > LABELS {
-        let detail = format!("labels: {given} are given, at most {LABELS} may be");
-        return Err(ApiError::bad_request("INVALID_BODY", detail));
-    }
-    Ok(NewRun {
+fn new_run(caller: &Caller, body: StartRunBody) -> NewRun {
+    NewRun {
         run_id: Commands::run_id(&caller.tenant, body.run_token.as_ref()),
         dag_id: body.dag_id,
         dag_version: body.dag_version,
@@ -76,7 +71,7 @@ fn new_run(caller: &Caller, body: StartRunBody) -> Result<NewRun, ApiError> {
         labels: body.labels,
         priority: body.priority,
         run_token: body.run_token,
-    })
+    }
 }
 
 fn answer(run: StartedRun) -> Response {

@@ -39,6 +39,7 @@ impl Init {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let uri = self.storage.uri();
         let ledger = open(&uri).await?;
+        uri.set_up().await.map_err(ledger_failure)?;
         let findings = ledger.findings().await.map_err(ledger_failure)?;
         let findings: Vec<_> = findings
             .into_iter()

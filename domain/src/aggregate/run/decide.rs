@@ -14,7 +14,7 @@ use crate::{
     hash,
     ids::{DagId, RunToken, StepId, WorkerId},
     json::CanonicalJson,
-    limits::{LEASE_EXPIRIES, MESSAGE_BYTES, QUEUE_WAVE},
+    limits::{LABELS, LEASE_EXPIRIES, MESSAGE_BYTES, QUEUE_WAVE},
     time::Timestamp,
 };
 
@@ -138,6 +138,12 @@ pub enum RunRefusal {
         /// Every violation.
         violations: Vec<InputViolation>,
     },
+    /// The labels do not keep the rules.
+    #[error(
+        "label {0:?} is not allowed: at most {LABELS} labels, each name 1 to 64 of \
+         A-Z a-z 0-9 . _ / -"
+    )]
+    LabelRefused(String),
     /// The run's version of the DAG cannot be read by this build.
     #[error("the DAG version that this run follows cannot be read by this release")]
     SpecMissing,
@@ -221,6 +227,7 @@ impl Run {
                 && (!start.version_is_explicit || have.dag_version == start.dag_version);
             return if same { Ok(vec![]) } else { Err(token_conflict(have, &start, &inputs_hash)) };
         }
+        check_labels(&start.labels)?;
         start.spec.check_inputs(&start.inputs).map_err(|violations| RunRefusal::InputsInvalid {
             dag_id: start.spec.id().clone(),
             violations,
@@ -489,6 +496,20 @@ impl Run {
 
     fn priority(&self) -> i32 {
         self.created.as_ref().map_or(0, |created| created.priority)
+    }
+}
+
+/// Names stay within ASCII also because canonical JSON sorts members by UTF-16 units and a map of
+/// Rust strings by bytes, which is the same order only there.
+fn check_labels(labels: &Labels) -> Result<(), RunRefusal> {
+    let fits = |name: &str| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._/-".contains(&b);
+        (1..=64).contains(&name.len()) && name.bytes().all(allowed)
+    };
+    let surplus = labels.keys().nth(LABELS);
+    match labels.keys().find(|name| !fits(name)).or(surplus) {
+        Some(name) => Err(RunRefusal::LabelRefused(name.chars().take(80).collect())),
+        None => Ok(()),
     }
 }
 
