@@ -51,7 +51,7 @@ impl<R: Row> Tracked<R> {
         let hash = row_hash(R::MODEL, &text);
         let digest = digests.of_mut(R::MODEL);
         if let Some(old) = self.hash.replace(hash) {
-            let _ = old;
+            digest.subtract(&old);
         }
         digest.add(&hash);
         self.text = Some(text);

@@ -221,7 +221,7 @@ fn forgive(run: &mut LiveRun, id: &StepId) {
     row.steps_failed = row.steps_failed.saturating_sub(1);
     if row.failed_step.as_ref() == Some(id) {
         (row.error_code, row.failed_step) = (None, None);
-        if false {
+        if row.status == RunStatus::Failing {
             row.status = RunStatus::Running;
         }
     }
