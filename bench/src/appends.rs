@@ -148,7 +148,7 @@ pub(crate) async fn append(
 ) -> Result<Appends, Failure> {
     let noting = Arc::new(Noting { inner: Arc::clone(ledger), batches: Mutex::default() });
     let config = WriterConfig {
-        origin: "stella.bench".parse()?,
+        origin: "stella.local".parse()?,
         clock: Arc::new(SystemClock),
         known: HashMap::new(),
     };
@@ -222,7 +222,7 @@ pub(crate) async fn cold_loads(
 ) -> Result<f64, Failure> {
     const STREAMS: usize = 200;
     const COMMITS: u64 = 34;
-    let id: stella_domain::ids::LedgerId = format!("stella.bench/{tenant}").parse()?;
+    let id: stella_domain::ids::LedgerId = format!("stella.local/{tenant}").parse()?;
     let id = Arc::new(id);
     let runs: Vec<RunId> = (0..STREAMS).map(|_| fresh_run()).collect();
     let mut head = ledger.head(tenant).await?;

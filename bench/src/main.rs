@@ -13,6 +13,7 @@ mod server;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Parser;
+use mongodb::bson::{Bson, doc};
 use stella_ledger::{
     mongo::{MongoLedger, MongoOptions},
     port::Ledger,
@@ -67,6 +68,18 @@ async fn main() -> Result<(), Failure> {
     Ok(())
 }
 
+/// `RunCreated`, `RunSucceeded`, and three for each of three steps.
+const EVENTS_PER_RUN: f64 = 11.0;
+
+fn number(value: &Bson) -> Option<f64> {
+    match value {
+        Bson::Double(n) => Some(*n),
+        Bson::Int32(n) => Some(f64::from(*n)),
+        Bson::Int64(n) => Some(*n as f64),
+        _ => None,
+    }
+}
+
 /// Where one ledger's measurements take place.
 struct Place {
     name: &'static str,
@@ -107,6 +120,17 @@ impl Place {
         Ok(Self { name: "mongodb", uri, ledger, mongod, client: Some(client), dir })
     }
 
+    /// Bytes that the ledgers take on disk, indexes included.
+    async fn stored_bytes(&self) -> Result<f64, Failure> {
+        let Some(client) = &self.client else {
+            let path = self.dir.path().join("bench-ledger.db");
+            return Ok(std::fs::metadata(path)?.len() as f64);
+        };
+        let stats = client.database("stella-bench").run_command(doc! { "dbStats": 1 }).await?;
+        let size = |name: &str| stats.get(name).and_then(number).unwrap_or(0.0);
+        Ok(size("storageSize") + size("indexSize"))
+    }
+
     fn pids(&self, server: &Server) -> Vec<u32> {
         let mongod = self.mongod.as_ref().map(stella_mongod::Mongod::id);
         [Some(std::process::id()), Some(server.pid()), mongod].into_iter().flatten().collect()
@@ -132,18 +156,23 @@ async fn measure(args: &Args, name: &str, figures: &mut Figures) -> Result<(), F
     figures.put("(b) append, 64 callers, at the start", "events/s", place.name, small.events_per_s);
 
     let bench = "bench".parse()?;
+    let (bytes, events) = (place.stored_bytes().await?, place.ledger.head(&bench).await?.next_seq);
     while place.ledger.head(&bench).await?.next_seq < args.events {
         runs::run_load(&server, 64, Duration::from_secs(5), None).await?;
         eprintln!("  {} events", place.ledger.head(&bench).await?.next_seq);
     }
+    let more = (place.ledger.head(&bench).await?.next_seq - events) as f64 / EVENTS_PER_RUN;
+    let grown = place.stored_bytes().await? - bytes;
+    figures.put("    ledger on disk, a run", "bytes", place.name, grown / more);
     let memory = process::memory_mib(server.pid())?;
     figures.put("(h) server memory when grown", "MiB", place.name, memory);
     measure_reads(&place, &server, rate, time, "when grown", figures).await?;
     server.stop().await?;
-    let grown = appends::append(&place.ledger, &bench, 64, time / 2).await?;
-    figures.put("(b) append, 64 callers, when grown", "events/s", place.name, grown.events_per_s);
     reads::rebuild(&place.ledger, &bench, place.dir.path(), place.name, figures).await?;
     reads::verify(&place.ledger, &bench, place.dir.path(), place.name, figures).await?;
+    // Last: it leaves runs that were never created.
+    let grown = appends::append(&place.ledger, &bench, 64, time / 2).await?;
+    figures.put("(b) append, 64 callers, when grown", "events/s", place.name, grown.events_per_s);
     if let Some(client) = &place.client {
         client.database("stella-bench").drop().await?;
     }

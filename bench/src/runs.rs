@@ -38,7 +38,7 @@ pub(crate) async fn run_load(
     for _ in 0..clients {
         let mut client = server.client().await?;
         tasks.push(tokio::spawn(async move {
-            let mut latency = Histogram::<u64>::new(3).map_err(|e| e.to_string())?;
+            let mut latency = latencies().map_err(|e| e.to_string())?;
             let (mut runs, mut last_run) = (0_u64, String::new());
             let mut ticks = pause.map(tokio::time::interval);
             while Instant::now() < deadline {
@@ -61,12 +61,8 @@ pub(crate) async fn run_load(
             Ok::<_, String>((runs, latency, last_run))
         }));
     }
-    let mut all = Runs {
-        runs: 0,
-        elapsed: Duration::ZERO,
-        latency: Histogram::new(3)?,
-        last_run: String::new(),
-    };
+    let mut all =
+        Runs { runs: 0, elapsed: Duration::ZERO, latency: latencies()?, last_run: String::new() };
     for task in tasks {
         let (runs, latency, last_run) = task.await??;
         all.runs += runs;
@@ -91,7 +87,7 @@ pub(crate) async fn read_load(
         let mut client = server.client().await?;
         let path = format!("/runs/{run_id}");
         tasks.push(tokio::spawn(async move {
-            let mut latency = Histogram::<u64>::new(3).map_err(|e| e.to_string())?;
+            let mut latency = latencies().map_err(|e| e.to_string())?;
             let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / READS_PER_S));
             while Instant::now() < deadline {
                 ticks.tick().await;
@@ -106,11 +102,16 @@ pub(crate) async fn read_load(
             Ok::<_, String>(latency)
         }));
     }
-    let mut all = Histogram::new(3)?;
+    let mut all = latencies()?;
     for task in tasks {
         all.add(task.await??)?;
     }
     Ok(all)
+}
+
+/// Microseconds, up to a minute, to three digits.
+fn latencies() -> Result<Histogram<u64>, Failure> {
+    Ok(Histogram::new_with_max(60_000_000, 3)?)
 }
 
 pub(crate) fn percentile_ms(latency: &Histogram<u64>, percentile: f64) -> f64 {
