@@ -214,61 +214,29 @@ pub(crate) async fn raw_inserts(
     Ok(rate)
 }
 
-/// Write `streams` streams of 100 events and load each of them cold; loads per second.
-pub(crate) async fn cold_loads(
-    ledger: &Arc<dyn Ledger>,
-    tenant: &Tenant,
+/// Insert documents one at a time, each durable before the next; the latencies in microseconds.
+/// What a lone run of four commits cannot beat four times of.
+pub(crate) async fn lone_inserts(
+    client: &Client,
     time: Duration,
-) -> Result<f64, Failure> {
-    const STREAMS: usize = 200;
-    const COMMITS: u64 = 34;
-    let id: stella_domain::ids::LedgerId = format!("stella.local/{tenant}").parse()?;
-    let id = Arc::new(id);
-    let runs: Vec<RunId> = (0..STREAMS).map(|_| fresh_run()).collect();
-    let mut head = ledger.head(tenant).await?;
-    for commit in 0..COMMITS {
-        let mut batch = vec![];
-        for run_id in &runs {
-            let decided = three_events(run_id, commit * 3 + 1);
-            let events = decided.events.iter().map(|e| (e.encode(), [7; 16].into())).collect();
-            let draft = stella_domain::chain::Draft {
-                stream: decided.stream,
-                stream_version: decided.stream_version,
-                actor: decided.actor,
-                events,
-            };
-            let at = head.recorded_at.max(Timestamp::from_micros(1));
-            let sealed = Arc::new(Commit::seal(&id, &head, at, draft)?);
-            head = sealed.head();
-            batch.push(sealed);
-        }
-        ledger.append(&batch).await?;
+) -> Result<hdrhistogram::Histogram<u64>, Failure> {
+    let source: Collection<RawDocumentBuf> = client.database("stella-bench").collection("ledger");
+    let sample = source.find_one(doc! {}).await?.ok_or("the ledger is empty")?;
+    let concern = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
+    let target: Collection<mongodb::bson::Document> =
+        client.database("stella-raw").collection("lone");
+    target.drop().await?;
+    let mut latency = crate::runs::latencies()?;
+    let mut document = mongodb::bson::Document::try_from(sample)?;
+    let deadline = Instant::now() + time;
+    while Instant::now() < deadline {
+        document.insert("_id", fresh_run().to_string());
+        let sent = Instant::now();
+        target.insert_one(&document).write_concern(concern.clone()).await?;
+        latency.saturating_record(u64::try_from(sent.elapsed().as_micros())?);
     }
-    let started = Instant::now();
-    let tasks = (0..4).map(|worker| {
-        let (ledger, tenant, runs) = (Arc::clone(ledger), tenant.clone(), runs.clone());
-        tokio::spawn(async move {
-            let mut loads = 0_u64;
-            for run_id in runs.iter().cycle().skip(worker * 50) {
-                let stream = StreamId::Run(run_id.clone());
-                let commits = ledger.read_streams(&tenant, &[stream]).await;
-                let commits = commits.map_err(|e| e.to_string())?;
-                for commit in commits {
-                    Recorded::decode(commit).map_err(|e| e.to_string())?;
-                }
-                loads += 1;
-                if started.elapsed() >= time {
-                    break;
-                }
-            }
-            Ok::<u64, String>(loads)
-        })
-    });
-    let mut loads = 0;
-    for task in futures::future::join_all(tasks).await {
-        loads += task??;
-    }
-    Ok(loads as f64 / started.elapsed().as_secs_f64())
+    target.drop().await?;
+    Ok(latency)
 }
 
 fn fresh_run() -> RunId {

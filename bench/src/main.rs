@@ -9,6 +9,7 @@ mod process;
 mod reads;
 mod runs;
 mod server;
+mod streams;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -21,6 +22,10 @@ use stella_ledger::{
 };
 
 use self::{figures::Figures, server::Server};
+
+/// As the server has it, so that what is measured in this process is what users get.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Any failure ends the benchmark: a figure counts only if everything worked.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -131,51 +136,88 @@ impl Place {
         Ok(size("storageSize") + size("indexSize"))
     }
 
+    async fn drop(self) -> Result<(), Failure> {
+        if let Some(client) = &self.client {
+            client.database("stella-bench").drop().await?;
+        }
+        if let Some(mut mongod) = self.mongod {
+            mongod.stop().await?;
+        }
+        Ok(())
+    }
+
     fn pids(&self, server: &Server) -> Vec<u32> {
         let mongod = self.mongod.as_ref().map(stella_mongod::Mongod::id);
         [Some(std::process::id()), Some(server.pid()), mongod].into_iter().flatten().collect()
     }
 }
 
+/// Speed on a small ledger first, then on a ledger of its own how costs grow.
 async fn measure(args: &Args, name: &str, figures: &mut Figures) -> Result<(), Failure> {
-    let place = Place::new(args, name).await?;
     let time = Duration::from_secs(args.seconds);
+    let place = Place::new(args, name).await?;
     measure_appends(&place, time, figures).await?;
-    let rate = appends::cold_loads(&place.ledger, &"loads".parse()?, time / 2).await?;
-    figures.put("(g) cold load of a 100-event stream", "loads/s", place.name, rate);
-
     let server = Server::start(&args.stella, &place.uri, place.dir.path()).await?;
-    server.register_three_steps().await?;
-    let memory = process::memory_mib(server.pid())?;
-    figures.put("(h) server memory at 0 events", "MiB", place.name, memory);
-    // Warm up, and reach ten thousand events.
+    server.register_chain("three", 3).await?;
     runs::run_load(&server, 64, Duration::from_secs(2), None).await?;
     let rate = measure_runs(&place, &server, time, figures).await?;
-    measure_reads(&place, &server, rate, time, "at the start", figures).await?;
-    let small = appends::append(&place.ledger, &"grow-small".parse()?, 64, time / 2).await?;
-    figures.put("(b) append, 64 callers, at the start", "events/s", place.name, small.events_per_s);
+    server.stop().await?;
+    place.drop().await?;
 
+    let place = Place::new(args, name).await?;
+    let server = Server::start(&args.stella, &place.uri, place.dir.path()).await?;
+    server.register_chain("three", 3).await?;
+    let memory = process::memory_mib(server.pid())?;
+    figures.put("(h) server memory at 0 events", "MiB", place.name, memory);
     let bench = "bench".parse()?;
+    grow(&place, &server, 10_000, Duration::from_millis(100)).await?;
+    measure_size(&place, &server, rate, time, "10 k", figures).await?;
     let (bytes, events) = (place.stored_bytes().await?, place.ledger.head(&bench).await?.next_seq);
-    while place.ledger.head(&bench).await?.next_seq < args.events {
-        runs::run_load(&server, 64, Duration::from_secs(5), None).await?;
-        eprintln!("  {} events", place.ledger.head(&bench).await?.next_seq);
-    }
+    grow(&place, &server, args.events, Duration::from_secs(5)).await?;
     let more = (place.ledger.head(&bench).await?.next_seq - events) as f64 / EVENTS_PER_RUN;
     let grown = place.stored_bytes().await? - bytes;
     figures.put("    ledger on disk, a run", "bytes", place.name, grown / more);
-    let memory = process::memory_mib(server.pid())?;
-    figures.put("(h) server memory when grown", "MiB", place.name, memory);
-    measure_reads(&place, &server, rate, time, "when grown", figures).await?;
+    let projections = place.dir.path().join("projections/bench.db");
+    let runs = place.ledger.head(&bench).await?.next_seq as f64 / EVENTS_PER_RUN;
+    let bytes = std::fs::metadata(projections)?.len() as f64;
+    figures.put("    projections on disk, a run", "bytes", place.name, bytes / runs);
+    measure_size(&place, &server, rate, time, "grown", figures).await?;
+    let streams = streams::hundred_events(&server, &place.ledger, &bench).await?;
     server.stop().await?;
-    reads::rebuild(&place.ledger, &bench, place.dir.path(), place.name, figures).await?;
+    let rate = streams::cold_loads(&place.ledger, &bench, &streams, time / 2).await?;
+    figures.put("(g) cold load of a 100-event stream", "loads/s", place.name, rate);
     reads::verify(&place.ledger, &bench, place.dir.path(), place.name, figures).await?;
-    // Last: it leaves runs that were never created.
-    let grown = appends::append(&place.ledger, &bench, 64, time / 2).await?;
-    figures.put("(b) append, 64 callers, when grown", "events/s", place.name, grown.events_per_s);
-    if let Some(client) = &place.client {
-        client.database("stella-bench").drop().await?;
+    place.drop().await
+}
+
+/// Runs until the ledger holds `events`.
+async fn grow(place: &Place, server: &Server, events: u64, burst: Duration) -> Result<(), Failure> {
+    let bench = "bench".parse()?;
+    while place.ledger.head(&bench).await?.next_seq < events {
+        runs::run_load(server, 64, burst, None).await?;
+        eprintln!("  {} events", place.ledger.head(&bench).await?.next_seq);
     }
+    Ok(())
+}
+
+/// What might grow with the ledger: rows (b), (d), (f) and (h).
+async fn measure_size(
+    place: &Place,
+    server: &Server,
+    rate: f64,
+    time: Duration,
+    size: &str,
+    figures: &mut Figures,
+) -> Result<(), Failure> {
+    let memory = process::memory_mib(server.pid())?;
+    figures.put(&format!("(h) server memory, {size}"), "MiB", place.name, memory);
+    reads::rebuild(place, &"bench".parse()?, size, figures).await?;
+    measure_reads(place, server, rate, time / 2, size, figures).await?;
+    // In a tenant of its own, because its runs were never created; in the same collection.
+    let tenant = format!("appends-{}", size.replace(' ', "-")).parse()?;
+    let appended = appends::append(&place.ledger, &tenant, 64, time / 2).await?;
+    let name = format!("(b) append, 64 callers, {size}");
+    figures.put(&name, "events/s", place.name, appended.events_per_s);
     Ok(())
 }
 
@@ -224,6 +266,15 @@ async fn measure_runs(
     figures.put("(c) CPU a run, all processes", "ms", at, spent * 1000.0 / load.runs as f64);
     figures.put("(c) run p50, 64 clients", "ms", at, runs::percentile_ms(&load.latency, 50.0));
     figures.put("(c) run p99, 64 clients", "ms", at, runs::percentile_ms(&load.latency, 99.0));
+    if let Some(client) = &place.client {
+        let raw = appends::lone_inserts(client, time / 4).await?;
+        figures.put(
+            "    raw insert of one document p50",
+            "ms",
+            at,
+            runs::percentile_ms(&raw, 50.0),
+        );
+    }
     let lone = runs::run_load(server, 1, time / 2, None).await?;
     figures.put("(c) lone run p50", "ms", at, runs::percentile_ms(&lone.latency, 50.0));
     figures.put("(c) lone run p99", "ms", at, runs::percentile_ms(&lone.latency, 99.0));
@@ -239,12 +290,12 @@ async fn measure_reads(
     when: &str,
     figures: &mut Figures,
 ) -> Result<(), Failure> {
-    let run = runs::run_load(server, 1, Duration::from_millis(100), None).await?.last_run;
+    let known = runs::run_load(server, 64, Duration::from_millis(200), None).await?.last_runs;
     let load = runs::run_load(server, 64, time, Some(rate / 2.0));
-    let reads = runs::read_load(server, &run, time);
+    let reads = runs::read_load(server, &known, time);
     let (_, latency) = futures::future::try_join(load, reads).await?;
     for percentile in [50.0, 99.0] {
-        let name = format!("(d) GET run p{percentile:.0}, half load, {when}");
+        let name = format!("(d) GET run p{percentile:.0} at half load, {when}");
         figures.put(&name, "ms", place.name, runs::percentile_ms(&latency, percentile));
     }
     Ok(())

@@ -10,25 +10,27 @@ use stella_replay::{
     verify::verify_files,
 };
 
-use crate::{Failure, figures::Figures};
+use crate::{Failure, Place, figures::Figures};
 
 /// Row (f).
 pub(crate) async fn rebuild(
-    ledger: &Arc<dyn Ledger>,
+    place: &Place,
     tenant: &Tenant,
-    dir: &Path,
-    name: &str,
+    size: &str,
     figures: &mut Figures,
 ) -> Result<(), Failure> {
-    let feed = Feed::new(Arc::clone(ledger));
-    let dir = dir.join("rebuild");
-    let projections = Projections::open(&dir, Arc::clone(ledger), feed)?;
+    let feed = Feed::new(Arc::clone(&place.ledger));
+    let dir = place.dir.path().join("rebuild");
+    let projections = Projections::open(&dir, Arc::clone(&place.ledger), feed)?;
     let started = Instant::now();
     let rebuilt = projections.rebuild(tenant, &|_| {}).await?;
     let rate = rebuilt.next_seq as f64 / started.elapsed().as_secs_f64();
-    figures.put("(f) projection rebuild", "events/s", name, rate);
+    let name = format!("(f) projection rebuild, {size}");
+    figures.put(&name, "events/s", place.name, rate);
     projections.close().await;
-    Ok(())
+    drop(projections);
+    // The next one begins with nothing, too.
+    Ok(std::fs::remove_dir_all(&dir)?)
 }
 
 /// Row (e), on one core.

@@ -13,7 +13,8 @@ pub(crate) struct Runs {
     pub(crate) runs: u64,
     pub(crate) elapsed: Duration,
     pub(crate) latency: Histogram<u64>,
-    pub(crate) last_run: String,
+    /// The last run of each client, and the seq at which it ended.
+    pub(crate) last_runs: Vec<(String, u64)>,
 }
 
 #[derive(Deserialize)]
@@ -21,6 +22,7 @@ pub(crate) struct Runs {
 struct RunAnswer {
     run_id: String,
     status: String,
+    seq: u64,
 }
 
 /// Start three-step runs from `clients` connections, each waiting for its run's end, until `until`
@@ -39,7 +41,7 @@ pub(crate) async fn run_load(
         let mut client = server.client().await?;
         tasks.push(tokio::spawn(async move {
             let mut latency = latencies().map_err(|e| e.to_string())?;
-            let (mut runs, mut last_run) = (0_u64, String::new());
+            let (mut runs, mut last_run) = (0_u64, None);
             let mut ticks = pause.map(tokio::time::interval);
             while Instant::now() < deadline {
                 if let Some(ticks) = &mut ticks {
@@ -56,41 +58,53 @@ pub(crate) async fn run_load(
                 }
                 latency.saturating_record(micros(sent));
                 runs += 1;
-                last_run = run.run_id;
+                last_run = Some((run.run_id, run.seq));
             }
             Ok::<_, String>((runs, latency, last_run))
         }));
     }
     let mut all =
-        Runs { runs: 0, elapsed: Duration::ZERO, latency: latencies()?, last_run: String::new() };
+        Runs { runs: 0, elapsed: Duration::ZERO, latency: latencies()?, last_runs: vec![] };
     for task in tasks {
         let (runs, latency, last_run) = task.await??;
         all.runs += runs;
         all.latency.add(latency)?;
-        all.last_run = last_run;
+        all.last_runs.extend(last_run);
     }
     all.elapsed = started.elapsed();
     Ok(all)
 }
 
-/// Read a run over and over from a few connections for `time`; the latencies in microseconds.
+/// Read runs from a few connections for `time`; the latencies in microseconds.
 pub(crate) async fn read_load(
     server: &Server,
-    run_id: &str,
+    runs: &[(String, u64)],
     time: Duration,
 ) -> Result<Histogram<u64>, Failure> {
     const CLIENTS: usize = 4;
     const READS_PER_S: u64 = 100;
+    // Once for the projections to have seen them all.
+    for (run_id, seq) in runs {
+        let path = format!("/runs/{run_id}?minSeq={seq}");
+        let (status, _) = server.client().await?.call(Method::GET, &path, "").await?;
+        if status != StatusCode::OK {
+            return Err(format!("GET {path}: {status}").into());
+        }
+    }
     let deadline = Instant::now() + time;
     let mut tasks = vec![];
-    for _ in 0..CLIENTS {
+    for client_no in 0..CLIENTS {
         let mut client = server.client().await?;
-        let path = format!("/runs/{run_id}");
+        let ids: Vec<String> = runs.iter().skip(client_no).map(|(id, _)| id.clone()).collect();
         tasks.push(tokio::spawn(async move {
             let mut latency = latencies().map_err(|e| e.to_string())?;
             let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / READS_PER_S));
-            while Instant::now() < deadline {
+            for run_id in ids.iter().cycle() {
                 ticks.tick().await;
+                if Instant::now() >= deadline {
+                    break;
+                }
+                let path = format!("/runs/{run_id}");
                 let sent = Instant::now();
                 let answer = client.call(Method::GET, &path, "").await;
                 let (status, _) = answer.map_err(|e| e.to_string())?;
@@ -110,7 +124,7 @@ pub(crate) async fn read_load(
 }
 
 /// Microseconds, up to a minute, to three digits.
-fn latencies() -> Result<Histogram<u64>, Failure> {
+pub(crate) fn latencies() -> Result<Histogram<u64>, Failure> {
     Ok(Histogram::new_with_max(60_000_000, 3)?)
 }
 

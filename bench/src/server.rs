@@ -62,14 +62,16 @@ impl Server {
         Client::connect(self.addr, &self.token).await
     }
 
-    /// Register the DAG of three `core` noop steps, one after the other.
-    pub(crate) async fn register_three_steps(&self) -> Result<(), Failure> {
-        let spec = serde_json::json!({"id": "three", "steps": [
-            {"id": "a", "plugin": "core", "action": "noop"},
-            {"id": "b", "plugin": "core", "action": "noop", "needs": ["a"]},
-            {"id": "c", "plugin": "core", "action": "noop", "needs": ["b"]},
-        ]});
-        let body = spec.to_string();
+    /// Register a DAG of `steps` `core` noop steps, one after the other.
+    pub(crate) async fn register_chain(&self, id: &str, steps: usize) -> Result<(), Failure> {
+        let step = |i: usize| {
+            let needs: Vec<String> = (i > 0).then(|| format!("s{}", i - 1)).into_iter().collect();
+            serde_json::json!({
+                "id": format!("s{i}"), "plugin": "core", "action": "noop", "needs": needs
+            })
+        };
+        let steps: Vec<_> = (0..steps).map(step).collect();
+        let body = serde_json::json!({"id": id, "steps": steps}).to_string();
         let (status, answer) = self.client().await?.call(Method::POST, "/dags", body).await?;
         if status == StatusCode::CREATED || status == StatusCode::OK {
             return Ok(());

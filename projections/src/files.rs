@@ -93,6 +93,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .busy_timeout(Duration::from_secs(10))
+        // Upserts of many rows keep a journal of their own: not in files made for each.
+        .pragma("temp_store", "MEMORY")
         .disable_statement_logging()
 }
 

@@ -9,9 +9,13 @@ use crate::{ProjectionError, tenant::TenantModels};
 
 /// Commits in one transaction: enough to make it cheap, few enough to fold between other tasks.
 const BATCH_COMMITS: usize = 1_024;
-/// Transactions begin at least this far apart: the first event after a pause is shown at once,
-/// under load each transaction carries what gathered meanwhile.
-const PACE: Duration = Duration::from_millis(4);
+/// Of the time, one part in this many goes into transactions: the first event after a pause is
+/// shown at once, under load each transaction carries what gathered meanwhile. A run that passes
+/// through several states in that time is written once, and the load has the rest of the machine.
+const SHARE: u32 = 5;
+/// Transactions begin at least, and wait for each other at most, this long.
+const LEAST_PACE: Duration = Duration::from_millis(4);
+const MOST_PACE: Duration = Duration::from_millis(50);
 /// Wait before trying again what failed for a passing reason.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -61,6 +65,10 @@ async fn follow_until_error(
         if !models.apply_if_next(&commits).await? {
             follower = feed.follow(&models.tenant, models.head().next_seq);
         }
-        sleep_until(begun + PACE).await;
+        // Who is behind does not rest.
+        if commits.len() < BATCH_COMMITS {
+            let pace = (begun.elapsed() * SHARE).clamp(LEAST_PACE, MOST_PACE);
+            sleep_until(begun + pace).await;
+        }
     }
 }

@@ -147,7 +147,12 @@ impl Projections {
         tenant: &Tenant,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Rebuilt, ProjectionError> {
-        self.tenant(tenant).await?.rebuild(progress).await
+        let (models, built) = self.opened(tenant, progress).await?;
+        match built {
+            // There was nothing to use until just now: it is fresh.
+            Some(rebuilt) => Ok(rebuilt),
+            None => models.rebuild(progress).await,
+        }
     }
 
     /// Close every file. Reads and writes fail from then on.
@@ -165,16 +170,29 @@ impl Projections {
         &self,
         tenant: &Tenant,
     ) -> Result<Arc<TenantModels>, ProjectionError> {
+        Ok(self.opened(tenant, &|_| {}).await?.0)
+    }
+
+    /// The tenant's read models, and what building them came to if that was done in this call.
+    async fn opened(
+        &self,
+        tenant: &Tenant,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<(Arc<TenantModels>, Option<Rebuilt>), ProjectionError> {
         let cell = {
             // Guards a plain map that every holder leaves whole.
             let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(tenants.entry(tenant.clone()).or_default())
         };
-        let open = || async {
+        let mut built = None;
+        let open = async || {
             let files = Files::of(&self.dir, tenant);
-            let models = TenantModels::open(tenant, files, Arc::clone(&self.ledger)).await?;
+            let ledger = Arc::clone(&self.ledger);
+            let (models, rebuilt) = TenantModels::open(tenant, files, ledger, progress).await?;
+            built = rebuilt;
             Ok::<_, ProjectionError>(Arc::new(models))
         };
-        cell.get_or_try_init(open).await.cloned()
+        let models = cell.get_or_try_init(open).await?;
+        Ok((Arc::clone(models), built))
     }
 }

@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use crate::{
     ProjectionError,
     digest::ModelDigests,
-    digests::Divergence,
+    digests::{Digests, Divergence},
     fold::{Checkpoint, State},
     store::Store,
 };
@@ -62,6 +62,15 @@ pub(crate) struct Built {
     pub(crate) head: Head,
     pub(crate) digests: ModelDigests,
     pub(crate) checkpoints: Vec<Checkpoint>,
+}
+
+impl Built {
+    /// Compare with the digests recorded earlier, and record these in their place.
+    pub(crate) async fn recorded(&self, digests: &Digests) -> Result<Rebuilt, ProjectionError> {
+        let diverged = digests.compare(&self.checkpoints).await?;
+        digests.replace(&self.checkpoints).await?;
+        Ok(Rebuilt { next_seq: self.head.next_seq, diverged })
+    }
 }
 
 impl Builder {

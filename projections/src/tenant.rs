@@ -37,21 +37,24 @@ struct Writer {
 }
 
 impl TenantModels {
-    /// Open the tenant's file. One that is missing or of another projection version is built first.
+    /// Open the tenant's file. One that is missing or of another projection version is built first,
+    /// which then is the second part of the answer.
     pub(crate) async fn open(
         tenant: &Tenant,
         files: Files,
         ledger: Arc<dyn Ledger>,
-    ) -> Result<Self, ProjectionError> {
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<(Self, Option<Rebuilt>), ProjectionError> {
         let digests = Digests::open(&files.digests).await?;
         let mut store = Store::live(&files.live);
         let current = files.live.exists() && store.version().await? == PROJECTION_VERSION;
+        let mut rebuilt = None;
         if !current {
             tracing::info!(%tenant, version = PROJECTION_VERSION, "building projections");
             let mut builder = Builder::begin(Arc::clone(&ledger), tenant, &files.rebuild).await?;
-            builder.catch_up(None, &|_| {}).await?;
+            builder.catch_up(None, progress).await?;
             let built = builder.finish().await?;
-            digests.replace(&built.checkpoints).await?;
+            rebuilt = Some(built.recorded(&digests).await?);
             store.close().await;
             files::replace(&files.live, &files.rebuild)?;
             store = Store::live(&files.live);
@@ -62,7 +65,7 @@ impl TenantModels {
         let readers = files::readers(&files.live);
         let position = read_position(&readers, &files.live).await?;
         let head = position.map_or(Head::EMPTY, |position| position.head);
-        Ok(Self {
+        let models = Self {
             tenant: tenant.clone(),
             files,
             ledger,
@@ -71,7 +74,8 @@ impl TenantModels {
             writer: Mutex::new(Writer { store, state: None }),
             maintenance: Mutex::default(),
             head: watch::Sender::new(head),
-        })
+        };
+        Ok((models, rebuilt))
     }
 
     /// Where the read models stand.
@@ -175,11 +179,10 @@ impl TenantModels {
         let mut writer = self.writer.lock().await;
         builder.catch_up(None, progress).await?;
         let built = builder.finish().await?;
-        let diverged = self.digests.compare(&built.checkpoints).await?;
-        self.digests.replace(&built.checkpoints).await?;
+        let rebuilt = built.recorded(&self.digests).await?;
         self.swap(&mut writer).await?;
         self.head.send_replace(built.head);
-        Ok(Rebuilt { next_seq: built.head.next_seq, diverged })
+        Ok(rebuilt)
     }
 
     async fn swap(&self, writer: &mut Writer) -> Result<(), ProjectionError> {

@@ -19,22 +19,30 @@ pub(crate) struct Tracked<R> {
     changed: bool,
     /// The row as text, while it is to be written and has not changed since.
     text: Option<String>,
+    /// Bytes of the row as text, when it was last settled or read.
+    bytes: usize,
 }
 
 impl<R: Row> Tracked<R> {
     /// A row that was not there before.
     pub(crate) fn new(row: R) -> Self {
-        Self { row, hash: None, changed: true, text: None }
+        Self { row, hash: None, changed: true, text: None, bytes: 0 }
     }
 
     /// A row as it stands in its table.
     pub(crate) fn stored(text: &str) -> Result<Self, ProjectionError> {
         let hash = Some(row_hash(R::MODEL, text));
-        Ok(Self { row: R::from_text(text)?, hash, changed: false, text: None })
+        let row = R::from_text(text)?;
+        Ok(Self { row, hash, changed: false, text: None, bytes: text.len() })
     }
 
     pub(crate) fn get(&self) -> &R {
         &self.row
+    }
+
+    /// What the row takes in memory, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(crate) fn change(&mut self) -> &mut R {
@@ -54,6 +62,7 @@ impl<R: Row> Tracked<R> {
             digest.subtract(&old);
         }
         digest.add(&hash);
+        self.bytes = text.len();
         self.text = Some(text);
         self.changed = false;
     }

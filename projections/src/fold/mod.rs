@@ -27,9 +27,11 @@ use crate::{
     tracked::Tracked,
 };
 
-/// Rows of runs that have not ended that are kept in memory between batches; beyond it the ones
-/// that were quiet longest are read again when something happens to them.
-const CACHED_ROWS: usize = 65_536;
+/// Bytes of rows, as text, of runs that have not ended that are kept in memory between batches;
+/// beyond it the ones that were quiet longest are read again when something happens to them.
+const CACHED_BYTES: usize = 64 * 1024 * 1024;
+/// What a row takes beside its text.
+const ROW_OVERHEAD_BYTES: usize = 512;
 
 /// A run that is in memory, with all its steps.
 #[derive(Debug)]
@@ -38,6 +40,15 @@ pub(crate) struct LiveRun {
     pub(crate) steps: BTreeMap<StepId, Tracked<StepRow>>,
     /// Whether it stands in [`State::touched_runs`].
     touched: bool,
+    /// What it counts for in [`State::cached_bytes`].
+    counted_bytes: usize,
+}
+
+impl LiveRun {
+    fn bytes(&self) -> usize {
+        let row = |bytes: usize| bytes + ROW_OVERHEAD_BYTES;
+        row(self.row.bytes()) + self.steps.values().map(|step| row(step.bytes())).sum::<usize>()
+    }
 }
 
 /// A DAG's rows, all of which stay in memory: there are few, and every run changes them.
@@ -57,8 +68,8 @@ pub(crate) struct State {
     pub(crate) digests: ModelDigests,
     pub(crate) dags: HashMap<DagId, LiveDag>,
     runs: LruCache<RunId, LiveRun>,
-    /// Rows of `runs`.
-    cached_rows: usize,
+    /// What `runs` take, as of the last batch.
+    cached_bytes: usize,
     /// What changed since the last batch was taken.
     touched_runs: Vec<RunId>,
     touched_dags: Vec<DagId>,
@@ -84,7 +95,7 @@ impl Default for State {
             digests: ModelDigests::default(),
             dags: HashMap::new(),
             runs: LruCache::unbounded(),
-            cached_rows: 0,
+            cached_bytes: 0,
             touched_runs: vec![],
             touched_dags: vec![],
             new_versions: vec![],
@@ -114,10 +125,12 @@ impl State {
 
     /// Take a run into memory as it stands in the tables.
     pub(crate) fn admit(&mut self, row: Tracked<RunRow>, steps: Vec<Tracked<StepRow>>) {
-        self.cached_rows += 1 + steps.len();
         let id = row.get().run_id.clone();
         let steps = steps.into_iter().map(|step| (step.get().step_id.clone(), step)).collect();
-        self.runs.put(id, LiveRun { row, steps, touched: false });
+        let mut run = LiveRun { row, steps, touched: false, counted_bytes: 0 };
+        run.counted_bytes = run.bytes();
+        self.cached_bytes += run.counted_bytes;
+        self.runs.put(id, run);
     }
 
     /// Fold the next commit.
@@ -150,7 +163,7 @@ impl State {
     }
 
     fn fold_run(&mut self, id: &RunId, recorded: &Recorded) -> Result<(), ProjectionError> {
-        let Self { runs, dags, touched_runs, touched_dags, new_labels, cached_rows, .. } = self;
+        let Self { runs, dags, touched_runs, touched_dags, new_labels, .. } = self;
         let wrong = |reason| ProjectionError::Contradiction { seq: recorded.commit.seq, reason };
         if let Some(Event::Run(RunEvent::RunCreated(created, request))) = recorded.events.first() {
             if runs.contains(id) {
@@ -159,15 +172,14 @@ impl State {
             let row = run::created(id, &place(recorded, 0), created, request.as_ref());
             new_labels.extend(row.labels.iter().map(|(k, v)| (label_text(k, v), row.created_seq)));
             let row = Tracked::new(row);
-            runs.put(id.clone(), LiveRun { row, steps: BTreeMap::new(), touched: false });
-            *cached_rows += 1;
+            let run = LiveRun { row, steps: BTreeMap::new(), touched: false, counted_bytes: 0 };
+            runs.put(id.clone(), run);
         }
         let run = runs.get_mut(id).ok_or_else(|| wrong("the run was never created"))?;
         let dag = dag_mut(dags, touched_dags, &run.row.get().dag_id);
         if !std::mem::replace(&mut run.touched, true) {
             touched_runs.push(id.clone());
         }
-        let steps_before = run.steps.len();
         for (i, event) in recorded.events.iter().enumerate() {
             let place = place(recorded, i);
             let folded = match event {
@@ -177,7 +189,6 @@ impl State {
             folded.map_err(|reason| ProjectionError::Contradiction { seq: place.seq, reason })?;
         }
         run::drop_what_cannot_start(run, dag).map_err(wrong)?;
-        *cached_rows += run.steps.len() - steps_before;
         Ok(())
     }
 
@@ -229,9 +240,12 @@ impl State {
             run.touched = false;
             batch.push(&mut run.row);
             run.steps.values_mut().for_each(|step| batch.push(step));
+            self.cached_bytes -= run.counted_bytes;
             if run.row.get().status.is_ended() {
-                self.cached_rows -= 1 + run.steps.len();
                 self.runs.pop(&id);
+            } else {
+                run.counted_bytes = run.bytes();
+                self.cached_bytes += run.counted_bytes;
             }
         }
         for id in std::mem::take(&mut self.touched_dags) {
@@ -244,9 +258,9 @@ impl State {
         for mut version in std::mem::take(&mut self.new_versions) {
             batch.push(&mut version);
         }
-        while self.cached_rows > CACHED_ROWS {
+        while self.cached_bytes > CACHED_BYTES {
             let Some((_, run)) = self.runs.pop_lru() else { break };
-            self.cached_rows -= 1 + run.steps.len();
+            self.cached_bytes -= run.counted_bytes;
         }
         batch
     }
