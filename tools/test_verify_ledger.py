@@ -1115,12 +1115,22 @@ class Tampering(BundleCase):
         self.check(bundle, "TAMPERED", 12, reason="step 16")
 
     def test_step_5_commits_that_are_too_large(self) -> None:
-        for count, payload in ((1_001, None), (66, {"text": "x" * 65_000})):
-            ledger = example_ledger()
-            ledger.append(RUN, at(100), *[("StepQueued", {}, payload)] * count)
-            ledger.append(RUN, at(200), ("StepQueued", {}, None))
-            limit = 1_000 if payload is None else 64
-            self.check(make_bundle(ledger, 50, 150), "TAMPERED", 39 + limit, reason="step 11")
+        header = v.cut_line(text_line(self.ledger.lines[3])[:-1]).header
+
+        def follow(sizes: Sequence[int]) -> None:
+            """A chain of one commit whose events have these sizes."""
+            chain, prev = v.Chain(), header.prev
+            for i, size in enumerate(sizes):
+                moved = header._replace(seq=header.seq + i, prev=prev,
+                                        stream_version=header.stream_version + i)
+                prev = b"%064x" % i
+                chain.follow(v.Event(moved, bytes.fromhex(prev.decode()), size, False))
+
+        follow([1] * 1_000)
+        follow([65_536] * 64)
+        for sizes in ([1] * 1_001, [65_536] * 64 + [1]):
+            with self.assertRaisesRegex(v.Malformed, "step 11"):
+                follow(sizes)
 
     def test_step_5_what_the_manifest_says_of_the_last_line(self) -> None:
         self.check(self.changed_manifest(lastHash="ab" * 32), "TAMPERED", 23, reason="lastHash")

@@ -2043,7 +2043,11 @@ def run(options: argparse.Namespace) -> int:
             raise Unreadable("a plain export bears no signature: keys, checkpoints and witnesses "
                              "have nothing to speak for; give a bundle")
         report = plain_report(verify_plain(options.inputs, parser, progress))
-    print_report(report, options.json)
+    try:
+        print_report(report, options.json)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has enough; the exit code still says the verdict
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_CODES[report["verdict"]]
 
 
