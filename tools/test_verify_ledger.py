@@ -533,7 +533,7 @@ class Calculations(unittest.TestCase):
             self.assertEqual(v.pure_derive_key(v.CONTEXT_DATA, data),
                              v.package_derive_key(v.CONTEXT_DATA, data))
 
-    @unittest.skipIf(v.Ed25519PublicKey is None, "the package cryptography is not installed")
+    @unittest.skipIf(v.ed25519_package is None, "the package cryptography is not installed")
     def test_the_package_cryptography_agrees(self) -> None:
         for i in range(10):
             message, public = bytes([i]) * i, public_of(OTHER_SEED)

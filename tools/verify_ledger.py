@@ -43,15 +43,17 @@ from typing import (
     Sequence, Set, Tuple,
 )
 
+blake3_package: Any = None
+ed25519_package: Any = None
 try:
     import blake3 as blake3_package
 except ImportError:
-    blake3_package = None
+    pass
 try:
     from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric import ed25519 as ed25519_package
 except ImportError:
-    Ed25519PublicKey = None
+    pass
 
 # ---------------------------------------------------------------------------------------------
 # Limits and words of the format
@@ -329,7 +331,7 @@ def pure_equation_holds(public: bytes, message: bytes, signature: bytes) -> bool
 def package_equation_holds(public: bytes, message: bytes, signature: bytes) -> bool:
     """The same by the package `cryptography`."""
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+        ed25519_package.Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except InvalidSignature:
         return False
     return True
@@ -356,7 +358,7 @@ def use_packages(allowed: bool) -> None:
     blake3_there = allowed and blake3_package is not None
     derive_key = package_derive_key if blake3_there else pure_derive_key
     new_blake3 = blake3_package.blake3 if blake3_there else PureBlake3
-    ed25519_there = allowed and Ed25519PublicKey is not None
+    ed25519_there = allowed and ed25519_package is not None
     equation_holds = package_equation_holds if ed25519_there else pure_equation_holds
 
 
@@ -1341,8 +1343,12 @@ class Outcome(NamedTuple):
     verdict: str
     reason: str
     seq: Optional[int]
-    manifest: Optional[Manifest] = None
+    manifest: Any = None  # a Manifest if it got past step 2
     checkpoint: Optional[Checkpoint] = None
+
+    def held(self) -> bool:
+        """Whether every step held."""
+        return self.verdict in (VERIFIED, VERIFIED_WITH_ERASURES)
 
 
 class BundleVerifier:
@@ -1435,7 +1441,8 @@ class BundleVerifier:
             raise Finding(INCOMPLETE, f"step 4: the bundle's tree has {new.size} leaves, the older "
                                       f"checkpoint's {since.size}: the bundle is older, or the "
                                       "ledger was cut")
-        size, proof = since.size, []
+        size: Optional[int] = since.size
+        proof: List[bytes] = []
         if 0 < since.size < new.size:
             size, proof = self.manifest.consistency or (None, [])
         if size != since.size:
@@ -1699,8 +1706,7 @@ def verify_bundles(paths: Sequence[str], trust: Trust, parser: Parser,
     outcomes = [verify_bundle(path, trust, parser, progress) for path in paths]
     joints = []
     for before, after in zip(outcomes, outcomes[1:]):
-        if before.verdict in (VERIFIED, VERIFIED_WITH_ERASURES) and after.verdict in (
-                VERIFIED, VERIFIED_WITH_ERASURES):
+        if before.held() and after.held():
             try:
                 check_continues(before.manifest, after.manifest)
             except Finding as found:
@@ -1746,10 +1752,9 @@ class BrokenArchive(Exception):
 @contextlib.contextmanager
 def zstd_stream(path: str) -> Iterator[Callable[[int], bytes]]:
     """A function that reads the next bytes of a zstd-compressed file."""
-    try:
+    zstandard: Any = None
+    with contextlib.suppress(ImportError):
         import zstandard
-    except ImportError:
-        zstandard = None
     with open(path, "rb") as file:
         if zstandard is not None:
             decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_MAX_WINDOW_BYTES)
@@ -2064,7 +2069,7 @@ def self_test() -> int:
     if PureBlake3().hexdigest() != (
             "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"):
         failures.append("BLAKE3 of no bytes")
-    equations = [pure_equation_holds] + ([package_equation_holds] if Ed25519PublicKey else [])
+    equations = [pure_equation_holds] + ([package_equation_holds] if ed25519_package else [])
     for holds in equations:
         if not holds(public, b"\x72", signature) or holds(public, b"\x73", signature):
             failures.append(f"Ed25519 by {holds.__name__}")
@@ -2077,7 +2082,7 @@ def self_test() -> int:
                 or pure_derive_key(CONTEXT_EVENT, data) != package_derive_key(CONTEXT_EVENT, data)):
             failures.append(f"BLAKE3 of {size} bytes")
     there = [name for name, package in (("blake3", blake3_package),
-                                        ("cryptography", Ed25519PublicKey)) if package]
+                                        ("cryptography", ed25519_package)) if package]
     print(f"compared with: {', '.join(there) or 'known answers only, no package is installed'}")
     print("\n".join(f"differs: {failure}" for failure in failures) or "all answers agree")
     return 1 if failures else 0
