@@ -544,6 +544,12 @@ class Calculations(unittest.TestCase):
                                  v.package_equation_holds(public, message, signature))
 
     def test_signatures_that_are_not_strict_are_refused(self) -> None:
+        self.addCleanup(v.use_packages, True)
+        for packages in (False, True):
+            v.use_packages(packages)
+            self.check_strictness()
+
+    def check_strictness(self) -> None:
         public, message = public_of(SEED), b"message"
         good = sign(SEED, message)
         self.assertTrue(v.signature_holds(public, message, good))
