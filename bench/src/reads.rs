@@ -5,10 +5,8 @@ use std::{path::Path, sync::Arc, time::Instant};
 use stella_domain::{ids::Tenant, time::Timestamp};
 use stella_ledger::{feed::Feed, port::Ledger};
 use stella_projections::Projections;
-use stella_replay::{
-    export::{Window, write_window},
-    verify::verify_files,
-};
+use stella_replay::export::{Window, write_window};
+use stella_verify::ndjson::verify_files;
 
 use crate::{Failure, Place, figures::Figures};
 

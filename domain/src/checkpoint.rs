@@ -3,17 +3,23 @@
 //!
 //! Parsing is strict: what standard tools might read differently is refused here.
 
+mod keys;
+mod note;
 #[cfg(test)]
 mod tests;
 
 use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
+use ed25519_dalek::{Signer as _, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
 pub use ed25519_dalek::SigningKey;
 
+pub use self::{
+    keys::{PinnedKey, WitnessKey},
+    note::{Cosignature, Note, verify},
+};
 use crate::{
     hash::Hash32,
     ids::{IdError, LedgerId},
@@ -47,14 +53,22 @@ pub enum CheckpointError {
     /// The checkpoint is of another ledger than the key.
     #[error("the checkpoint is of ledger {found}, the key of ledger {expected}")]
     OtherLedger {
-        /// The key's ledger.
-        expected: LedgerId,
+        /// The key's ledger; of several keys, all of them.
+        expected: String,
         /// The checkpoint's ledger.
         found: LedgerId,
     },
     /// No signature by the key; it may be signed by another one.
-    #[error("the note bears no signature by the key {0}: is it the key that was in use then?")]
-    NotSigned(Box<VerifierKey>),
+    #[error(
+        "the note bears no signature by the key {keys} that may sign {size} events: \
+         is it the key that was in use then?"
+    )]
+    NotSigned {
+        /// The keys that could have.
+        keys: String,
+        /// The tree size.
+        size: u64,
+    },
     /// A signature under the key's name and id that is not the key's.
     #[error("line {line} of the note: the signature is not one by {key} over this text")]
     WrongSignature {
@@ -63,8 +77,16 @@ pub enum CheckpointError {
         /// The key that it claims.
         key: Box<VerifierKey>,
     },
+    /// A cosignature under a witness's name and id that is not the witness's.
+    #[error("line {line} of the note: the cosignature is not one by {witness} over this text")]
+    WrongCosignature {
+        /// Which line, from 1.
+        line: usize,
+        /// The witness that it claims.
+        witness: Box<WitnessKey>,
+    },
     /// Not a verifier key.
-    #[error("not a verifier key of the form <origin>/<tenant>+<key id>+<base64 of the key>: {0}")]
+    #[error("not a verifier key of the form <name>+<key id>+<base64 of the key>: {0}")]
     Key(&'static str),
 }
 
@@ -138,12 +160,7 @@ impl VerifierKey {
     /// The first four bytes of SHA-256(name ‖ 0x0A ‖ 0x01 ‖ public key): tells keys of one name
     /// apart, and proves nothing.
     pub fn id(&self) -> [u8; 4] {
-        let digest = Sha256::new()
-            .chain_update(self.ledger.to_string())
-            .chain_update([b'\n', ED25519])
-            .chain_update(self.key.as_bytes())
-            .finalize();
-        [digest[0], digest[1], digest[2], digest[3]]
+        key_id(&self.ledger.to_string(), ED25519, &self.key)
     }
 }
 
@@ -166,19 +183,9 @@ impl FromStr for VerifierKey {
 
     fn from_str(text: &str) -> Result<Self, CheckpointError> {
         use CheckpointError::Key;
-        let mut parts = text.splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(Key("it has three parts with + between them"));
-        };
+        let (name, id, key) = keys::parse_key(text, ED25519)?;
         let ledger = name.parse().map_err(|_| Key("its name is that of a ledger"))?;
-        let bytes = STANDARD.decode(key).map_err(|_| Key("its last part is not base64"))?;
-        let [ED25519, key @ ..] = bytes.as_slice() else {
-            return Err(Key("its last part begins with the byte 1, for Ed25519"));
-        };
-        let key = <[u8; 32]>::try_from(key).map_err(|_| Key("an Ed25519 key has 32 bytes"))?;
-        // A weak key would accept signatures over any text.
-        let key = VerifyingKey::from_bytes(&key).ok().filter(|key| !key.is_weak());
-        let verifier = Self { ledger, key: key.ok_or(Key("it is no sound Ed25519 key"))? };
+        let verifier = Self { ledger, key };
         if hex::encode(verifier.id()) != id {
             return Err(Key("the key id does not belong to this name and key"));
         }
@@ -186,72 +193,14 @@ impl FromStr for VerifierKey {
     }
 }
 
-/// The checkpoint in `note`, which must be of the key's ledger and be signed by the key.
-///
-/// Signatures by other keys (witnesses, newer or older keys) are ignored, as the format demands.
-///
-/// # Errors
-/// [`CheckpointError`] says what was wrong and in which line.
-pub fn verify(note: &str, key: &VerifierKey) -> Result<Checkpoint, CheckpointError> {
-    if note.len() > NOTE_BYTES {
-        return Err(CheckpointError::TooLong(note.len()));
-    }
-    let Some((body, signatures)) = note.split_once("\n\n") else {
-        return malformed(1, "a blank line stands between the text and its signatures");
-    };
-    let checkpoint = Checkpoint::parse(body)?;
-    if checkpoint.ledger != key.ledger {
-        let (expected, found) = (key.ledger.clone(), checkpoint.ledger);
-        return Err(CheckpointError::OtherLedger { expected, found });
-    }
-    // The line's end before the blank line belongs to the signed text.
-    let signed = &note[..=body.len()];
-    if count_signatures(signatures, signed, key)? == 0 {
-        return Err(CheckpointError::NotSigned(Box::new(key.clone())));
-    }
-    Ok(checkpoint)
-}
-
-/// How many of the signature lines are by `key`; one that only claims to be refuses the note.
-fn count_signatures(
-    signatures: &str,
-    signed: &str,
-    key: &VerifierKey,
-) -> Result<usize, CheckpointError> {
-    const FIRST_LINE: usize = 5;
-    let Some(signatures) = signatures.strip_suffix('\n') else {
-        let last = FIRST_LINE + signatures.matches('\n').count();
-        return malformed(last, "the last line ends with a line feed, as every other");
-    };
-    let (name, id) = (key.ledger.to_string(), key.id());
-    let mut found = 0;
-    for (line, text) in (FIRST_LINE..).zip(signatures.split('\n')) {
-        if line - FIRST_LINE >= NOTE_SIGNATURES {
-            return malformed(line, "more signatures than are read, which is 64");
-        }
-        let Some((signer, bytes)) = parse_signature(text) else {
-            return malformed(line, "a signature line is `— name base64`");
-        };
-        if signer != name || bytes[..4] != id {
-            continue;
-        }
-        let valid = Signature::from_slice(&bytes[4..])
-            .is_ok_and(|signature| key.key.verify_strict(signed.as_bytes(), &signature).is_ok());
-        if !valid {
-            return Err(CheckpointError::WrongSignature { line, key: Box::new(key.clone()) });
-        }
-        found += 1;
-    }
-    Ok(found)
-}
-
-/// The signer's name, and its key id (four bytes) with the signature (at least one byte).
-fn parse_signature(line: &str) -> Option<(&str, Vec<u8>)> {
-    let (name, base64) = line.strip_prefix("— ")?.split_once(' ')?;
-    let is_name = !name.is_empty()
-        && !name.contains(|c: char| c == '+' || c.is_whitespace() || c.is_control());
-    let bytes = STANDARD.decode(base64).ok()?;
-    (is_name && bytes.len() > 4).then_some((name, bytes))
+/// The first four bytes of SHA-256(name ‖ 0x0A ‖ kind ‖ public key).
+fn key_id(name: &str, kind: u8, key: &VerifyingKey) -> [u8; 4] {
+    let digest = Sha256::new()
+        .chain_update(name)
+        .chain_update([b'\n', kind])
+        .chain_update(key.as_bytes())
+        .finalize();
+    [digest[0], digest[1], digest[2], digest[3]]
 }
 
 fn malformed<T>(line: usize, rule: &'static str) -> Result<T, CheckpointError> {

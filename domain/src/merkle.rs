@@ -203,6 +203,40 @@ impl Frontier {
     }
 }
 
+/// Folds neighbouring leaves, from anywhere in a tree, into the roots of the tiles that they fill:
+/// what several threads can do for pieces of one range.
+#[derive(Debug, Clone, Default)]
+pub struct TileFold {
+    next: u64,
+    /// Level and root of each tile of the leaves so far, from left to right.
+    tiles: Vec<(u32, Hash32)>,
+}
+
+impl TileFold {
+    /// Nothing yet; the first leaf will be the one at `first`.
+    pub fn from(first: u64) -> Self {
+        Self { next: first, tiles: vec![] }
+    }
+
+    /// The next event. O(1) hashes amortised.
+    pub fn append(&mut self, event_hash: &Hash32) {
+        let (mut level, mut root) = (0, leaf(event_hash));
+        // The tile before it is its twin if it is as high and stands to the left of an odd index.
+        while let Some((_, twin)) =
+            self.tiles.pop_if(|(height, _)| *height == level && (self.next >> level) & 1 == 1)
+        {
+            (level, root) = (level + 1, node(&twin, &root));
+        }
+        self.tiles.push((level, root));
+        self.next += 1;
+    }
+
+    /// Level and root of each tile, from left to right: as many as [`tiles`] has for these leaves.
+    pub fn tiles(&self) -> &[(u32, Hash32)] {
+        &self.tiles
+    }
+}
+
 /// The root of a tree (or of a subtree that RFC 6962 splits off) from its tiles' roots.
 fn fold_peaks(peaks: &[Hash32]) -> Hash32 {
     match peaks.split_last() {

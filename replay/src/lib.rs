@@ -1,6 +1,6 @@
-//! Reading history back: export of time windows, offline verification, state at any seq.
+//! Reading history back: export of time windows, verification of a live ledger, state at any seq.
 //!
-//! Nothing here writes a ledger, and verification trusts nothing but the bytes it is given.
+//! Nothing here writes a ledger, and what is read is held to the rules of `stella_verify`.
 
 pub mod export;
 pub mod time_travel;

@@ -22,9 +22,9 @@ use stella_ledger::{
     port::{Ledger, LedgerError},
     recorded::UndecodableEvent,
 };
+use stella_verify::ndjson::VerifyError;
 
 pub use self::view::{LeaseView, NextEvent, RunView, StepView};
-use crate::verify::VerifyError;
 
 /// Why a run cannot be shown.
 #[derive(Debug, thiserror::Error)]

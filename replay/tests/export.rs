@@ -6,10 +6,8 @@ mod common;
 use common::{Story, retries_and_a_cancel, tenant};
 use futures::TryStreamExt as _;
 use stella_domain::time::Timestamp;
-use stella_replay::{
-    export::{ExportError, Window, WindowError, chunks, write_window},
-    verify::verify_reader,
-};
+use stella_replay::export::{ExportError, Window, WindowError, chunks, write_window};
+use stella_verify::ndjson::verify_reader;
 
 fn run<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Runtime::new().unwrap().block_on(test)

@@ -8,13 +8,17 @@ use harness::sources::{Source, root, rust, text};
 /// What each crate of the product may see of the others: the layering of ARCHITECTURE.md.
 const MAY_SEE: &[(&str, &[&str])] = &[
     ("stella-domain", &[]),
+    ("stella-verify", &["domain"]),
     ("stella-ledger", &["domain"]),
     ("stella-commands", &["domain", "ledger"]),
     ("stella-projections", &["domain", "ledger"]),
-    ("stella-replay", &["domain", "ledger"]),
+    ("stella-replay", &["domain", "ledger", "verify"]),
     ("stella-worker", &["domain"]),
     ("stella-api", &["domain", "ledger", "commands", "projections", "replay", "worker"]),
-    ("stella-cli", &["domain", "ledger", "commands", "projections", "replay", "worker", "api"]),
+    (
+        "stella-cli",
+        &["domain", "verify", "ledger", "commands", "projections", "replay", "worker", "api"],
+    ),
 ];
 
 /// Crates that only test, measure or do chores: nothing of the product is built on them.

@@ -75,7 +75,7 @@ fn signatures_are_found_among_others() {
     assert_eq!(verify(&note, &key), Ok(checkpoint()));
     assert_eq!(
         verify(&format!("{body}{witness}{other}"), &key),
-        Err(CheckpointError::NotSigned(Box::new(key.clone())))
+        Err(CheckpointError::NotSigned { keys: key.to_string(), size: 10 })
     );
     // Own name and key id, and bytes that are no signature by the key.
     for bytes in [vec![1], vec![0; 64], vec![0; 72]] {
@@ -139,6 +139,79 @@ fn verifier_keys_that_lie_are_refused() {
     }
 }
 
+#[test]
+fn a_pinned_key_signs_within_its_range_only() {
+    let (text, key) = signed();
+    let note = Note::parse(&text).unwrap();
+    for (range, holds) in [
+        ("", true),
+        ("@0-10", true),
+        ("@10-10", true),
+        ("@10-", true),
+        ("@0-9", false),
+        ("@11-", false),
+    ] {
+        let pinned: PinnedKey = format!("{key}{range}").parse().unwrap();
+        assert_eq!(note.signed_by(std::slice::from_ref(&pinned)).is_ok(), holds, "{range}");
+        assert_eq!(pinned.to_string().parse(), Ok(pinned));
+    }
+    for wrong in
+        ["@", "@-", "@5", "@9-5", "@-5", "@a-", "@+1-", "@1-2-3", "@0-18446744073709551616"]
+    {
+        let error = format!("{key}{wrong}").parse::<PinnedKey>().expect_err(wrong).to_string();
+        assert!(error.contains("FROM-TO"), "{wrong}: {error}");
+    }
+}
+
+#[test]
+fn after_a_rotation_either_key_speaks_for_its_sizes() {
+    let (note, old) = signed();
+    let new = VerifierKey::new(checkpoint().ledger, &signing_key(2));
+    let own = checkpoint().sign(&signing_key(2));
+    let both = format!("{note}{}", &own[own.find('—').unwrap()..]);
+    let keys: Vec<PinnedKey> =
+        [format!("{old}@0-9"), format!("{new}@10-")].iter().map(|k| k.parse().unwrap()).collect();
+    assert_eq!(Note::parse(&both).unwrap().signed_by(&keys).unwrap().key, new);
+    let beyond = Note::parse(&note).unwrap().signed_by(&keys).unwrap_err();
+    assert!(matches!(beyond, CheckpointError::NotSigned { size: 10, .. }), "{beyond}");
+    // A wrong line refuses the note, though the key need not have signed it.
+    let forged = both.replacen(&note[note.rfind(' ').unwrap() + 7..], "AAAA\n", 1);
+    let wrong = Note::parse(&forged).unwrap().signed_by(&keys).unwrap_err();
+    assert!(matches!(wrong, CheckpointError::WrongSignature { .. }), "{wrong}");
+}
+
+#[test]
+fn witnesses_cosign_the_text_and_their_time() {
+    let (note, key) = signed();
+    let cosign = |name: &str, seed| checkpoint().cosign(name, 1_795_424_400, &signing_key(seed));
+    let keys = [("w.example/a", 7), ("w.example/b", 8)]
+        .map(|(name, seed)| WitnessKey::new(name, &signing_key(seed)).unwrap());
+    let (a, b) = (cosign("w.example/a", 7).unwrap(), cosign("w.example/b", 8).unwrap());
+    let names = |text: &str| {
+        let found = Note::parse(text).unwrap().cosigned_by(&keys)?;
+        Ok::<_, CheckpointError>(found.into_iter().map(|c| c.witness).collect::<Vec<_>>())
+    };
+    assert_eq!(names(&note), Ok(vec![]));
+    assert_eq!(
+        names(&format!("{note}{b}{a}{a}")),
+        Ok(vec!["w.example/a".into(), "w.example/b".into()])
+    );
+    // The ledger's own key still holds beside them.
+    assert_eq!(verify(&format!("{note}{b}{a}"), &key), Ok(checkpoint()));
+    // Another time than the one that was signed.
+    let (head, base64) = b.trim_end().rsplit_once(' ').unwrap();
+    let mut bytes = STANDARD.decode(base64).unwrap();
+    bytes[11] ^= 1;
+    let forged = format!("{note}{a}{head} {}\n", STANDARD.encode(&bytes));
+    assert!(matches!(names(&forged), Err(CheckpointError::WrongCosignature { line: 7, .. })));
+    for witness in keys {
+        assert_eq!(witness.to_string().parse(), Ok(witness.clone()));
+        assert!(witness.to_string().parse::<VerifierKey>().is_err());
+    }
+    assert!(key.to_string().parse::<WitnessKey>().is_err());
+    assert!(cosign("two words", 7).is_err() && cosign("", 7).is_err());
+}
+
 proptest! {
     #[test]
     fn sign_then_verify(
@@ -174,7 +247,8 @@ proptest! {
         let (note, key) = signed();
         for text in [&text, &lines.join("\n"), &format!("{note}{text}"), &format!("{text}{note}")] {
             let _ = verify(text, &key);
-            let _ = text.parse::<VerifierKey>();
+            let _ = text.parse::<PinnedKey>();
+            let _ = text.parse::<WitnessKey>();
         }
     }
 }

@@ -75,6 +75,19 @@ impl<'a> RangeFold<'a> {
         Ok(())
     }
 
+    /// The next 2^`level` events of the range, by the root of the subtree over them.
+    ///
+    /// # Errors
+    /// [`MerkleError::WrongLeaves`] when the range does not have so many more leaves;
+    /// [`MerkleError::Misaligned`] when no subtree of that height can begin here.
+    pub fn push_subtree(&mut self, level: u32, root: Hash32) -> Result<(), MerkleError> {
+        let leaves = 1_u64.checked_shl(level).unwrap_or(u64::MAX);
+        if self.end.saturating_sub(self.frontier.size()) < leaves {
+            return Err(self.wrong_leaves(leaves));
+        }
+        self.frontier.append_subtree(level, root)
+    }
+
     /// The root that leaves and proof lead to; the caller compares it with the one it trusts.
     ///
     /// # Errors

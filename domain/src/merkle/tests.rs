@@ -264,4 +264,28 @@ proptest! {
         prop_assert_eq!(frontier.size(), tree.len() as u64);
         prop_assert_eq!(frontier.root(), naive_root(&tree));
     }
+
+    #[test]
+    fn pieces_of_a_range_are_folded_apart(
+        (tree, first, end) in tree_and_places(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let size = tree.len() as u64;
+        let proof = range_proof(&tree[..], first as u64..end as u64, size).unwrap();
+        let cut = first + cut.index(end - first + 1);
+        let mut fold = RangeFold::new(first as u64..end as u64, size, &proof).unwrap();
+        for piece in [first..cut, cut..end] {
+            let mut tiled = TileFold::from(piece.start as u64);
+            tree[piece.clone()].iter().for_each(|hash| tiled.append(hash));
+            let expected: Vec<(u32, Hash32)> = tiles(piece.start as u64, piece.end as u64)
+                .map(|tile| (tile.level, tree.root_of(tile).unwrap()))
+                .collect();
+            prop_assert_eq!(tiled.tiles(), &expected[..]);
+            for (level, root) in tiled.tiles() {
+                fold.push_subtree(*level, *root).unwrap();
+            }
+        }
+        prop_assert!(fold.clone().push_subtree(0, Hash32::ZERO).is_err(), "one leaf too many");
+        prop_assert_eq!(fold.root(), Ok(root(&tree)));
+    }
 }

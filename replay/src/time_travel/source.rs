@@ -9,9 +9,12 @@ use stella_domain::{
     json::CanonicalJson,
 };
 use stella_ledger::port::Ledger;
+use stella_verify::{
+    Line, hash_of,
+    ndjson::{Verifier, VerifyError},
+};
 
 use super::{Fact, History, ShowError};
-use crate::verify::{Line, Verifier, VerifyError, hash_of};
 
 pub(super) async fn history_of(
     ledger: &dyn Ledger,

@@ -9,7 +9,7 @@ mod verify;
 
 use clap::Subcommand;
 use stella_api::types::LedgerHead;
-use stella_replay::verify::Report;
+use stella_verify::ndjson::Report;
 
 pub(crate) use self::{
     export::Window,

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{ArgGroup, Args};
 use stella_domain::ids::Tenant;
 use stella_ledger::uri::LedgerUri;
-use stella_replay::verify::{
-    Progress as Verified, Report, VerifyError, verify_files, verify_ledger,
-};
+use stella_replay::verify::{LiveError, verify_ledger};
+use stella_verify::ndjson::{Progress as Verified, Report, VerifyError, verify_files};
 
 use super::report_details;
 use crate::{
@@ -78,7 +77,10 @@ async fn stored(uri: &LedgerUri, tenant: &Tenant) -> Result<Report, Failure> {
     let progress = Progress::events("verifying", total);
     verify_ledger(&*ledger, tenant, &mut |at: Verified| progress.set(at.events, total))
         .await
-        .map_err(verify_failure)
+        .map_err(|error| match error {
+            LiveError::Verify(error) => verify_failure(error),
+            LiveError::Ledger(error) => ledger_failure(error),
+        })
 }
 
 /// Why there is no report.
@@ -92,6 +94,5 @@ pub(crate) fn verify_failure(error: VerifyError) -> Failure {
             let file = file.as_deref().unwrap_or(Path::new("the events")).display();
             Failure::usage(format!("cannot read {file}: {source}"))
         }
-        VerifyError::Ledger(error) => ledger_failure(error),
     }
 }

@@ -1,18 +1,8 @@
-//! Offline verification: from the bytes alone, whether this is an unbroken piece of one ledger in
-//! the format of `docs/ledger-format.md`, sections 1 to 4.
-//!
-//! What a chain alone cannot show: that lines are missing at the very beginning or end (a cut
-//! window is a smaller window), that the whole chain was rewritten, and whether an erasure was
-//! legal. Checkpoints, range proofs and `DataErased` are for those.
+//! Lines by themselves: from the bytes alone, whether this is an unbroken piece of one ledger in the
+//! format of `docs/ledger-format.md`, sections 1 to 4, by the steps of section 6.
 //!
 //! A line is checked in two steps. [`Line::check`] needs nothing but the line and does the
-//! expensive work; [`Chain::follow`] is cheap and needs the lines in order.
-
-mod chain;
-mod line;
-mod lines;
-mod reason;
-mod scan;
+//! expensive work; `Chain::follow` is cheap and needs the lines in order.
 
 use std::{
     fmt,
@@ -23,22 +13,21 @@ use std::{
 };
 
 use serde::{Serialize, Serializer};
-use stella_domain::{hash::Hash32, ids::Tenant, time::Timestamp};
-use stella_ledger::port::{Ledger, LedgerError};
+use stella_domain::{hash::Hash32, time::Timestamp};
 
-use self::chain::Chain;
-pub use self::{line::LINE_BYTES, reason::Reason, scan::FormError};
-pub(crate) use self::{
+use crate::{
+    chain::Chain,
     line::{Line, hash_of},
     lines::{Stopped, for_each_line},
+    reason::Reason,
 };
 
 /// Fits a core's own cache, so that a line is read from there and not from main memory.
 const BUFFER_BYTES: usize = 128 * 1024;
 /// Lines between two calls of a progress callback.
 const PROGRESS_EVERY: u64 = 8_192;
-/// Commits read from a live ledger at a time.
-const COMMITS_AT_ONCE: usize = 64;
+/// Seqs of erased payloads that a report lists; it counts all of them.
+pub const LISTED_ERASURES: usize = 1_000;
 
 /// What was verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -48,6 +37,8 @@ pub struct Report {
     pub events: u64,
     /// Events whose payload was erased: only its hash is left. Each needs a `DataErased`.
     pub erased: u64,
+    /// The seqs of the first [`LISTED_ERASURES`] of them.
+    pub erased_seqs: Vec<u64>,
     /// Bytes of all lines.
     pub bytes: u64,
     /// What the events span; `None` when there are none.
@@ -123,9 +114,6 @@ pub enum VerifyError {
         /// What the operating system says.
         source: io::Error,
     },
-    /// The live ledger could not be read, or is damaged.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
 }
 
 /// How far verification came.
@@ -167,49 +155,17 @@ pub fn verify_reader(mut reader: impl BufRead) -> Result<Report, VerifyError> {
     Ok(verifier.report())
 }
 
-/// Verify a whole live ledger as it stands when its end is reached.
-///
-/// Goes through the lines that an export would have, so that both are held to the same rules.
-///
-/// # Errors
-/// [`VerifyError`] names the first line (seq + 1) that does not hold.
-pub async fn verify_ledger(
-    ledger: &dyn Ledger,
-    tenant: &Tenant,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Report, VerifyError> {
-    let mut verifier = Verifier::new();
-    let mut text = String::new();
-    loop {
-        let from_seq = verifier.chain.next_seq().unwrap_or(0);
-        let commits = ledger.read(tenant, from_seq, COMMITS_AT_ONCE).await?;
-        if commits.is_empty() {
-            return Ok(verifier.report());
-        }
-        for commit in &commits {
-            // Not the verifier's own business: a window may begin anywhere, a ledger may not.
-            if verifier.events == 0 && commit.seq > 0 {
-                let reason = Reason::Seq { expected: 0, found: commit.seq };
-                return Err(broken(None, 1, Some(0), reason));
-            }
-            text.clear();
-            commit.write_ndjson(&mut text);
-            verifier.read_with(&mut text.as_bytes(), None, |_, _| {})?;
-            tokio::task::consume_budget().await;
-        }
-        progress(verifier.progress());
-    }
-}
-
-/// Verifies line after line.
+/// Verifies line after line, in constant memory: for callers that have the lines from elsewhere
+/// than a file, or look at them on the way.
 #[derive(Debug)]
-pub(crate) struct Verifier {
+pub struct Verifier {
     chain: Chain,
     span: Option<First>,
     events: u64,
     /// Events in the files before this one.
     in_files_before: u64,
     erased: u64,
+    erased_seqs: Vec<u64>,
     bytes: u64,
     started: Instant,
 }
@@ -222,21 +178,32 @@ struct First {
     recorded_at: Timestamp,
 }
 
+impl Default for Verifier {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Verifier {
-    pub(crate) fn new() -> Self {
+    /// A verifier that has seen nothing yet.
+    pub fn new() -> Self {
         Self {
             chain: Chain::default(),
             span: None,
             events: 0,
             in_files_before: 0,
             erased: 0,
+            erased_seqs: vec![],
             bytes: 0,
             started: Instant::now(),
         }
     }
 
     /// Verify the next line, given without its line feed, and hand it back cut up.
-    pub(crate) fn line<'a>(&mut self, bytes: &'a [u8]) -> Result<Line<'a>, Reason> {
+    ///
+    /// # Errors
+    /// [`Reason`]; the verifier is not to be used further.
+    pub fn line<'a>(&mut self, bytes: &'a [u8]) -> Result<Line<'a>, Reason> {
         let line = Line::read(bytes)?;
         line.check()?;
         self.chain.follow(&line)?;
@@ -245,13 +212,21 @@ impl Verifier {
             self.span = Some(First { seq: line.seq, prev, recorded_at: self.chain.recorded_at() });
         }
         self.events += 1;
-        self.erased += u64::from(line.is_erased());
+        if line.is_erased() {
+            self.erased += 1;
+            if self.erased_seqs.len() < LISTED_ERASURES {
+                self.erased_seqs.push(line.seq);
+            }
+        }
         self.bytes += bytes.len() as u64 + 1;
         Ok(line)
     }
 
-    /// Verify every line of `reader`, and let `visit` see each.
-    pub(crate) fn read_with(
+    /// Verify every line of `reader`, and let `visit` see each. `file` is for messages.
+    ///
+    /// # Errors
+    /// [`VerifyError`] names the first line that does not hold.
+    pub fn read_with(
         &mut self,
         reader: &mut impl BufRead,
         file: Option<&Path>,
@@ -271,7 +246,10 @@ impl Verifier {
     }
 
     /// Verify every line of `file`, which continues the files before it.
-    pub(crate) fn read_file(
+    ///
+    /// # Errors
+    /// [`VerifyError`] names the first line that does not hold.
+    pub fn read_file(
         &mut self,
         file: &Path,
         visit: impl FnMut(&Self, &Line<'_>),
@@ -283,11 +261,18 @@ impl Verifier {
         self.read_with(&mut reader, Some(file), visit)
     }
 
-    fn progress(&self) -> Progress {
+    /// The seq that the next line should have; `None` before the first.
+    pub fn next_seq(&self) -> Option<u64> {
+        self.chain.next_seq()
+    }
+
+    /// How far it came.
+    pub fn progress(&self) -> Progress {
         Progress { events: self.events, bytes: self.bytes }
     }
 
-    pub(crate) fn report(&self) -> Report {
+    /// What was verified so far.
+    pub fn report(&self) -> Report {
         let span = self.span.as_ref().map(|first| Span {
             ledger: self.chain.ledger().to_owned(),
             first_seq: first.seq,
@@ -298,7 +283,8 @@ impl Verifier {
             head: self.chain.head(),
         });
         let Self { events, erased, bytes, started, .. } = *self;
-        Report { events, erased, bytes, span, elapsed: started.elapsed() }
+        let erased_seqs = self.erased_seqs.clone();
+        Report { events, erased, erased_seqs, bytes, span, elapsed: started.elapsed() }
     }
 }
 

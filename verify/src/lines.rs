@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead};
 
-use super::{line::LINE_BYTES, reason::Reason};
+use crate::{line::LINE_BYTES, reason::Reason};
 
 /// Why the lines came to an end early.
 pub(crate) enum Stopped<E> {

@@ -7,7 +7,7 @@ use stella_domain::{
     time::TimestampError,
 };
 
-use super::scan::FormError;
+use crate::scan::FormError;
 
 /// Why a line is not what the ledger wrote, or does not follow the line before it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -7,7 +7,7 @@ use stella_domain::{
     time::Timestamp,
 };
 
-use super::{
+use crate::{
     line::{HexHash, Line, ZERO_HEX, hash_of},
     reason::Reason,
 };
@@ -19,7 +19,7 @@ use super::{
 /// Not checked: that a stream's versions are dense where other streams' events stand between, which
 /// would take memory for every stream. The writer's unique index holds that.
 #[derive(Debug, Default)]
-pub(super) struct Chain {
+pub(crate) struct Chain {
     ledger: String,
     /// `None` before the first line.
     next_seq: Option<u64>,
@@ -35,12 +35,12 @@ pub(super) struct Chain {
 
 impl Chain {
     /// The seq that the next line should have; `None` before the first.
-    pub(super) fn next_seq(&self) -> Option<u64> {
+    pub(crate) fn next_seq(&self) -> Option<u64> {
         self.next_seq
     }
 
     /// Accept `line`, which is in order by itself, as the next one.
-    pub(super) fn follow(&mut self, line: &Line<'_>) -> Result<(), Reason> {
+    pub(crate) fn follow(&mut self, line: &Line<'_>) -> Result<(), Reason> {
         match self.next_seq {
             None => self.check_first(line)?,
             Some(expected) => self.check_next(expected, line)?,
@@ -147,18 +147,18 @@ impl Chain {
     }
 
     /// The ledger's name; empty before the first line.
-    pub(super) fn ledger(&self) -> &str {
+    pub(crate) fn ledger(&self) -> &str {
         &self.ledger
     }
 
     /// `recordedAt` of the last line.
-    pub(super) fn recorded_at(&self) -> Timestamp {
+    pub(crate) fn recorded_at(&self) -> Timestamp {
         // Checked when it was taken over.
         self.recorded_at.parse().unwrap_or_default()
     }
 
     /// Hash of the last line.
-    pub(super) fn head(&self) -> Hash32 {
+    pub(crate) fn head(&self) -> Hash32 {
         // It equalled a computed hash.
         self.hash.as_ref().and_then(|hash| hash_of("hash", hash).ok()).unwrap_or(Hash32::ZERO)
     }

@@ -21,31 +21,31 @@ pub struct FormError {
 }
 
 /// A place in a line, and the steps on from there.
-pub(super) struct Scanner<'a> {
+pub(crate) struct Scanner<'a> {
     text: &'a str,
     at: usize,
     depth: u32,
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    pub(crate) fn new(text: &'a str) -> Self {
         Self { text, at: 0, depth: 0 }
     }
 
-    pub(super) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.at
     }
 
     /// The text from `start` to here.
     #[inline(always)]
-    pub(super) fn since(&self, start: usize) -> &'a str {
+    pub(crate) fn since(&self, start: usize) -> &'a str {
         // Both ends stand beside ASCII punctuation, so both are character boundaries.
         self.text.get(start..self.at).unwrap_or_default()
     }
 
     /// Exactly this text.
     #[inline(always)]
-    pub(super) fn expect(&mut self, text: &str, problem: &'static str) -> Result<(), FormError> {
+    pub(crate) fn expect(&mut self, text: &str, problem: &'static str) -> Result<(), FormError> {
         if !self.rest().starts_with(text.as_bytes()) {
             return Err(self.wrong(problem));
         }
@@ -55,7 +55,7 @@ impl<'a> Scanner<'a> {
 
     /// Whether this text stands here; if so, go past it.
     #[inline(always)]
-    pub(super) fn eat(&mut self, text: &str) -> bool {
+    pub(crate) fn eat(&mut self, text: &str) -> bool {
         let found = self.rest().starts_with(text.as_bytes());
         self.at += if found { text.len() } else { 0 };
         found
@@ -63,7 +63,7 @@ impl<'a> Scanner<'a> {
 
     /// The next `N` bytes, where `N` hex digits should stand.
     #[inline(always)]
-    pub(super) fn digits_of<const N: usize>(&mut self) -> Result<&'a [u8; N], FormError> {
+    pub(crate) fn digits_of<const N: usize>(&mut self) -> Result<&'a [u8; N], FormError> {
         let digits = self.rest().first_chunk();
         let digits = digits.ok_or_else(|| self.wrong("the line ends within a hash or a salt"))?;
         self.at += N;
@@ -71,13 +71,13 @@ impl<'a> Scanner<'a> {
     }
 
     /// Nothing more.
-    pub(super) fn end(&self, problem: &'static str) -> Result<(), FormError> {
+    pub(crate) fn end(&self, problem: &'static str) -> Result<(), FormError> {
         if self.rest().is_empty() { Ok(()) } else { Err(self.wrong(problem)) }
     }
 
     /// An integer from 0 to 2^53−1.
     #[inline(always)]
-    pub(super) fn integer(&mut self) -> Result<u64, FormError> {
+    pub(crate) fn integer(&mut self) -> Result<u64, FormError> {
         let (value, digits) = self.digits();
         let canonical = digits == 1 || self.rest_from(self.at - digits).first() != Some(&b'0');
         if digits == 0 || digits > 16 || !canonical || value > MAX_SAFE_INTEGER {
@@ -87,7 +87,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// A string; its text between the quotes, as written.
-    pub(super) fn string(&mut self) -> Result<&'a str, FormError> {
+    pub(crate) fn string(&mut self) -> Result<&'a str, FormError> {
         if self.rest().first() != Some(&b'"') {
             return Err(self.wrong("a string stands here"));
         }
@@ -109,7 +109,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// An object and all that is in it.
-    pub(super) fn object(&mut self) -> Result<(), FormError> {
+    pub(crate) fn object(&mut self) -> Result<(), FormError> {
         self.descend("{", "an object stands here")?;
         if !self.eat("}") {
             let mut before = None;

@@ -7,7 +7,7 @@ use stella_domain::{
     limits::EVENT_PART_BYTES,
 };
 
-use super::{reason::Reason, scan::Scanner};
+use crate::{reason::Reason, scan::Scanner};
 
 /// Bytes that a line may have, its line feed not counted: two full parts, and 4 KiB, which is more
 /// than the longest header.
@@ -15,35 +15,54 @@ pub const LINE_BYTES: usize = 2 * EVENT_PART_BYTES + 4096;
 
 /// The 64 bytes that stand where a line has a hash. That they are hex digits shows when they equal
 /// those of a computed hash.
-pub(crate) type HexHash = [u8; 64];
+pub type HexHash = [u8; 64];
 
 /// The digits of [`Hash32::ZERO`].
 pub(crate) const ZERO_HEX: &HexHash = &[b'0'; 64];
 
-/// An event as it stands in a line.
+/// An event as it stands in a line: slices of its text.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Line<'a> {
-    pub(crate) data: &'a str,
-    pub(crate) hash: &'a HexHash,
-    pub(crate) header: &'a str,
-    pub(crate) actor: &'a str,
-    pub(crate) commit_seq: u64,
-    pub(crate) data_hash: &'a HexHash,
-    pub(crate) ledger: &'a str,
-    pub(crate) payload_hash: &'a HexHash,
-    pub(crate) prev: &'a HexHash,
-    pub(crate) recorded_at: &'a str,
-    pub(crate) schema: u64,
-    pub(crate) seq: u64,
-    pub(crate) stream: &'a str,
-    pub(crate) stream_version: u64,
-    pub(crate) event_type: &'a str,
-    pub(crate) payload: Option<(&'a str, Salt)>,
+pub struct Line<'a> {
+    /// Canonical JSON object.
+    pub data: &'a str,
+    /// Hash of the header.
+    pub hash: &'a HexHash,
+    /// The whole header, as it was hashed.
+    pub header: &'a str,
+    /// Who caused the event.
+    pub actor: &'a str,
+    /// `seq` of the first event of its commit.
+    pub commit_seq: u64,
+    /// Commitment to the data.
+    pub data_hash: &'a HexHash,
+    /// `<origin>/<tenant>`.
+    pub ledger: &'a str,
+    /// Commitment to the payload; zeros if there never was one.
+    pub payload_hash: &'a HexHash,
+    /// Hash of the event before.
+    pub prev: &'a HexHash,
+    /// When it was recorded.
+    pub recorded_at: &'a str,
+    /// Version of this type's data and payload.
+    pub schema: u64,
+    /// Position in the ledger.
+    pub seq: u64,
+    /// The aggregate.
+    pub stream: &'a str,
+    /// Position in the stream.
+    pub stream_version: u64,
+    /// The event's type.
+    pub event_type: &'a str,
+    /// Canonical JSON object and its salt, if it is there.
+    pub payload: Option<(&'a str, Salt)>,
 }
 
 impl<'a> Line<'a> {
     /// Cut up `bytes`, which hold no line feed.
-    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Reason> {
+    ///
+    /// # Errors
+    /// [`Reason`] says what is not canonical.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, Reason> {
         if bytes.len() > LINE_BYTES {
             return Err(Reason::LineTooLong { limit: LINE_BYTES });
         }
@@ -132,8 +151,11 @@ impl<'a> Line<'a> {
     }
 
     /// Everything about this line that can be told without the lines around it, and that is not
-    /// cheaper to check once for many: see [`Chain::follow`](super::chain::Chain::follow).
-    pub(crate) fn check(&self) -> Result<(), Reason> {
+    /// cheaper to check once for many: see `Chain::follow`.
+    ///
+    /// # Errors
+    /// [`Reason`]: a hash that the content does not give, or a member outside its grammar.
+    pub fn check(&self) -> Result<(), Reason> {
         if event::event_type(self.event_type).is_none() {
             return Err(Reason::EventType { found: self.event_type.to_owned() });
         }
@@ -152,12 +174,12 @@ impl<'a> Line<'a> {
     }
 
     /// Whether only the commitment to the payload is left.
-    pub(crate) fn is_erased(&self) -> bool {
+    pub fn is_erased(&self) -> bool {
         self.payload.is_none() && self.payload_hash != ZERO_HEX
     }
 
     /// Bytes of data and payload.
-    pub(crate) fn content_bytes(&self) -> usize {
+    pub fn content_bytes(&self) -> usize {
         self.data.len() + self.payload.map_or(0, |(payload, _)| payload.len())
     }
 }
@@ -186,7 +208,10 @@ fn expect_hash(member: &'static str, stored: &HexHash, computed: Hash32) -> Resu
 }
 
 /// The hash that these digits spell.
-pub(crate) fn hash_of(member: &'static str, digits: &HexHash) -> Result<Hash32, Reason> {
+///
+/// # Errors
+/// [`Reason::NotHex`], naming `member`.
+pub fn hash_of(member: &'static str, digits: &HexHash) -> Result<Hash32, Reason> {
     if digits == ZERO_HEX {
         return Ok(Hash32::ZERO);
     }
