@@ -3,6 +3,8 @@
 //!
 //! Parsing is strict: what standard tools might read differently is refused here.
 
+mod keyring;
+mod rotation;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +14,14 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
 pub use ed25519_dalek::SigningKey;
+
+pub use self::{
+    keyring::{Keyring, PinnedKey},
+    rotation::SigningKeyRotated,
+};
 
 use crate::{
     hash::Hash32,
@@ -63,6 +72,25 @@ pub enum CheckpointError {
         /// The key that it claims.
         key: Box<VerifierKey>,
     },
+    /// No signature by any key that is pinned for trees of this size.
+    #[error("the note bears no signature by a key that is pinned for a tree of {size} events")]
+    NotPinned {
+        /// Size of the checkpoint's tree.
+        size: u64,
+    },
+    /// A key rotation that was not signed by both keys.
+    #[error("the rotation from {old} to {new} is not signed by the {which} one")]
+    RotationSignature {
+        /// The key that signed before.
+        old: Box<VerifierKey>,
+        /// The key that signs from then on.
+        new: Box<VerifierKey>,
+        /// Which key's signature does not hold.
+        which: &'static str,
+    },
+    /// A key rotation between keys of two ledgers, or from a key to itself.
+    #[error("a rotation leads from one key of a ledger to another one of the same ledger")]
+    RotationKeys,
     /// Not a verifier key.
     #[error("not a verifier key of the form <origin>/<tenant>+<key id>+<base64 of the key>: {0}")]
     Key(&'static str),
@@ -147,6 +175,19 @@ impl VerifierKey {
     }
 }
 
+impl Serialize for VerifierKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for VerifierKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut key = vec![ED25519];
@@ -193,23 +234,47 @@ impl FromStr for VerifierKey {
 /// # Errors
 /// [`CheckpointError`] says what was wrong and in which line.
 pub fn verify(note: &str, key: &VerifierKey) -> Result<Checkpoint, CheckpointError> {
-    if note.len() > NOTE_BYTES {
-        return Err(CheckpointError::TooLong(note.len()));
-    }
-    let Some((body, signatures)) = note.split_once("\n\n") else {
-        return malformed(1, "a blank line stands between the text and its signatures");
-    };
-    let checkpoint = Checkpoint::parse(body)?;
+    let Note { checkpoint, signed, signatures } = Note::read(note)?;
     if checkpoint.ledger != key.ledger {
         let (expected, found) = (key.ledger.clone(), checkpoint.ledger);
         return Err(CheckpointError::OtherLedger { expected, found });
     }
-    // The line's end before the blank line belongs to the signed text.
-    let signed = &note[..=body.len()];
     if count_signatures(signatures, signed, key)? == 0 {
         return Err(CheckpointError::NotSigned(Box::new(key.clone())));
     }
     Ok(checkpoint)
+}
+
+/// What `note` states, **without** looking at its signatures: for those who pass a note on to
+/// somebody who verifies it.
+///
+/// # Errors
+/// [`CheckpointError`] when it is no note that holds a checkpoint.
+pub fn read_unverified(note: &str) -> Result<Checkpoint, CheckpointError> {
+    Note::read(note).map(|note| note.checkpoint)
+}
+
+/// A note, taken apart.
+struct Note<'a> {
+    checkpoint: Checkpoint,
+    /// The text that is signed.
+    signed: &'a str,
+    /// What follows the blank line.
+    signatures: &'a str,
+}
+
+impl<'a> Note<'a> {
+    fn read(note: &'a str) -> Result<Self, CheckpointError> {
+        if note.len() > NOTE_BYTES {
+            return Err(CheckpointError::TooLong(note.len()));
+        }
+        let Some((body, signatures)) = note.split_once("\n\n") else {
+            return malformed(1, "a blank line stands between the text and its signatures");
+        };
+        let checkpoint = Checkpoint::parse(body)?;
+        // The line's end before the blank line belongs to the signed text.
+        Ok(Self { checkpoint, signed: &note[..=body.len()], signatures })
+    }
 }
 
 /// How many of the signature lines are by `key`; one that only claims to be refuses the note.

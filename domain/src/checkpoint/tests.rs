@@ -178,3 +178,61 @@ proptest! {
         }
     }
 }
+
+fn tree(size: u64) -> Checkpoint {
+    Checkpoint { ledger: "stella.test/acme".parse().unwrap(), size, root: Hash32::ZERO }
+}
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+#[test]
+fn a_keyring_takes_each_key_for_its_sizes_only() {
+    let ledger = tree(0).ledger;
+    let [old, new] = [1, 2].map(|seed| VerifierKey::new(ledger.clone(), &key(seed)));
+    let pins = [format!("{old}@0-9"), format!("{new}@10-")];
+    let ring = Keyring(pins.iter().map(|pin| pin.parse().unwrap()).collect());
+    assert_eq!(ring.0.iter().map(ToString::to_string).collect::<Vec<_>>(), pins);
+    for (size, seed, holds) in
+        [(0, 1, true), (9, 1, true), (10, 1, false), (9, 2, false), (10, 2, true), (99, 2, true)]
+    {
+        let found = ring.verify(&tree(size).sign(&key(seed)));
+        match holds {
+            true => assert_eq!(found, Ok(tree(size)), "{size} by {seed}"),
+            false => assert_eq!(found, Err(CheckpointError::NotPinned { size }), "{size} {seed}"),
+        }
+    }
+    // A line by any pinned key has to hold, whatever the others say.
+    let good = tree(10).sign(&key(2));
+    let line = tree(11).sign(&key(1)).lines().last().unwrap().to_owned();
+    let both = format!("{good}{line}\n");
+    assert!(matches!(ring.verify(&both), Err(CheckpointError::WrongSignature { line: 6, .. })));
+    let elsewhere = Checkpoint { ledger: "stella.test/other".parse().unwrap(), ..tree(10) };
+    let elsewhere = elsewhere.sign(&key(2));
+    assert!(matches!(ring.verify(&elsewhere), Err(CheckpointError::OtherLedger { .. })));
+    assert_eq!(Keyring::default().verify(&good), Err(CheckpointError::NotPinned { size: 10 }));
+    assert_eq!(read_unverified(&good), Ok(tree(10)));
+    for bad in ["@", "@1", "@-", "@-5", "@5-4", "@+1-2", "@1-2-3", "@1-x"] {
+        assert!(format!("{old}{bad}").parse::<PinnedKey>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_rotation_holds_only_with_both_signatures_over_both_keys() {
+    let ledger = tree(0).ledger;
+    let rotation = SigningKeyRotated::sign(&ledger, &key(1), &key(2));
+    assert_eq!(rotation.verify(), Ok(()));
+    let other = SigningKeyRotated::sign(&ledger, &key(1), &key(3));
+    let swapped = [
+        SigningKeyRotated { old_signature: other.old_signature.clone(), ..rotation.clone() },
+        SigningKeyRotated { new_signature: other.new_signature.clone(), ..rotation.clone() },
+        SigningKeyRotated { new_key: other.new_key.clone(), ..rotation.clone() },
+        SigningKeyRotated { old_signature: String::new(), ..rotation.clone() },
+    ];
+    for rotation in swapped {
+        assert!(matches!(rotation.verify(), Err(CheckpointError::RotationSignature { .. })));
+    }
+    let same = SigningKeyRotated::sign(&ledger, &key(1), &key(1));
+    assert_eq!(same.verify(), Err(CheckpointError::RotationKeys));
+}
