@@ -41,7 +41,7 @@ impl Gate {
     /// What came of signing.
     pub(super) fn learn(&self, outcome: Result<(), &SignerError>) {
         let mut state = self.lock();
-        state.notice = None;
+        let before = state.notice.take();
         let Err(error) = outcome else { return };
         let message = error.to_string();
         match error.closes_the_ledger() {
@@ -51,7 +51,10 @@ impl Gate {
             }
             Some(_) => {}
             None => {
-                tracing::warn!("no checkpoint was signed: {message}");
+                // Tried again every few seconds; said once.
+                if before.is_none_or(|before| before.message != message) {
+                    tracing::warn!("no checkpoint was signed: {message}");
+                }
                 let code = "NOT_SIGNED";
                 state.notice = Some(Finding { code, blocks_writes: false, message });
             }
