@@ -8,7 +8,7 @@ use stella_ledger::{clock::Clock, feed::Feed, port::Ledger};
 use stella_projections::Projections;
 use stella_worker::Plugins;
 
-use crate::auth::AccessToken;
+use crate::{auth::AccessToken, node::checkpoints::Checkpoints};
 
 /// The parts of a node that the HTTP API speaks to; cheap to clone.
 #[derive(Clone)]
@@ -21,6 +21,8 @@ pub struct App {
     pub projections: Arc<Projections>,
     /// The record.
     pub ledger: Arc<dyn Ledger>,
+    /// What was signed of it, and proofs.
+    pub checkpoints: Checkpoints,
     /// Committed events as they come.
     pub feed: Arc<Feed>,
     /// What DAG specs may name.

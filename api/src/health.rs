@@ -21,13 +21,14 @@ type Found = (HealthStatus, String);
 
 /// The node's health, as it is for one tenant.
 pub(crate) async fn of(app: &AppState, tenant: &Tenant) -> Health {
-    let (ledger, clock, projections, workers) = tokio::join!(
+    let (ledger, checkpoints, clock, projections, workers) = tokio::join!(
         component("ledger", ledger(app)),
+        component("checkpoints", checkpoints(app)),
         component("clock", clock(app)),
         component("projections", projections(app, tenant)),
         component("workers", workers(app, tenant)),
     );
-    let components = vec![ledger, clock, projections, workers];
+    let components = vec![ledger, checkpoints, clock, projections, workers];
     let worst = components.iter().map(|part| part.status).max();
     Health { status: worst.unwrap_or(HealthStatus::Red), components }
 }
@@ -57,6 +58,17 @@ async fn ledger(app: &AppState) -> Found {
             (status, messages.join("; "))
         }
         Err(e) => (HealthStatus::Red, e.to_string()),
+    }
+}
+
+/// What went wrong with signing is a finding of the ledger.
+async fn checkpoints(app: &AppState) -> Found {
+    match app.checkpoints.signer() {
+        Err(why) => (HealthStatus::Yellow, format!("this node does not sign: {why}")),
+        Ok(signer) => match signer.signed().await {
+            Some(signed) => green(format!("{} events are signed", signed.checkpoint.size)),
+            None => green("nothing is signed yet"),
+        },
     }
 }
 

@@ -95,6 +95,27 @@ problems! {
     WindowOpen {
         409: "`WINDOW_OPEN`: no event at or after `to` yet; seal the ledger.",
     }
+    /// Asking for a checkpoint, or for a proof from one.
+    CheckpointNotFound {
+        404: "`CHECKPOINT_NOT_FOUND`: none was signed of this size, or none at all yet.",
+    }
+    /// Signing.
+    NotSigning {
+        409: "`SIGNED_ELSEWHERE`, `SIGNING_KEY_MISSING`, `SIGNING_KEY_UNUSABLE`: `detail` says \
+              which key signs, and what to do.",
+    }
+    /// Rotating the signing key.
+    KeyNotRotated {
+        409: "`SIGNED_ELSEWHERE`, `SIGNING_KEY_MISSING`, `SIGNING_KEY_UNUSABLE`, \
+              `KEY_ROTATION_REFUSED`.",
+        422: "`EVENT_TOO_LARGE`.",
+    }
+    /// Asking for a receipt.
+    NoReceipt {
+        404: "`RUN_NOT_FOUND`.",
+        409: "`SIGNED_ELSEWHERE`, `SIGNING_KEY_MISSING`, `SIGNING_KEY_UNUSABLE`.",
+        422: "`RECEIPT_TOO_LARGE`: export the run's time window.",
+    }
     /// Streaming.
     UpgradeRequired {
         426: "`UPGRADE_REQUIRED`: the request does not ask for a WebSocket.",

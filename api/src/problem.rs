@@ -10,10 +10,16 @@ use axum::{
 use stella_commands::{CommandError, Refusal};
 use stella_domain::{
     aggregate::{DagRefusal, LedgerRefusal, RunRefusal},
+    checkpoint::Checkpoint,
     dag::{InputViolation, SpecError, SpecErrors},
     ids::{DagId, RunId},
 };
-use stella_ledger::{port::LedgerError, recorded::UndecodableEvent, writer::WriteError};
+use stella_ledger::{
+    checkpoints::{ProofError, SignerError, receipt::ReceiptError},
+    port::LedgerError,
+    recorded::UndecodableEvent,
+    writer::WriteError,
+};
 use stella_projections::ProjectionError;
 use stella_replay::export::{ExportError, WindowError};
 
@@ -135,6 +141,29 @@ impl ApiError {
         Refusal::Ledger(LedgerRefusal::NotOpened).into()
     }
 
+    pub(crate) fn checkpoint_not_found(size: Option<u64>) -> Self {
+        let detail = match size {
+            Some(size) => format!("no checkpoint of exactly {size} events was signed"),
+            None => "no checkpoint was signed yet".to_owned(),
+        };
+        Self::new(StatusCode::NOT_FOUND, "CHECKPOINT_NOT_FOUND", detail)
+    }
+
+    pub(crate) fn signed_elsewhere(why: &str) -> Self {
+        let detail = format!("this node does not sign: {why}");
+        Self::new(StatusCode::CONFLICT, "SIGNED_ELSEWHERE", detail)
+    }
+
+    /// Something lies beyond the end of a signed tree.
+    pub(crate) fn outside_tree(asked: u64, size: u64) -> Self {
+        let detail = format!("the checkpoint's tree has {size} events: {asked} lies outside it");
+        Self::bad_request("OUTSIDE_TREE", detail)
+    }
+
+    pub(crate) fn not_as_signed(of: &Checkpoint) -> Self {
+        ProofError::Contradiction { ledger: of.ledger.clone(), size: of.size }.into()
+    }
+
     pub(crate) fn not_ready(parts: &str) -> Self {
         let detail = format!("not well: {parts}; /api/v1/orchestrator/admin/health says more");
         Self::unavailable("NOT_READY", detail)
@@ -216,6 +245,9 @@ impl From<Refusal> for ApiError {
             Refusal::Ledger(refusal @ LedgerRefusal::NotOpened) => {
                 Self::new(StatusCode::CONFLICT, "LEDGER_NOT_OPENED", refusal)
             }
+            Refusal::Ledger(
+                refusal @ (LedgerRefusal::RotationUnsound(_) | LedgerRefusal::KeyNotCurrent { .. }),
+            ) => Self::new(StatusCode::CONFLICT, "KEY_ROTATION_REFUSED", refusal),
             refusal @ Refusal::TooLarge { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "EVENT_TOO_LARGE", refusal)
             }
@@ -285,6 +317,57 @@ impl From<LedgerError> for ApiError {
             }
             LedgerError::Malformed { .. } | LedgerError::Undecodable(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "LEDGER_UNREADABLE", error)
+            }
+        }
+    }
+}
+
+impl From<ProofError> for ApiError {
+    fn from(error: ProofError) -> Self {
+        match error {
+            ProofError::Ledger(error) => error.into(),
+            ProofError::Contradiction { .. } => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "LEDGER_NOT_AS_SIGNED", error)
+            }
+            // What callers ask for is checked before.
+            ProofError::Merkle(_) | ProofError::Note { .. } => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "CHECKPOINT_FAULT", error)
+            }
+        }
+    }
+}
+
+impl From<SignerError> for ApiError {
+    fn from(error: SignerError) -> Self {
+        match error {
+            SignerError::Ledger(error) => error.into(),
+            SignerError::Proof(error) => error.into(),
+            SignerError::Shorter { .. }
+            | SignerError::Forked { .. }
+            | SignerError::Rotation { .. }
+            | SignerError::OtherLedger { .. } => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "LEDGER_NOT_AS_SIGNED", error)
+            }
+            SignerError::Foreign { .. } => {
+                Self::new(StatusCode::CONFLICT, "SIGNED_ELSEWHERE", error)
+            }
+            SignerError::KeyMissing { .. } => {
+                Self::new(StatusCode::CONFLICT, "SIGNING_KEY_MISSING", error)
+            }
+            SignerError::Key(_) => Self::new(StatusCode::CONFLICT, "SIGNING_KEY_UNUSABLE", error),
+            SignerError::Kept { .. } => Self::unavailable("CHECKPOINT_NOT_KEPT", error),
+        }
+    }
+}
+
+impl From<ReceiptError> for ApiError {
+    fn from(error: ReceiptError) -> Self {
+        match error {
+            ReceiptError::UnknownRun(run_id) => Self::run_not_found(&run_id),
+            ReceiptError::Proof(error) => error.into(),
+            ReceiptError::NotSigned { .. } => Self::unavailable("NOT_SIGNED_YET", error),
+            ReceiptError::TooLarge => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "RECEIPT_TOO_LARGE", error)
             }
         }
     }

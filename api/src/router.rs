@@ -17,7 +17,7 @@ use crate::{
     guard,
     openapi::{self, Document, PREFIX, Verbs},
     problem::ApiError,
-    routes::{admin, dags, export, ledger, metrics, probes, queue, runs},
+    routes::{admin, checkpoints, dags, export, ledger, metrics, probes, proofs, queue, runs},
     state::AppState,
 };
 
@@ -68,6 +68,7 @@ fn resources() -> OpenApiRouter<AppState> {
         .route("/runs/{runId}", post(runs::cancel::run_verb))
         .routes(routes!(runs::steps::list_steps))
         .routes(routes!(runs::events::list_events))
+        .routes(routes!(runs::receipt::get_receipt))
         .routes(routes!(runs::stream::stream_runs))
         .routes(routes!(dags::list_dags, dags::register_dag))
         .routes(routes!(dags::validate_dag))
@@ -78,6 +79,12 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(ledger::seal_ledger))
         .routes(routes!(ledger::accept_clock_fault))
         .routes(routes!(export::export_ledger))
+        .routes(routes!(checkpoints::get_checkpoint))
+        .routes(routes!(checkpoints::sign_checkpoint))
+        .routes(routes!(checkpoints::get_keys))
+        .routes(routes!(checkpoints::rotate_key))
+        .routes(routes!(proofs::prove_inclusion))
+        .routes(routes!(proofs::prove_consistency))
         .routes(routes!(admin::get_health))
         .routes(routes!(admin::get_projections))
         .routes(routes!(admin::rebuild_projections))

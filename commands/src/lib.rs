@@ -20,6 +20,7 @@ use std::{
 use stella_domain::{
     aggregate::{Dag, DagCommand, Ledger as LedgerAggregate, LedgerCommand, RunCommand},
     chain::Head,
+    checkpoint::SigningKeyRotated,
     dag::DagSpec,
     hash::{RunIdKind, derived_run_id},
     ids::{Actor, Origin, RunId, RunToken, StreamId, Tenant},
@@ -134,6 +135,19 @@ impl Commands {
         reason: String,
     ) -> Result<Option<Receipt>, CommandError> {
         self.ledger_command(tenant, actor, LedgerCommand::AcceptClockFault { reason }).await
+    }
+
+    /// Record that another key signs the ledger's checkpoints from here on.
+    ///
+    /// # Errors
+    /// [`CommandError`]; a rotation that both keys did not sign is refused.
+    pub async fn rotate_key(
+        &self,
+        tenant: &Tenant,
+        actor: &Actor,
+        rotation: SigningKeyRotated,
+    ) -> Result<Option<Receipt>, CommandError> {
+        self.ledger_command(tenant, actor, LedgerCommand::RotateKey { rotation }).await
     }
 
     async fn ledger_command(

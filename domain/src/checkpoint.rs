@@ -5,6 +5,7 @@
 
 mod keys;
 mod note;
+mod rotation;
 #[cfg(test)]
 mod tests;
 
@@ -12,13 +13,15 @@ use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signer as _, VerifyingKey};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest as _, Sha256};
 
 pub use ed25519_dalek::SigningKey;
 
 pub use self::{
-    keys::{PinnedKey, WitnessKey},
+    keys::{Keyring, PinnedKey, WitnessKey},
     note::{Cosignature, Note, verify},
+    rotation::SigningKeyRotated,
 };
 use crate::{
     hash::Hash32,
@@ -85,6 +88,19 @@ pub enum CheckpointError {
         /// The witness that it claims.
         witness: Box<WitnessKey>,
     },
+    /// A key rotation that was not signed by both keys.
+    #[error("the rotation from {old} to {new} is not signed by the {which} one")]
+    RotationSignature {
+        /// The key that signed before.
+        old: Box<VerifierKey>,
+        /// The key that signs from then on.
+        new: Box<VerifierKey>,
+        /// Which key's signature does not hold.
+        which: &'static str,
+    },
+    /// A key rotation between keys of two ledgers, or from a key to itself.
+    #[error("a rotation leads from one key of a ledger to another one of the same ledger")]
+    RotationKeys,
     /// Not a verifier key.
     #[error("not a verifier key of the form <name>+<key id>+<base64 of the key>: {0}")]
     Key(&'static str),
@@ -161,6 +177,19 @@ impl VerifierKey {
     /// apart, and proves nothing.
     pub fn id(&self) -> [u8; 4] {
         key_id(&self.ledger.to_string(), ED25519, &self.key)
+    }
+}
+
+impl Serialize for VerifierKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for VerifierKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
     }
 }
 

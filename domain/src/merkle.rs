@@ -5,6 +5,7 @@
 //! subtrees, so whoever can look those up ([`NodeSource`]) can make every proof; a source that
 //! must be awaited first asks which ones a proof needs (`…_path`, [`tiles`]) and fetches those.
 
+mod edge;
 mod proofs;
 #[cfg(test)]
 mod tests;
@@ -13,9 +14,12 @@ use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
-pub use self::proofs::{
-    RangeFold, RangeProof, consistency_path, consistency_proof, inclusion_path, inclusion_proof,
-    range_proof, verify_consistency, verify_inclusion,
+pub use self::{
+    edge::{Edge, ROWS, TILE_HEIGHT, TILE_WIDTH, Tile, TileId, perfect_root},
+    proofs::{
+        RangeFold, RangeProof, consistency_path, consistency_proof, inclusion_path,
+        inclusion_proof, range_proof, verify_consistency, verify_inclusion,
+    },
 };
 use crate::hash::Hash32;
 

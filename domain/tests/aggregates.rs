@@ -19,6 +19,7 @@ use stella_domain::{
         Aggregate, Dag, DagCommand, DagRefusal, Ledger, LedgerCommand, Outcome, Run, RunCommand,
         RunRefusal, StartRun,
     },
+    checkpoint::{SigningKey, SigningKeyRotated},
     dag::{DagSpec, PluginCatalog},
     event::{DagEvent, EncodedEvent, ErrorCode, Labels, LedgerEvent, RunEvent},
     ids::{PluginName, RunToken, StepId, Tenant, WorkerId},
@@ -307,9 +308,32 @@ impl Subject for Dag {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 enum LedgerAsk {
-    Open { tenant: Tenant },
-    Seal { reason: String },
-    AcceptClockFault { reason: String },
+    Open {
+        tenant: Tenant,
+    },
+    Seal {
+        reason: String,
+    },
+    AcceptClockFault {
+        reason: String,
+    },
+    /// Between the keys whose seeds are these bytes, 32 times over.
+    RotateKey {
+        ledger: String,
+        old: u8,
+        new: u8,
+    },
+    /// The same, but what is said to be the old key's signature is the new one's.
+    RotateKeyAlone {
+        ledger: String,
+        old: u8,
+        new: u8,
+    },
+}
+
+fn rotation(ledger: &str, old: u8, new: u8) -> SigningKeyRotated {
+    let key = |seed| SigningKey::from_bytes(&[seed; 32]);
+    SigningKeyRotated::sign(&ledger.parse().expect("a ledger"), &key(old), &key(new))
 }
 
 impl Subject for Ledger {
@@ -321,6 +345,14 @@ impl Subject for Ledger {
             LedgerAsk::Open { tenant } => LedgerCommand::Open { tenant },
             LedgerAsk::Seal { reason } => LedgerCommand::Seal { reason },
             LedgerAsk::AcceptClockFault { reason } => LedgerCommand::AcceptClockFault { reason },
+            LedgerAsk::RotateKey { ledger, old, new } => {
+                LedgerCommand::RotateKey { rotation: rotation(&ledger, old, new) }
+            }
+            LedgerAsk::RotateKeyAlone { ledger, old, new } => {
+                let mut rotation = rotation(&ledger, old, new);
+                rotation.old_signature = rotation.new_signature.clone();
+                LedgerCommand::RotateKey { rotation }
+            }
         }
     }
 
@@ -335,7 +367,9 @@ impl Subject for Ledger {
     fn state(&self) -> String {
         let opened = if self.opened { "opened" } else { "not opened" };
         let fault = self.clock_fault_accepted_at;
-        fault.map_or(opened.to_owned(), |at| format!("{opened}, clock fault accepted at {at}"))
+        let fault = fault.map(|at| format!("clock fault accepted at {at}"));
+        let key = self.signing_key.as_ref().map(|key| format!("signed by {key}"));
+        [Some(opened.to_owned()), fault, key].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 

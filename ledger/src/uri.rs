@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use crate::{
+    checkpoints::store::CheckpointStore,
     mongo::{MongoLedger, MongoOptions},
     port::{Ledger, LedgerError},
     sqlite::SqliteLedger,
@@ -15,6 +16,23 @@ pub enum LedgerUri {
     Sqlite(PathBuf),
     /// A MongoDB replica set.
     Mongo(String),
+}
+
+/// One storage, by what it is used for.
+#[derive(Clone)]
+pub struct Storage {
+    /// The record.
+    pub ledger: Arc<dyn Ledger>,
+    /// Its checkpoints and tiles.
+    pub checkpoints: Arc<dyn CheckpointStore>,
+}
+
+impl Storage {
+    /// What one implementation of both ports stores.
+    pub fn of(storage: impl Ledger + CheckpointStore) -> Self {
+        let storage = Arc::new(storage);
+        Self { ledger: storage.clone(), checkpoints: storage }
+    }
 }
 
 /// Why a text does not say where a ledger is kept.
@@ -69,12 +87,20 @@ impl LedgerUri {
     /// # Errors
     /// [`LedgerError::Unavailable`] when the storage does not answer.
     pub async fn open(&self) -> Result<Arc<dyn Ledger>, LedgerError> {
+        Ok(self.open_storage().await?.ledger)
+    }
+
+    /// The same, with what is stored beside it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_storage(&self) -> Result<Storage, LedgerError> {
         match self {
-            Self::Sqlite(path) => Ok(Arc::new(SqliteLedger::open(path).await?)),
+            Self::Sqlite(path) => Ok(Storage::of(SqliteLedger::open(path).await?)),
             Self::Mongo(uri) => {
                 let ledger = MongoLedger::connect(uri, MongoOptions::default()).await?;
                 ledger.setup_if_new().await?;
-                Ok(Arc::new(ledger))
+                Ok(Storage::of(ledger))
             }
         }
     }

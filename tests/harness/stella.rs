@@ -33,7 +33,13 @@ pub fn binary() -> PathBuf {
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.arg("orch").args(args).kill_on_drop(true);
-    for variable in ["STELLA_LEDGER", "STELLA_DATA_DIR", "STELLA_SERVER", "STELLA_TOKEN_FILE"] {
+    for variable in [
+        "STELLA_LEDGER",
+        "STELLA_DATA_DIR",
+        "STELLA_SERVER",
+        "STELLA_TOKEN_FILE",
+        "STELLA_SIGNING_KEY",
+    ] {
         command.env_remove(variable);
     }
     command

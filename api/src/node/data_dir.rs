@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use stella_domain::ids::WorkerId;
+use stella_domain::ids::{Tenant, WorkerId};
 
 use super::NodeError;
 
@@ -52,6 +52,21 @@ impl DataDir {
 
     pub(super) fn token_path(&self) -> PathBuf {
         self.path.join("token")
+    }
+
+    /// The key that signs checkpoints, where none was given.
+    pub(super) fn signing_key(&self) -> PathBuf {
+        self.path.join("signing-key")
+    }
+
+    /// The key that may follow it, where no other place was named.
+    pub(super) fn next_signing_key(&self) -> PathBuf {
+        self.path.join("signing-key.next")
+    }
+
+    /// The newest checkpoint of a tenant's ledger.
+    pub(super) fn checkpoint(&self, tenant: &Tenant) -> PathBuf {
+        self.path.join("checkpoints").join(tenant.as_str())
     }
 
     pub(super) fn projections(&self) -> PathBuf {

@@ -1,5 +1,6 @@
 //! A node: every part of the orchestrator in one process, put together.
 
+pub mod checkpoints;
 mod data_dir;
 mod lease_source;
 
@@ -11,6 +12,10 @@ use stella_domain::{
     open_work::OpenWork,
 };
 use stella_ledger::{
+    checkpoints::{
+        SignerError,
+        gate::{Gate, GatedLedger},
+    },
     clock::{Clock, SystemClock},
     feed::Feed,
     port::{Ledger, LedgerError},
@@ -21,7 +26,11 @@ use stella_worker::{CatalogError, Plugins, Worker, WorkerConfig};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::{data_dir::DataDir, lease_source::LocalLeases};
+use self::{
+    checkpoints::{Checkpoints, CheckpointsConfig, SigningTask},
+    data_dir::DataDir,
+    lease_source::LocalLeases,
+};
 use crate::{app::App, auth::AccessToken};
 
 /// How long a stop waits for what is under way.
@@ -50,6 +59,8 @@ pub struct NodeConfig {
     pub lease_ms: u64,
     /// Refuse to start when anything weakens the ledger's guarantees.
     pub strict: bool,
+    /// Signing.
+    pub checkpoints: CheckpointsConfig,
 }
 
 /// Why a node did not start.
@@ -69,6 +80,9 @@ pub enum NodeError {
     /// Something weakens the ledger's guarantees, and `strict` was asked for.
     #[error("refusing to start under --strict: {0}")]
     Findings(String),
+    /// The ledger does not extend what was signed, or nothing can be signed.
+    #[error(transparent)]
+    Checkpoints(#[from] SignerError),
     /// The projections cannot be used.
     #[error(transparent)]
     Projections(#[from] ProjectionError),
@@ -104,6 +118,7 @@ pub struct Node {
     worker: Option<JoinHandle<()>>,
     follow: JoinHandle<()>,
     writer: JoinHandle<()>,
+    signing: Option<SigningTask>,
     _data_dir: DataDir,
 }
 
@@ -126,7 +141,10 @@ impl Node {
         let access_token = AccessToken::create_file(&token_path)
             .map_err(|error| data_dir.error(format!("the token file: {error}")))?;
         let plugins = Arc::new(Plugins::load(&config.plugins, &config.plugin_keys)?);
-        let ledger = config.ledger.open().await?;
+        let storage = config.ledger.open_storage().await?;
+        let gate = Arc::<Gate>::default();
+        let ledger: Arc<dyn Ledger> =
+            Arc::new(GatedLedger::new(Arc::clone(&storage.ledger), Arc::clone(&gate)));
         report_findings(&*ledger, config.strict).await?;
         let feed = Feed::new(Arc::clone(&ledger));
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
@@ -137,6 +155,8 @@ impl Node {
             reason: error.to_string(),
         })?;
 
+        // Before anything is written: the ledger has to extend what was signed.
+        let checkpoints = Checkpoints::open(&config, &data_dir, storage, gate).await?;
         let directory = data_dir.projections();
         let projections =
             Arc::new(Projections::open(&directory, Arc::clone(&ledger), Arc::clone(&feed))?);
@@ -177,12 +197,23 @@ impl Node {
             let worker = Worker::new(worker_config, Arc::new(source), Arc::clone(&plugins));
             tokio::spawn(worker.run(stop.clone()))
         });
+        let signing = checkpoints.start(config.checkpoints.every, &stop);
         let tenant = config.tenant;
-        let app = App { tenant, commands, projections, ledger, feed, plugins, clock, access_token };
+        let app = App {
+            tenant,
+            commands,
+            projections,
+            ledger,
+            checkpoints,
+            feed,
+            plugins,
+            clock,
+            access_token,
+        };
         let router = crate::router(app.clone());
         let http = tokio::spawn(crate::serve(listener, router, stop.clone().cancelled_owned()));
         let _data_dir = data_dir;
-        Ok(Self { addr, token_path, app, stop, http, worker, follow, writer, _data_dir })
+        Ok(Self { addr, token_path, app, stop, http, worker, follow, writer, signing, _data_dir })
     }
 
     /// Wait until the writer has ended by itself, which is a defect: a node without a writer must
@@ -195,7 +226,7 @@ impl Node {
     /// End the node: no new requests, running steps are ended and given back, what was
     /// acknowledged is in the ledger.
     pub async fn stop(self) {
-        let Self { app, stop, http, worker, follow, writer, _data_dir, .. } = self;
+        let Self { app, stop, http, worker, follow, writer, signing, _data_dir, .. } = self;
         stop.cancel();
         let ended = async {
             if let Some(worker) = worker {
@@ -206,6 +237,9 @@ impl Node {
             drop(app);
             if !writer.is_finished() {
                 let _ = writer.await;
+            }
+            if let Some(signing) = signing {
+                signing.end().await;
             }
         };
         if tokio::time::timeout(STOP_WAIT, ended).await.is_err() {

@@ -1,10 +1,12 @@
 //! The routes, one file a resource.
 
 pub(crate) mod admin;
+pub(crate) mod checkpoints;
 pub(crate) mod dags;
 pub(crate) mod export;
 pub(crate) mod ledger;
 pub(crate) mod metrics;
 pub(crate) mod probes;
+pub(crate) mod proofs;
 pub(crate) mod queue;
 pub(crate) mod runs;

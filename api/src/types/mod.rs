@@ -4,6 +4,7 @@
 //! parses or fails as a whole. Bodies of requests refuse members that they do not know.
 
 mod admin;
+mod checkpoint;
 mod dag;
 mod event;
 mod ledger;
@@ -14,5 +15,6 @@ mod run;
 mod step;
 
 pub use self::{
-    admin::*, dag::*, event::*, ledger::*, page::*, problem::*, queue::*, run::*, step::*,
+    admin::*, checkpoint::*, dag::*, event::*, ledger::*, page::*, problem::*, queue::*, run::*,
+    step::*,
 };

@@ -7,7 +7,7 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
 use serde_json::{Value, json};
-use stella_api::node::{Node, NodeConfig};
+use stella_api::node::{Node, NodeConfig, checkpoints::CheckpointsConfig};
 use stella_ledger::uri::LedgerUri;
 
 pub(crate) const PREFIX: &str = "/api/v1/orchestrator";
@@ -33,7 +33,7 @@ pub(crate) struct Api {
     client: reqwest::Client,
     token: String,
     base: String,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Api {
@@ -60,17 +60,28 @@ impl Api {
             concurrency,
             lease_ms: 30_000,
             strict: false,
+            checkpoints: CheckpointsConfig::default(),
         })
         .await
         .unwrap();
         let token = std::fs::read_to_string(&node.token_path).unwrap().trim().to_owned();
         let base = format!("http://{}", node.addr);
         let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
-        Self { node: Some(node), client, token, base, _dir: dir }
+        Self { node: Some(node), client, token, base, dir }
     }
 
     pub(crate) async fn stop(mut self) {
         self.node.take().unwrap().stop().await;
+    }
+
+    /// Stop it; its files stay for as long as the answer is held.
+    pub(crate) async fn stop_keeping_files(mut self) -> tempfile::TempDir {
+        self.node.take().unwrap().stop().await;
+        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        PathBuf::from(self.dir.path())
     }
 
     pub(crate) fn address(&self) -> std::net::SocketAddr {

@@ -2,6 +2,7 @@
 //! [`Failure`].
 
 mod stream;
+mod text;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -11,6 +11,7 @@ mod queue;
 mod replay;
 mod run;
 mod serve;
+mod signing;
 mod storage;
 
 use clap::{Args, Subcommand};

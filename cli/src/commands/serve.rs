@@ -9,9 +9,13 @@ use clap::Args;
 use ed25519_dalek::VerifyingKey;
 use stella_api::node::{Node, NodeConfig, NodeError};
 use stella_domain::ids::Origin;
+use stella_ledger::checkpoints::SignerError;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::storage::{StorageArgs, ledger_failure};
+use super::{
+    signing::SigningArgs,
+    storage::{StorageArgs, ledger_failure},
+};
 use crate::{failure::Failure, output};
 
 /// Run a server on this machine: HTTP API, projections, dispatch, and a worker.
@@ -55,6 +59,8 @@ pub(crate) struct Serve {
     /// Refuse to start when anything weakens the ledger's guarantees.
     #[arg(long)]
     strict: bool,
+    #[command(flatten)]
+    signing: SigningArgs,
     /// Write ADDR:PORT to this file once the server answers.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -89,6 +95,7 @@ impl Serve {
             concurrency: self.concurrency,
             lease_ms: self.lease_ttl,
             strict: self.strict,
+            checkpoints: self.signing.config()?,
         };
         let node = tokio::select! {
             node = Node::start(config) => node.map_err(node_failure)?,
@@ -104,6 +111,10 @@ impl Serve {
             node.token_path.display(),
             storage.tenant,
         ));
+        if let Ok(signer) = node.app.checkpoints.signer() {
+            let key = signer.pinned().await.0.pop().map(|pinned| pinned.key.to_string());
+            let _ = output::line(format_args!("checkpoints signed by {}", key.unwrap_or_default()));
+        }
         let served = serve(node, &mut stop).await;
         if let Some(path) = &ready_file {
             // It may have been removed by whoever waited for it.
@@ -178,6 +189,9 @@ pub(crate) fn node_failure(error: NodeError) -> Failure {
         NodeError::Plugins(_) => Failure::usage(what),
         NodeError::Command(_) => Failure::unavailable(what)
             .try_this("check that the storage takes writes; then start again"),
+        NodeError::Checkpoints(SignerError::Ledger(error)) => ledger_failure(error),
+        NodeError::Checkpoints(SignerError::Key(_)) => Failure::usage(what),
+        NodeError::Checkpoints(_) => Failure::failed(what),
         NodeError::DataDir { .. } | NodeError::Projections(_) | NodeError::Name(_) => {
             Failure::failed(what)
         }

@@ -3,7 +3,10 @@
 mod progress;
 mod table;
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    path::Path,
+};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -53,6 +56,15 @@ impl OutputArgs {
 /// A line on stdout.
 pub(crate) fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
     Ok(writeln!(io::stdout(), "{text}")?)
+}
+
+/// An answer whose bytes are what counts: to `file`, else to stdout.
+pub(crate) fn write_answer(file: Option<&Path>, text: &str) -> Result<(), Failure> {
+    match file {
+        Some(file) => std::fs::write(file, text)
+            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", file.display()))),
+        None => Ok(io::stdout().write_all(text.as_bytes())?),
+    }
 }
 
 /// A line about the answer that is no part of it, on stderr.

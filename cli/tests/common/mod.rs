@@ -22,7 +22,13 @@ pub(crate) fn repository() -> &'static Path {
 /// `stella orch` with these arguments, in an environment that says nothing about servers.
 pub(crate) fn stella(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stella"));
-    for name in ["STELLA_SERVER", "STELLA_TOKEN_FILE", "STELLA_LEDGER", "STELLA_DATA_DIR"] {
+    for name in [
+        "STELLA_SERVER",
+        "STELLA_TOKEN_FILE",
+        "STELLA_LEDGER",
+        "STELLA_DATA_DIR",
+        "STELLA_SIGNING_KEY",
+    ] {
         command.env_remove(name);
     }
     command.env_remove("RUST_LOG").arg("orch").args(args).stdin(Stdio::null());

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Aggregate;
 use crate::{
-    event::{LedgerEvent, LedgerOpened, NoData, Reason},
+    checkpoint::{CheckpointError, VerifierKey},
+    event::{LedgerEvent, LedgerOpened, NoData, Reason, SigningKeyRotated},
     ids::Tenant,
 };
 
@@ -18,6 +19,9 @@ pub struct Ledger {
     pub version: u64,
     /// The version at which a clock fault was last accepted.
     pub clock_fault_accepted_at: Option<u64>,
+    /// The key that signs its checkpoints; `None` until it was rotated for the first time, because
+    /// the first key is recorded nowhere but in the checkpoints themselves.
+    pub signing_key: Option<VerifierKey>,
 }
 
 /// What can be asked of a ledger.
@@ -38,6 +42,11 @@ pub enum LedgerCommand {
         /// In the admin's words.
         reason: String,
     },
+    /// Let another key sign its checkpoints.
+    RotateKey {
+        /// Both keys, and their signatures.
+        rotation: SigningKeyRotated,
+    },
 }
 
 /// Why a ledger refuses a command.
@@ -46,6 +55,17 @@ pub enum LedgerRefusal {
     /// There is no ledger yet.
     #[error("this tenant has no ledger yet: start `stella orch serve` with this tenant first")]
     NotOpened,
+    /// The rotation does not hold by itself.
+    #[error("the signing key was not rotated: {0}")]
+    RotationUnsound(#[from] CheckpointError),
+    /// The rotation begins at another key than the one in use.
+    #[error("the signing key was not rotated: {current} is in use, not {old}")]
+    KeyNotCurrent {
+        /// The key in use.
+        current: Box<VerifierKey>,
+        /// The key that the rotation begins at.
+        old: Box<VerifierKey>,
+    },
 }
 
 impl Aggregate for Ledger {
@@ -54,7 +74,7 @@ impl Aggregate for Ledger {
     type Error = LedgerRefusal;
 
     fn decide(&self, command: LedgerCommand) -> Result<Vec<LedgerEvent>, LedgerRefusal> {
-        use LedgerCommand::{AcceptClockFault, Open, Seal};
+        use LedgerCommand::{AcceptClockFault, Open, RotateKey, Seal};
         match (self.opened, command) {
             (true, Open { .. }) => Ok(vec![]),
             (false, Open { tenant }) => {
@@ -66,7 +86,10 @@ impl Aggregate for Ledger {
             (true, AcceptClockFault { reason }) => {
                 Ok(vec![LedgerEvent::ClockFaultAccepted(NoData {}, Some(Reason { reason }))])
             }
-            (false, Seal { .. } | AcceptClockFault { .. }) => Err(LedgerRefusal::NotOpened),
+            (true, RotateKey { rotation }) => self.rotate(rotation),
+            (false, Seal { .. } | AcceptClockFault { .. } | RotateKey { .. }) => {
+                Err(LedgerRefusal::NotOpened)
+            }
         }
     }
 
@@ -78,6 +101,24 @@ impl Aggregate for Ledger {
             LedgerEvent::ClockFaultAccepted(..) => {
                 self.clock_fault_accepted_at = Some(self.version);
             }
+            LedgerEvent::SigningKeyRotated(rotation) => {
+                self.signing_key = Some(rotation.new_key.clone());
+            }
+        }
+    }
+}
+
+impl Ledger {
+    fn rotate(&self, rotation: SigningKeyRotated) -> Result<Vec<LedgerEvent>, LedgerRefusal> {
+        rotation.verify()?;
+        match &self.signing_key {
+            // Asked twice.
+            Some(current) if *current == rotation.new_key => Ok(vec![]),
+            Some(current) if *current != rotation.old_key => Err(LedgerRefusal::KeyNotCurrent {
+                current: Box::new(current.clone()),
+                old: Box::new(rotation.old_key),
+            }),
+            Some(_) | None => Ok(vec![LedgerEvent::SigningKeyRotated(rotation)]),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{fmt, ops::RangeInclusive, str::FromStr};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 
-use super::{Checkpoint, CheckpointError, VerifierKey, key_id, note};
+use super::{Checkpoint, CheckpointError, Note, VerifierKey, key_id, note};
 
 /// Signature type of a witness's cosignature (C2SP tlog-cosignature, v1).
 const COSIGNATURE: u8 = 4;
@@ -21,6 +21,13 @@ pub struct PinnedKey {
     pub key: VerifierKey,
     /// Sizes of the trees that it speaks for.
     pub sizes: RangeInclusive<u64>,
+}
+
+impl PinnedKey {
+    /// The key, for trees of every size.
+    pub fn always(key: VerifierKey) -> Self {
+        Self { key, sizes: 0..=u64::MAX }
+    }
 }
 
 impl fmt::Display for PinnedKey {
@@ -39,7 +46,7 @@ impl FromStr for PinnedKey {
 
     fn from_str(text: &str) -> Result<Self, CheckpointError> {
         let Some((key, range)) = text.split_once('@') else {
-            return Ok(Self { key: text.parse()?, sizes: 0..=u64::MAX });
+            return text.parse().map(Self::always);
         };
         let wrong = CheckpointError::Key("after @ stand the tree sizes that it may sign: FROM-TO");
         let size = |digits: &str| {
@@ -54,6 +61,22 @@ impl FromStr for PinnedKey {
             }
             _ => Err(wrong),
         }
+    }
+}
+
+/// The keys that somebody trusts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keyring(pub Vec<PinnedKey>);
+
+impl Keyring {
+    /// The checkpoint in `note`, which has to be signed by one of the keys that may sign its size.
+    ///
+    /// # Errors
+    /// Those of [`Note::parse`] and [`Note::signed_by`].
+    pub fn verify(&self, note: &str) -> Result<Checkpoint, CheckpointError> {
+        let note = Note::parse(note)?;
+        note.signed_by(&self.0)?;
+        Ok(note.checkpoint().clone())
     }
 }
 

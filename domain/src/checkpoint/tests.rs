@@ -252,3 +252,30 @@ proptest! {
         }
     }
 }
+
+fn tree(size: u64) -> Checkpoint {
+    Checkpoint { ledger: "stella.test/acme".parse().unwrap(), size, root: Hash32::ZERO }
+}
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+#[test]
+fn a_rotation_holds_only_with_both_signatures_over_both_keys() {
+    let ledger = tree(0).ledger;
+    let rotation = SigningKeyRotated::sign(&ledger, &key(1), &key(2));
+    assert_eq!(rotation.verify(), Ok(()));
+    let other = SigningKeyRotated::sign(&ledger, &key(1), &key(3));
+    let swapped = [
+        SigningKeyRotated { old_signature: other.old_signature.clone(), ..rotation.clone() },
+        SigningKeyRotated { new_signature: other.new_signature.clone(), ..rotation.clone() },
+        SigningKeyRotated { new_key: other.new_key.clone(), ..rotation.clone() },
+        SigningKeyRotated { old_signature: String::new(), ..rotation.clone() },
+    ];
+    for rotation in swapped {
+        assert!(matches!(rotation.verify(), Err(CheckpointError::RotationSignature { .. })));
+    }
+    let same = SigningKeyRotated::sign(&ledger, &key(1), &key(1));
+    assert_eq!(same.verify(), Err(CheckpointError::RotationKeys));
+}

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{NoData, Reason, events};
+pub use crate::checkpoint::SigningKeyRotated;
 use crate::ids::Tenant;
 
 /// Data of `LedgerOpened`, the event at seq 0.
@@ -23,5 +24,7 @@ events! {
         LedgerSealed = 1 (NoData, payload: Reason),
         /// An admin accepts that `recordedAt` stands still until the clocks catch up.
         ClockFaultAccepted = 1 (NoData, payload: Reason),
+        /// Another key signs the checkpoints of larger trees than those before it.
+        SigningKeyRotated = 1 (SigningKeyRotated),
     }
 }

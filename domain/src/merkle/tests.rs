@@ -289,3 +289,72 @@ proptest! {
         prop_assert_eq!(fold.root(), Ok(root(&tree)));
     }
 }
+
+/// What the edge of a tree hands out on the way, by name.
+fn grown(count: usize) -> (Edge, std::collections::HashMap<TileId, Hash32>) {
+    let (mut edge, mut whole) = (Edge::default(), vec![]);
+    for hash in leaves(count) {
+        edge.append(&hash, &mut whole);
+    }
+    let tiles = whole.iter().map(|tile| (tile.id, tile.root)).collect();
+    (edge, tiles)
+}
+
+#[test]
+fn an_edge_hands_out_every_whole_tile_once_and_keeps_the_root() {
+    let all = leaves(66_000);
+    let (mut edge, mut whole) = (Edge::default(), vec![]);
+    let mut frontier = Frontier::default();
+    for (n, hash) in (1..).zip(&all) {
+        edge.append(hash, &mut whole);
+        frontier.append(hash);
+        assert_eq!(edge.size(), n);
+        if n < 600 || n > 65_500 {
+            assert_eq!(edge.root(), frontier.root(), "at {n}");
+        }
+    }
+    let of_level = |level| whole.iter().filter(|tile| tile.id.level == level).count();
+    assert_eq!((of_level(0), of_level(1), whole.len()), (257, 1, 258));
+    for tile in &whole {
+        let (first, count) = tile.id.leaves();
+        let leaves = &all[first as usize..(first + count) as usize];
+        assert_eq!(tile.root, root(leaves), "{:?}", tile.id);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// The edge of any size is found again from the tiles and the leaves after the last whole one.
+    #[test]
+    fn an_edge_comes_back_from_its_rows(size in 0_usize..3_000) {
+        let (edge, tiles) = grown(size);
+        let rows = (0..ROWS).map(|row| {
+            Edge::span(size as u64, row)
+                .map(|i| match row {
+                    0 => leaf(&leaves(size)[i as usize]),
+                    row => tiles[&TileId { level: row - 1, index: i }],
+                })
+                .collect::<Vec<_>>()
+        });
+        let again = Edge::from_rows(rows.collect()).unwrap();
+        prop_assert_eq!(again.size(), size as u64);
+        prop_assert_eq!(again.root(), root(&leaves(size)));
+        for row in 0..ROWS {
+            prop_assert_eq!(again.row(row), edge.row(row));
+        }
+    }
+
+    /// Every perfect subtree is a run of hashes of one tile.
+    #[test]
+    fn a_subtree_lies_in_one_tile(level in 0_u32..40, index in 0_u64..1_000_000) {
+        let subtree = Subtree { level, index };
+        let (tile, at) = TileId::of(subtree);
+        prop_assert!(at.end <= TILE_WIDTH);
+        prop_assert_eq!(at.len(), 1 << (level % TILE_HEIGHT));
+        let (first, _) = tile.leaves();
+        let place = TILE_HEIGHT * tile.level;
+        prop_assert_eq!(first + ((at.start as u64) << place), subtree.leaves().start);
+        let (parent, at) = tile.parent();
+        prop_assert_eq!(parent.leaves().0 + ((at as u64) << (TILE_HEIGHT * parent.level)), first);
+    }
+}

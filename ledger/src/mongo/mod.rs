@@ -4,6 +4,7 @@
 //! acknowledged by a majority, from their journals; reads see what a majority has.
 
 mod append;
+mod checkpoints;
 mod document;
 mod failure;
 mod findings;
@@ -31,6 +32,7 @@ use stella_domain::{
 };
 use tokio::sync::Mutex;
 
+pub use self::checkpoints::{CHECKPOINTS, TILES};
 use crate::port::{AppendError, Finding, Ledger, LedgerError};
 
 /// The collection that holds the ledgers of all tenants.

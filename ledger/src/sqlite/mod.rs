@@ -7,6 +7,7 @@
 //! will need a path of its own past `ledger_no_update`.
 
 mod append;
+mod checkpoints;
 mod row;
 mod schema;
 
@@ -65,6 +66,7 @@ impl SqliteLedger {
             .disable_statement_logging();
         let mut writer = connect_patiently(&options).await?;
         schema::create(&mut writer).await?;
+        checkpoints::create(&mut writer).await?;
         let options = options.create_if_missing(false);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)

@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod auth;
+mod checkpoints;
 mod crash;
 mod damage;
+#[path = "../common/histories.rs"]
+mod histories;
 mod setup;
 
 use std::sync::{

@@ -5,6 +5,7 @@ pub(crate) mod events;
 mod fold;
 pub(crate) mod get;
 pub(crate) mod list;
+pub(crate) mod receipt;
 pub(crate) mod start;
 pub(crate) mod steps;
 pub(crate) mod stream;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use stella_api::{
-    node::{Node, NodeConfig},
+    node::{Node, NodeConfig, checkpoints::CheckpointsConfig},
     types::RegisteredDag,
 };
 use stella_domain::ids::Tenant;
@@ -113,6 +113,7 @@ async fn start(dir: &Path, ledger: Option<LedgerUri>) -> Result<(Node, String), 
         concurrency: 4,
         lease_ms: 30_000,
         strict: false,
+        checkpoints: CheckpointsConfig::default(),
     })
     .await
     .map_err(node_failure)?;

@@ -1,9 +1,11 @@
 //! `ledger`: the record itself.
 
+mod checkpoint;
 mod copy;
 mod export;
 mod head;
 mod init;
+mod key;
 mod record;
 mod verify;
 
@@ -25,6 +27,11 @@ use crate::{
 pub(crate) enum Ledger {
     /// Where the ledger ends.
     Head(head::Head),
+    /// A signed checkpoint of it.
+    Checkpoint(checkpoint::Checkpoint),
+    /// The keys that sign checkpoints.
+    #[command(subcommand)]
+    Key(key::Key),
     /// Record `LedgerSealed`, which closes every time window before it.
     Seal(record::Seal),
     /// Record that a wrong clock is known, so that writing goes on.
@@ -43,6 +50,8 @@ impl Ledger {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         match self {
             Self::Head(command) => command.run().await,
+            Self::Checkpoint(command) => command.run().await,
+            Self::Key(command) => command.run().await,
             Self::Seal(command) => command.run().await,
             Self::AcceptClockFault(command) => command.run().await,
             Self::Export(command) => command.run().await,

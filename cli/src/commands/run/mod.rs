@@ -4,6 +4,7 @@ mod cancel;
 mod events;
 mod get;
 mod list;
+mod receipt;
 mod start;
 mod steps;
 mod stream;
@@ -36,6 +37,8 @@ pub(crate) enum Run {
     Stream(stream::Stream),
     /// A run's events, as the ledger holds them.
     Ledger(events::Events),
+    /// A run's events with proofs, to be verified without the server.
+    Receipt(receipt::Receipt),
 }
 
 impl Run {
@@ -48,6 +51,7 @@ impl Run {
             Self::Steps(command) => command.run().await,
             Self::Stream(command) => command.run().await,
             Self::Ledger(command) => command.run().await,
+            Self::Receipt(command) => command.run().await,
         }
     }
 }

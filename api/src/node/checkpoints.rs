@@ -1,0 +1,153 @@
+//! Signing, as part of a node: which key, what is kept where, and the task.
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use stella_domain::{checkpoint::SigningKey, ids::LedgerId};
+use stella_ledger::{
+    checkpoints::{
+        SignerError,
+        gate::Gate,
+        kept::Kept,
+        keys::{self, NodeKeys},
+        proofs::Proofs,
+        signer::{Opened, Signer, SignerConfig},
+    },
+    uri::Storage,
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{NodeConfig, data_dir::DataDir};
+
+/// How often new events are signed, unless said otherwise.
+pub const SIGN_EVERY: Duration = Duration::from_secs(10);
+
+/// How checkpoints are signed and kept.
+#[derive(Debug, Clone)]
+pub struct CheckpointsConfig {
+    /// The key that signs.
+    pub key: KeySource,
+    /// The file of the key that may follow it; `None`: `signing-key.next` in the data directory.
+    pub next_key: Option<PathBuf>,
+    /// How often new events are signed.
+    pub every: Duration,
+    /// Where else the newest checkpoint is kept, besides the data directory.
+    pub also_kept_in: Option<PathBuf>,
+}
+
+impl Default for CheckpointsConfig {
+    fn default() -> Self {
+        Self { key: KeySource::DataDir, next_key: None, every: SIGN_EVERY, also_kept_in: None }
+    }
+}
+
+/// Where the key that signs comes from.
+#[derive(Clone)]
+pub enum KeySource {
+    /// `signing-key` in the data directory, drawn at the first start.
+    DataDir,
+    /// A file.
+    File(PathBuf),
+    /// The key itself, as from the environment.
+    Given(SigningKey),
+}
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DataDir => f.write_str("DataDir"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Given(_) => f.write_str("Given(…)"),
+        }
+    }
+}
+
+/// What was signed of the node's ledger, and proofs; cheap to clone.
+#[derive(Clone)]
+pub struct Checkpoints {
+    /// Makes proofs from what is stored.
+    pub proofs: Arc<Proofs>,
+    signing: Signing,
+}
+
+#[derive(Clone)]
+enum Signing {
+    Here(Arc<Signer>),
+    /// By another node; why not here.
+    Elsewhere(Arc<str>),
+}
+
+impl Checkpoints {
+    /// Check the ledger against what was signed.
+    pub(super) async fn open(
+        config: &NodeConfig,
+        data_dir: &DataDir,
+        storage: Storage,
+        gate: Arc<Gate>,
+    ) -> Result<Self, SignerError> {
+        let CheckpointsConfig { key, next_key, also_kept_in, .. } = &config.checkpoints;
+        let given = match key {
+            KeySource::Given(key) => key.clone(),
+            KeySource::File(path) => keys::read(path)?,
+            KeySource::DataDir => {
+                let path = data_dir.signing_key();
+                if path.exists() { keys::read(&path)? } else { keys::create(&path)? }
+            }
+        };
+        let next = next_key.clone().unwrap_or_else(|| data_dir.next_signing_key());
+        let kept = [Some(data_dir.checkpoint(&config.tenant)), also_kept_in.clone()];
+        let (origin, tenant) = (config.origin.clone(), config.tenant.clone());
+        let signer_config = SignerConfig {
+            ledger: LedgerId { origin: origin.clone(), tenant },
+            keys: NodeKeys { given, next },
+            key_is_drawn: matches!(key, KeySource::DataDir),
+            kept: Kept::new(kept.into_iter().flatten().collect()),
+        };
+        let proofs = Proofs::new(storage.clone(), origin);
+        let opened = Signer::open(signer_config, storage, Arc::clone(&proofs), gate).await?;
+        let signing = match opened {
+            Opened::Signing(signer) => Signing::Here(signer),
+            Opened::Observing(why) => {
+                tracing::warn!("this node does not sign checkpoints: {why}");
+                Signing::Elsewhere(why.into())
+            }
+        };
+        Ok(Self { proofs, signing })
+    }
+
+    /// The signer, where this node signs.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn signer(&self) -> Result<&Arc<Signer>, &str> {
+        match &self.signing {
+            Signing::Here(signer) => Ok(signer),
+            Signing::Elsewhere(why) => Err(why),
+        }
+    }
+
+    /// Sign now, and every so often until `stop`.
+    pub(super) fn start(&self, every: Duration, stop: &CancellationToken) -> Option<SigningTask> {
+        let signer = Arc::clone(self.signer().ok()?);
+        let (running, stopped) = (Arc::clone(&signer), stop.clone());
+        let task = tokio::spawn(async move {
+            running.run(every, stopped.cancelled_owned()).await;
+        });
+        Some(SigningTask { signer, task })
+    }
+}
+
+/// The task that signs.
+pub(super) struct SigningTask {
+    signer: Arc<Signer>,
+    task: JoinHandle<()>,
+}
+
+impl SigningTask {
+    /// Once nothing is written any more: nothing stays unsigned.
+    pub(super) async fn end(self) {
+        let _ = self.task.await;
+        // What went wrong was logged, and is tried again at the next start.
+        let _ = self.signer.sign_new().await;
+    }
+}

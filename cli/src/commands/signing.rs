@@ -1,0 +1,58 @@
+//! How a server signs checkpoints, for `serve`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use stella_api::node::checkpoints::{CheckpointsConfig, KeySource};
+use stella_ledger::checkpoints::keys;
+
+use crate::failure::Failure;
+
+/// Holds a signing key itself, for those who keep no secrets in files.
+const KEY_VARIABLE: &str = "STELLA_SIGNING_KEY";
+
+/// How checkpoints are signed and kept.
+#[derive(Debug, Args)]
+pub(crate) struct SigningArgs {
+    /// The key that signs checkpoints: a file with 64 hex digits, mode 0600. Else the key in
+    /// STELLA_SIGNING_KEY, else `signing-key` in the data directory, drawn at the first start.
+    #[arg(long, value_name = "FILE")]
+    signing_key: Option<PathBuf>,
+    /// Where the key that may follow it is found, for `ledger key rotate`
+    /// [default: <data-dir>/signing-key.next].
+    #[arg(long, value_name = "FILE")]
+    next_signing_key: Option<PathBuf>,
+    /// Also keep the newest checkpoint in this file: on another disk than database and data
+    /// directory, it shows when both were put back to an older state.
+    #[arg(long, value_name = "FILE")]
+    checkpoint_file: Option<PathBuf>,
+    /// Seconds between checkpoints, when there are new events.
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    checkpoint_every: u64,
+}
+
+impl SigningArgs {
+    pub(crate) fn config(self) -> Result<CheckpointsConfig, Failure> {
+        let key = match (self.signing_key, std::env::var(KEY_VARIABLE)) {
+            (Some(path), _) => KeySource::File(path),
+            (None, Ok(text)) => {
+                let key = keys::parse(&text);
+                let wrong = |error| Failure::usage(format!("{KEY_VARIABLE}: {error}"));
+                KeySource::Given(key.map_err(wrong)?)
+            }
+            (None, Err(std::env::VarError::NotPresent)) => KeySource::DataDir,
+            (None, Err(error)) => return Err(Failure::usage(format!("{KEY_VARIABLE}: {error}"))),
+        };
+        Ok(CheckpointsConfig {
+            key,
+            next_key: self.next_signing_key,
+            every: Duration::from_secs(self.checkpoint_every),
+            also_kept_in: self.checkpoint_file,
+        })
+    }
+}
