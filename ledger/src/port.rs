@@ -21,6 +21,15 @@ pub const READ_LIMIT: usize = 4_096;
 /// seq; no two commits of a stream begin at the same stream version.
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
+    /// Make room for a first ledger where the storage holds none; nothing where it does. Storages
+    /// that see to it when they are opened have nothing left to do.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn make_room(&self) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
     /// Append `commits` in this order, several tenants mixed, and return when they are durable.
     ///
     /// # Errors

@@ -69,12 +69,22 @@ impl LedgerUri {
     /// # Errors
     /// [`LedgerError::Unavailable`] when the storage does not answer.
     pub async fn open(&self) -> Result<Arc<dyn Ledger>, LedgerError> {
+        let ledger = self.connect().await?;
+        ledger.make_room().await?;
+        Ok(ledger)
+    }
+
+    /// The way to the ledger, for those who go on without it for a while: a server that stores it
+    /// need not answer yet, and [room](Ledger::make_room) is still to be made.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`] when a file cannot be opened, or when the URI is not one that
+    /// the driver takes.
+    pub async fn connect(&self) -> Result<Arc<dyn Ledger>, LedgerError> {
         match self {
             Self::Sqlite(path) => Ok(Arc::new(SqliteLedger::open(path).await?)),
             Self::Mongo(uri) => {
-                let ledger = MongoLedger::connect(uri, MongoOptions::default()).await?;
-                ledger.setup_if_new().await?;
-                Ok(Arc::new(ledger))
+                Ok(Arc::new(MongoLedger::connect(uri, MongoOptions::default()).await?))
             }
         }
     }

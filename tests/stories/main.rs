@@ -7,6 +7,7 @@ mod bad_input;
 mod crash;
 mod four_writers;
 mod main_path;
+mod outage;
 mod plugins;
 mod stream;
 mod unsound_storage;

@@ -45,6 +45,8 @@ pub(crate) async fn rebuild_projections(
     State(app): State<AppState>,
     caller: Caller,
 ) -> Result<Json<RebuildReport>, ApiError> {
+    // Not from a ledger that has not been looked at.
+    app.record()?;
     let rebuilt = app.projections.rebuild(&caller.tenant, &|_| {}).await?;
     let diverged = rebuilt.diverged.into_iter().map(DivergenceView::from).collect();
     Ok(Json(RebuildReport { position: rebuilt.next_seq, diverged }))
@@ -59,6 +61,7 @@ pub(crate) async fn check_projections(
     State(app): State<AppState>,
     caller: Caller,
 ) -> Result<Json<CheckReport>, ApiError> {
+    app.record()?;
     let report = app.projections.check(&caller.tenant, &|_| {}).await?;
     Ok(Json(report.into()))
 }

@@ -69,7 +69,8 @@ pub(crate) async fn register_dag(
     SpecBody(spec): SpecBody,
 ) -> Result<Response, ApiError> {
     let Caller { tenant, actor } = caller;
-    let (version, receipt) = app.commands.register_dag(&tenant, &actor, Arc::clone(&spec)).await?;
+    let commands = app.record()?.commands;
+    let (version, receipt) = commands.register_dag(&tenant, &actor, Arc::clone(&spec)).await?;
     let status = if receipt.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     let location = HeaderValue::try_from(format!("{PREFIX}/dags/{}/versions/{version}", spec.id()));
     let body = RegisteredDag {

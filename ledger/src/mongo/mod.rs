@@ -150,6 +150,10 @@ impl MongoLedger {
 
 #[async_trait]
 impl Ledger for MongoLedger {
+    async fn make_room(&self) -> Result<(), LedgerError> {
+        self.setup_if_new().await
+    }
+
     async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
         if commits.is_empty() {
             return Ok(());

@@ -45,7 +45,7 @@ pub(crate) async fn list_events(
     Params(params): Params<EventsParams>,
 ) -> Result<Json<Page<EventView>>, ApiError> {
     let stream = [StreamId::Run(run_id.clone())];
-    let commits = app.ledger.read_streams(&caller.tenant, &stream).await?;
+    let commits = app.record()?.ledger.read_streams(&caller.tenant, &stream).await?;
     if commits.is_empty() {
         return Err(ApiError::run_not_found(&run_id));
     }

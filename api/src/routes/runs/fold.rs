@@ -20,12 +20,13 @@ pub(super) async fn run_at(
     run_id: &RunId,
     seq: u64,
 ) -> Result<RunView, ApiError> {
-    let events = app.ledger.head(tenant).await?.next_seq;
+    let ledger = app.record()?.ledger;
+    let events = ledger.head(tenant).await?.next_seq;
     if seq >= events {
         let detail = format!("asOf={seq} has not come yet: the ledger has {events} events");
         return Err(ApiError::bad_request("SEQ_BEYOND_HEAD", detail));
     }
-    let commits = app.ledger.read_streams(tenant, &[StreamId::Run(run_id.clone())]).await?;
+    let commits = ledger.read_streams(tenant, &[StreamId::Run(run_id.clone())]).await?;
     let mut fold = Fold::default();
     for commit in commits.into_iter().take_while(|commit| commit.seq <= seq) {
         let recorded = Recorded::decode(commit)?;

@@ -9,7 +9,7 @@ use stella_domain::{
 use stella_ledger::{port::Ledger, recorded::Recorded};
 
 use super::stream::StreamParams;
-use crate::{problem::ApiError, state::AppState};
+use crate::problem::ApiError;
 
 /// Runs whose DAG is remembered; when there are more, all are forgotten and looked up again.
 const REMEMBERED_RUNS: usize = 10_000;
@@ -26,9 +26,8 @@ pub(super) struct StreamFilter {
 }
 
 impl StreamFilter {
-    pub(super) fn new(app: &AppState, tenant: Tenant, params: StreamParams) -> Self {
+    pub(super) fn new(ledger: Arc<dyn Ledger>, tenant: Tenant, params: StreamParams) -> Self {
         let StreamParams { run_id, event_type, dag_id, .. } = params;
-        let ledger = Arc::clone(&app.ledger);
         Self { tenant, run_id, event_type, dag_id, ledger, of_dag: HashMap::new() }
     }
 
