@@ -9,5 +9,6 @@ mod four_writers;
 mod main_path;
 mod outage;
 mod plugins;
+mod readme;
 mod stream;
 mod unsound_storage;
