@@ -113,6 +113,24 @@ async fn bodies_have_a_type_a_size_and_an_encoding() {
     api.stop().await;
 }
 
+/// A body that nobody reads would be a client's mistake that nobody tells it of.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_no_body_refuses_one() {
+    let api = Api::start().await;
+    for path in ["/admin/projections:rebuild", "/admin/projections:check"] {
+        let json = "application/json";
+        api.post_text(path, "text/plain", "now").await.is_problem(415, "UNSUPPORTED_MEDIA_TYPE");
+        api.post_text(path, json, "{").await.is_problem(400, "MALFORMED_JSON");
+        let answer = api.post_text(path, json, r#"{"dryRun":true}"#).await;
+        answer.is_problem(400, "INVALID_BODY").detail_has("dryRun");
+        let large = vec![b' '; (1 << 20) + 1];
+        api.post_text(path, json, large).await.is_problem(413, "BODY_TOO_LARGE");
+        assert_eq!(api.post_text(path, json, "{}").await.status, 200);
+        assert_eq!(api.post_nothing(path).await.status, 200);
+    }
+    api.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn all_violations_are_listed() {
     let api = Api::start().await;
