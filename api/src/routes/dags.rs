@@ -16,7 +16,7 @@ use utoipa::IntoParams;
 use crate::{
     auth::Caller,
     extract::{PageSize, Params, Segment, media_type, read_body, utf8},
-    openapi::{DagNotFound, PREFIX, SpecRefused},
+    openapi::{DagNotFound, DagVersionNotFound, PREFIX, SpecRefused},
     page::{self, PageToken},
     problem::ApiError,
     state::AppState,
@@ -147,7 +147,8 @@ pub(crate) async fn get_dag(
 #[utoipa::path(get, path = "/dags/{dagId}/versions/{version}", tag = "dags",
     params(("dagId" = String, Path, description = "The DAG."),
         ("version" = u32, Path, description = "The version's number.", minimum = 1), DagParams),
-    responses((status = 200, description = "The version.", body = DagVersionView), DagNotFound))]
+    responses((status = 200, description = "The version.", body = DagVersionView),
+        DagVersionNotFound))]
 pub(crate) async fn get_dag_version(
     State(app): State<AppState>,
     caller: Caller,

@@ -175,6 +175,15 @@ async fn a_run_token_stands_for_one_request() {
     let other = json!({"dagId": "echo", "inputs": {"n": 2}, "runToken": "once"});
     let answer = api.post("/runs", &other).await;
     answer.is_problem(409, "RUN_TOKEN_CONFLICT").detail_has("b3:");
+    // Also when it asks for what does not exist: the token is looked at first.
+    for (other, names) in [
+        (json!({"dagId": "nothing", "runToken": "once"}), "DAG nothing"),
+        (json!({"dagId": "echo", "dagVersion": 9, "runToken": "once"}), "DAG echo version 9"),
+    ] {
+        let answer = api.post("/runs", &other).await;
+        answer.is_problem(409, "RUN_TOKEN_CONFLICT").detail_has(names);
+        answer.detail_has("DAG echo version 1");
+    }
     api.stop().await;
 }
 
