@@ -59,6 +59,24 @@ pub trait Ledger: Send + Sync + 'static {
         streams: &[StreamId],
     ) -> Result<Vec<Commit>, LedgerError>;
 
+    /// Commits of one stream from the one that holds `from_version` on, in order, at most `limit`
+    /// (and at most [`READ_LIMIT`]). Each is checked against its hashes.
+    ///
+    /// # Errors
+    /// [`LedgerError`]. Storages that can, read no more than is asked for.
+    async fn read_stream(
+        &self,
+        tenant: &Tenant,
+        stream: &StreamId,
+        from_version: u64,
+        limit: usize,
+    ) -> Result<Vec<Commit>, LedgerError> {
+        let commits = self.read_streams(tenant, std::slice::from_ref(stream)).await?;
+        let is_before =
+            |commit: &Commit| commit.stream_version + commit.events.len() as u64 <= from_version;
+        Ok(commits.into_iter().skip_while(is_before).take(limit.min(READ_LIMIT)).collect())
+    }
+
     /// `seq` of the first event recorded at or after `time`; `None` when there is none yet.
     /// Costs a number of point reads that grows with the logarithm of the ledger's length.
     async fn first_at_or_after(

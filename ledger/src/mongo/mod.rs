@@ -188,6 +188,16 @@ impl Ledger for MongoLedger {
         self.commits_of(tenant, streams).await
     }
 
+    async fn read_stream(
+        &self,
+        tenant: &Tenant,
+        stream: &StreamId,
+        from_version: u64,
+        limit: usize,
+    ) -> Result<Vec<Commit>, LedgerError> {
+        self.commits_of_one(tenant, stream, from_version, limit).await
+    }
+
     async fn first_at_or_after(
         &self,
         tenant: &Tenant,

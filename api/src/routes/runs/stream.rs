@@ -3,7 +3,7 @@
 //! A client that reads slowly is caught up from the ledger and holds nobody back; one that reads
 //! nothing at all is closed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{
@@ -93,7 +93,7 @@ pub(crate) async fn stream_runs(
     let stream = Stream {
         follower: feed.follow(&caller.tenant, from_seq),
         from_seq,
-        filter: StreamFilter::new(ledger, caller.tenant, params),
+        filter: StreamFilter::new(ledger, Arc::clone(&app.projections), caller.tenant, params),
         closing: app.closing(),
     };
     let upgrade = upgrade.max_message_size(CLIENT_MESSAGE_BYTES);
@@ -167,7 +167,7 @@ impl Stream {
     async fn send_all(
         &mut self,
         socket: &mut WebSocket,
-        commits: &[std::sync::Arc<Recorded>],
+        commits: &[Arc<Recorded>],
     ) -> Result<(), End> {
         for recorded in commits {
             let StreamId::Run(run_id) = &recorded.commit.stream else { continue };
