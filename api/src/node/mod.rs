@@ -93,14 +93,14 @@ pub enum NodeError {
 }
 
 impl NodeError {
-    /// Whether the ledger does not answer, and later may.
-    fn passes(&self) -> bool {
-        let unavailable = |error: &LedgerError| matches!(error, LedgerError::Unavailable(_));
+    /// Why the ledger does not answer, where that is all that is wrong: later it may.
+    fn passing(&self) -> Option<&str> {
         match self {
-            Self::Ledger(error) | Self::Projections(ProjectionError::Ledger(error)) => {
-                unavailable(error)
+            Self::Ledger(LedgerError::Unavailable(reason))
+            | Self::Projections(ProjectionError::Ledger(LedgerError::Unavailable(reason))) => {
+                Some(reason)
             }
-            _ => false,
+            _ => None,
         }
     }
 }

@@ -46,11 +46,13 @@ impl Starter {
             Ok(begun) => return Ok(Some(begun)),
             Err(error) => error,
         };
-        if !error.passes() || !self.has_something_to_show().await {
-            return Err(error);
+        match error.passing() {
+            Some(reason) if self.has_something_to_show().await => {
+                self.still_waiting(reason);
+                Ok(None)
+            }
+            Some(_) | None => Err(error),
         }
-        self.still_waiting(&error);
-        Ok(None)
     }
 
     /// Until the node stops. Begins as soon as the ledger answers, unless it has `begun`.
@@ -88,25 +90,26 @@ impl Starter {
     async fn begin_when_it_answers(&self) -> Result<Begun, NodeError> {
         loop {
             tokio::time::sleep(TRY_AGAIN).await;
-            match self.begin().await {
-                Err(error) if error.passes() => self.still_waiting(&error),
-                begun => {
-                    tracing::info!("the ledger answers");
-                    return begun;
-                }
+            let begun = self.begin().await;
+            match begun.as_ref().err().and_then(NodeError::passing) {
+                Some(reason) => self.still_waiting(reason),
+                None => return begun,
             }
         }
     }
 
     /// Tell those who ask for the record, and the log when there is something new to tell.
-    fn still_waiting(&self, error: &NodeError) {
-        let reason = format!("it was not reached since this server started: {error}");
-        let is_news = self.opened.borrow().as_ref().err() != Some(&reason);
+    fn still_waiting(&self, reason: &str) {
+        let said = format!("not since this server started: {reason}");
+        let is_news = self.opened.borrow().as_ref().err() != Some(&said);
         if is_news {
-            tracing::warn!(%error, "commands are refused and reads show what the projections \
-                have seen, until the ledger answers");
+            tracing::warn!(
+                reason,
+                "the ledger does not answer: until it does, commands are refused and reads show \
+                 what the projections have seen"
+            );
         }
-        drop(self.opened.send_replace(Err(reason)));
+        drop(self.opened.send_replace(Err(said)));
     }
 
     /// Whether the projections are of this build's version and of a ledger that has begun: neither
@@ -142,6 +145,7 @@ impl Starter {
         let (follow, worker) = (self.follow(), self.worker(&commands));
         let (ledger, feed) = (Arc::clone(&self.ledger), Arc::clone(&self.feed));
         drop(self.opened.send_replace(Ok(Record { commands, ledger, feed })));
+        tracing::info!(%tenant, "the ledger answers, and is the one that the projections know");
         Ok(Begun { worker, follow, writer })
     }
 
