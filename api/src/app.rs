@@ -1,12 +1,17 @@
 //! What every handler has at hand.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use stella_commands::Commands;
 use stella_domain::ids::Tenant;
-use stella_ledger::{clock::Clock, feed::Feed, port::Ledger};
+use stella_ledger::{
+    clock::Clock,
+    feed::Feed,
+    port::{Ledger, LedgerError},
+};
 use stella_projections::Projections;
 use stella_worker::Plugins;
+use tokio::sync::watch;
 
 use crate::{auth::AccessToken, node::checkpoints::Checkpoints};
 
@@ -15,20 +20,51 @@ use crate::{auth::AccessToken, node::checkpoints::Checkpoints};
 pub struct App {
     /// The one tenant that this node serves until authentication names it.
     pub tenant: Tenant,
-    /// The write side.
-    pub commands: Commands,
     /// The read side.
     pub projections: Arc<Projections>,
-    /// The record.
-    pub ledger: Arc<dyn Ledger>,
-    /// What was signed of it, and proofs.
-    pub checkpoints: Checkpoints,
-    /// Committed events as they come.
-    pub feed: Arc<Feed>,
     /// What DAG specs may name.
     pub plugins: Arc<Plugins>,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
     /// What a caller has to present.
     pub access_token: AccessToken,
+    /// The record, once there is a way to it.
+    pub record: RecordWatch,
+}
+
+/// The record, and what works on it. Nobody gets hold of it before it has answered and was found
+/// to be the one that the projections were folded from.
+#[derive(Clone)]
+pub struct Record {
+    /// The write side.
+    pub commands: Commands,
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// What was signed of it, and proofs.
+    pub checkpoints: Checkpoints,
+    /// Committed events as they come.
+    pub feed: Arc<Feed>,
+}
+
+/// The record, or why there is no way to it yet.
+pub type RecordWatch = watch::Receiver<Result<Record, String>>;
+
+impl App {
+    /// The record.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`] while the node has not reached its ledger since it started.
+    pub fn record(&self) -> Result<Record, LedgerError> {
+        self.record.borrow().clone().map_err(LedgerError::Unavailable)
+    }
+
+    /// The record, as soon as there is a way to it.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record), when that takes longer than `wait`.
+    pub async fn record_within(&self, wait: Duration) -> Result<Record, LedgerError> {
+        let mut record = self.record.clone();
+        let _ = tokio::time::timeout(wait, record.wait_for(Result::is_ok)).await;
+        self.record()
+    }
 }

@@ -98,6 +98,23 @@ impl<T: DeserializeOwned + Default> FromRequest<AppState> for OptionalJson<T> {
     }
 }
 
+/// For what takes no body: nothing, or an object without members, passes.
+pub(crate) struct NoBody;
+
+/// What [`NoBody`] lets pass.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoMembers {}
+
+impl FromRequest<AppState> for NoBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
+        let OptionalJson(NoMembers {}) = OptionalJson::from_request(request, app).await?;
+        Ok(Self)
+    }
+}
+
 fn parse_json<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
     let text = utf8(bytes)?;
     parse_i_json(text).map_err(|e| ApiError::bad_request("MALFORMED_JSON", e))?;

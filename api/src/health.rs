@@ -46,7 +46,11 @@ fn green(message: impl Into<String>) -> Found {
 }
 
 async fn ledger(app: &AppState) -> Found {
-    match app.ledger.findings().await {
+    let ledger = match app.record() {
+        Ok(record) => record.ledger,
+        Err(e) => return (HealthStatus::Red, e.to_string()),
+    };
+    match ledger.findings().await {
         Ok(findings) if findings.is_empty() => green("answers, and is set up as it should be"),
         Ok(findings) => {
             let blocked = findings.iter().any(|finding| finding.blocks_writes);
@@ -63,7 +67,11 @@ async fn ledger(app: &AppState) -> Found {
 
 /// What went wrong with signing is a finding of the ledger.
 async fn checkpoints(app: &AppState) -> Found {
-    match app.checkpoints.signer() {
+    let checkpoints = match app.record() {
+        Ok(record) => record.checkpoints,
+        Err(e) => return (HealthStatus::Red, e.to_string()),
+    };
+    match checkpoints.signer() {
         Err(why) => (HealthStatus::Yellow, format!("this node does not sign: {why}")),
         Ok(signer) => match signer.signed().await {
             Some(signed) => green(format!("{} events are signed", signed.checkpoint.size)),
@@ -73,7 +81,11 @@ async fn checkpoints(app: &AppState) -> Found {
 }
 
 async fn clock(app: &AppState) -> Found {
-    let server = match app.ledger.server_time().await {
+    let ledger = match app.record() {
+        Ok(record) => record.ledger,
+        Err(e) => return (HealthStatus::Red, e.to_string()),
+    };
+    let server = match ledger.server_time().await {
         Ok(Some(server)) => server,
         Ok(None) => return green("the ledger is on this machine's clock"),
         Err(e) => return (HealthStatus::Red, e.to_string()),

@@ -73,14 +73,18 @@ problems! {
     RunRefused {
         404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
         409: "`RUN_TOKEN_CONFLICT`: the token started another run; `detail` names both.",
-        422: "`INPUTS_INVALID`: `errors` lists every violation. `EVENT_TOO_LARGE`.",
+        422: "`INPUTS_INVALID`: `errors` lists every violation. `LABEL_REFUSED`, `EVENT_TOO_LARGE`.",
     }
     /// Naming a run.
     RunNotFound {
         404: "`RUN_NOT_FOUND`.",
     }
-    /// Naming a DAG or a version of it.
+    /// Naming a DAG.
     DagNotFound {
+        404: "`DAG_NOT_FOUND`.",
+    }
+    /// Naming a version of a DAG.
+    DagVersionNotFound {
         404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
     }
     /// Giving free text that is recorded.
@@ -89,7 +93,8 @@ problems! {
     }
     /// Giving a DAG spec.
     SpecRefused {
-        422: "`SPEC_INVALID`: `errors` lists everything that is wrong. `EVENT_TOO_LARGE`.",
+        400: "`MALFORMED_TEXT` (not UTF-8), `BODY_INCOMPLETE`.",
+        422: "`SPEC_INVALID`: `errors` lists everything that is wrong, with the text or the spec.",
     }
     /// Exporting a window.
     WindowOpen {
@@ -140,10 +145,14 @@ problems! {
     Parameterised {
         400: "`INVALID_PATH`, `INVALID_QUERY` or another code that says what is wrong.",
     }
+    /// Every request with parameters and a body.
+    ParameterisedBody {
+        400: "`INVALID_PATH`, `INVALID_QUERY`, `MALFORMED_TEXT`, `MALFORMED_JSON` (not I-JSON), \
+              `INVALID_BODY`, `BODY_INCOMPLETE`.",
+    }
     /// Every request with a body.
     WithBody {
-        400: "`MALFORMED_TEXT`, `MALFORMED_JSON` (not I-JSON), `INVALID_BODY`, `INVALID_PATH`, \
-              `INVALID_QUERY`, `BODY_INCOMPLETE`.",
+        400: "`MALFORMED_TEXT`, `MALFORMED_JSON` (not I-JSON), `INVALID_BODY`, `BODY_INCOMPLETE`.",
         408: "`BODY_TIMEOUT`.",
         413: "`BODY_TOO_LARGE`: more than 1 MiB.",
         415: "`UNSUPPORTED_MEDIA_TYPE`.",
@@ -179,6 +188,9 @@ pub(crate) fn complete(mut document: openapi::OpenApi) -> openapi::OpenApi {
             add(operation, Everywhere::responses());
             if !open {
                 add(operation, Authenticated::responses());
+            }
+            if body && parameters {
+                add(operation, ParameterisedBody::responses());
             }
             if body {
                 add(operation, WithBody::responses());

@@ -11,7 +11,7 @@ use stella_domain::{
     event::{ErrorCode, Event, RunEvent},
     ids::{Actor, LedgerId, PluginName, RunId, StepId, StreamId, WorkerId},
     json::CanonicalJson,
-    limits::{COMMIT_EVENTS, LEASE_EXPIRIES, QUEUE_WAVE},
+    limits::{COMMIT_BYTES, COMMIT_EVENTS, EVENT_PART_BYTES, LEASE_EXPIRIES, QUEUE_WAVE},
     time::Timestamp,
 };
 
@@ -45,12 +45,47 @@ fn spec(needs: &[Vec<bool>], retries: u8) -> Arc<DagSpec> {
     Arc::new(DagSpec::parse(&text, &AnyPlugin).unwrap())
 }
 
+/// What a plugin may give or a caller may ask for: from nothing up to what an event's payload just
+/// holds, also where every character takes six bytes.
+fn object(size: u8) -> CanonicalJson {
+    let text = match size {
+        0 => return CanonicalJson::empty_object(),
+        1 => "x".repeat(1_000),
+        2 => "\u{1}".repeat((EVENT_PART_BYTES - 100) / 6),
+        _ => "x".repeat(EVENT_PART_BYTES - 100),
+    };
+    CanonicalJson::from_value(&serde_json::json!({ "a": text })).unwrap()
+}
+
+/// The format's limits on what a commit carries, in canonical bytes.
+fn check_sizes(events: &[RunEvent]) {
+    assert!(events.len() <= COMMIT_EVENTS);
+    let mut commit = 0;
+    for event in events {
+        let encoded = event.encode();
+        for part in [Some(&encoded.data), encoded.payload.as_ref()].into_iter().flatten() {
+            let bytes = part.as_str().len();
+            assert!(
+                bytes <= EVENT_PART_BYTES,
+                "{bytes} bytes in one part of {}",
+                event.event_type()
+            );
+            commit += bytes;
+        }
+    }
+    assert!(commit <= COMMIT_BYTES, "{commit} bytes in one commit");
+}
+
 fn start(spec: &Arc<DagSpec>) -> RunCommand {
+    start_with(spec, CanonicalJson::empty_object())
+}
+
+fn start_with(spec: &Arc<DagSpec>, inputs: CanonicalJson) -> RunCommand {
     RunCommand::Start(StartRun {
         spec: Arc::clone(spec),
         dag_version: 1,
         version_is_explicit: false,
-        inputs: CanonicalJson::empty_object(),
+        inputs,
         labels: Default::default(),
         priority: 0,
         run_token: None,
@@ -61,7 +96,7 @@ fn start(spec: &Arc<DagSpec>) -> RunCommand {
 #[derive(Debug, Clone)]
 enum Ask {
     Grant(usize, u8),
-    Complete { lease: usize, by: u8, outcome: u8 },
+    Complete { lease: usize, by: u8, outcome: u8, size: u8 },
     Expire(usize),
     TimeOut(usize),
     Retry(usize, bool),
@@ -72,8 +107,8 @@ enum Ask {
 fn ask() -> impl Strategy<Value = Ask> {
     prop_oneof![
         6 => (any::<usize>(), 0..2_u8).prop_map(|(s, w)| Ask::Grant(s, w)),
-        8 => (any::<usize>(), 0..2_u8, 0..8_u8)
-            .prop_map(|(lease, by, outcome)| Ask::Complete { lease, by, outcome }),
+        8 => (any::<usize>(), 0..2_u8, 0..8_u8, 0..4_u8)
+            .prop_map(|(lease, by, outcome, size)| Ask::Complete { lease, by, outcome, size }),
         2 => any::<usize>().prop_map(Ask::Expire),
         1 => any::<usize>().prop_map(Ask::TimeOut),
         3 => (any::<usize>(), any::<bool>()).prop_map(|(s, due)| Ask::Retry(s, due)),
@@ -100,10 +135,10 @@ struct History {
 }
 
 impl History {
-    fn new(spec: Arc<DagSpec>) -> Self {
+    fn new(spec: Arc<DagSpec>, inputs: CanonicalJson) -> Self {
         let now = Timestamp::from_micros(1_000_000);
         let mut history = Self { run: Run::default(), events: vec![], leases: vec![], now, spec };
-        history.ask(start(&history.spec.clone()));
+        history.ask(start_with(&history.spec.clone(), inputs));
         history
     }
 
@@ -116,14 +151,15 @@ impl History {
                 worker_id: worker(*w),
                 lease_ms: 1_000,
             },
-            Ask::Complete { lease: i, by, outcome } => RunCommand::Complete {
+            Ask::Complete { lease: i, by, outcome, size } => RunCommand::Complete {
                 token: lease(*i),
                 worker_id: worker(*by),
                 outcome: match outcome {
-                    0..=3 => Outcome::Succeeded { outputs: CanonicalJson::empty_object() },
+                    0..=3 => Outcome::Succeeded { outputs: object(*size) },
                     4 | 5 => Outcome::Failed {
                         code: ErrorCode::lenient("BOOM"),
-                        message: "boom".to_owned(),
+                        // Longer than what is kept of it, and longer still where it is escaped.
+                        message: "\u{1}".repeat(usize::from(*size) * 50_000),
                         retryable: *outcome == 4,
                     },
                     6 => Outcome::TimedOut,
@@ -149,7 +185,7 @@ impl History {
         let again = command.clone();
         let Ok(events) = self.run.decide(command) else { return };
         assert_eq!(self.run.decide(again).as_ref(), Ok(&events), "deciding is deterministic");
-        assert!(events.len() <= COMMIT_EVENTS);
+        check_sizes(&events);
         assert!(!ended_before || events.is_empty(), "nothing happens after the end: {events:?}");
         for event in events {
             self.check_before(&event, status.unwrap_or(RunStatus::Running));
@@ -243,10 +279,11 @@ proptest! {
     fn any_sequence_of_commands_keeps_the_rules(
         needs in prop::collection::vec(prop::collection::vec(prop::bool::weighted(0.3), 6), 1..7),
         retries in 0..3_u8,
+        inputs in 0..4_u8,
         asks in prop::collection::vec(ask(), 0..120),
     ) {
         let spec = spec(&needs, retries);
-        let mut history = History::new(Arc::clone(&spec));
+        let mut history = History::new(Arc::clone(&spec), object(inputs));
         for ask in &asks {
             let command = history.command(ask);
             history.ask(command);
@@ -269,16 +306,17 @@ proptest! {
     }
 }
 
-/// A fan-out wider than the wave stays within a commit's limits: steps queue in waves.
+/// A fan-out wider than the wave stays within a commit's limits: steps queue in waves, also behind
+/// outputs that are as large as they may be.
 #[test]
 fn a_wide_run_queues_in_waves_and_ends() {
     let mut needs = vec![vec![]; 1];
     needs.extend((1..700).map(|_| vec![true]));
     let spec = spec(&needs, 0);
-    let mut history = History::new(spec);
+    let mut history = History::new(spec, object(3));
     history.ask(RunCommand::GrantLease { step_id: step_id(0), worker_id: worker(0), lease_ms: 1 });
     let (token, now) = (history.leases[0], history.now);
-    let outcome = Outcome::Succeeded { outputs: CanonicalJson::empty_object() };
+    let outcome = Outcome::Succeeded { outputs: object(3) };
     history.ask(RunCommand::Complete { token, worker_id: worker(0), outcome, now });
     let queued = history.run.steps.iter().filter(|step| step.phase == StepPhase::Queued);
     assert_eq!(queued.count(), QUEUE_WAVE);

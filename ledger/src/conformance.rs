@@ -265,8 +265,25 @@ async fn streams_are_read_in_order_of_seq(ledger: &dyn Ledger) {
     ok(ledger.append(&batch).await);
     let streams = ["dag/y", "dag/z", "dag/none", "dag/y"].map(valid::<StreamId>);
     let found = ok(ledger.read_streams(acme.tenant(), &streams).await);
-    assert_eq!(found, [z1, y1, z2, y2].map(|commit| (*commit).clone()));
+    assert_eq!(found, [&z1, &y1, &z2, &y2].map(|commit| (**commit).clone()));
     assert!(ok(ledger.read_streams(acme.tenant(), &[]).await).is_empty());
+    // One stream of two commits with two events each, a page at a time.
+    for (from_version, limit, expected) in [
+        (0, 9, &[&z1, &z2][..]),
+        (1, 9, &[&z1, &z2]),
+        (2, 9, &[&z1, &z2]),
+        (2, 1, &[&z1]),
+        (3, 9, &[&z2]),
+        (4, 1, &[&z2]),
+        (5, 9, &[]),
+        (u64::MAX, 9, &[]),
+        (1, 0, &[]),
+    ] {
+        let stream = valid::<StreamId>("dag/z");
+        let found = ok(ledger.read_stream(acme.tenant(), &stream, from_version, limit).await);
+        let expected: Vec<Commit> = expected.iter().map(|commit| (***commit).clone()).collect();
+        assert_eq!(found, expected, "{limit} from {from_version} on");
+    }
 }
 
 async fn a_time_is_found(ledger: &dyn Ledger) {

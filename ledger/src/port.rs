@@ -21,6 +21,15 @@ pub const READ_LIMIT: usize = 4_096;
 /// seq; no two commits of a stream begin at the same stream version.
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
+    /// Make room for a first ledger where the storage holds none; nothing where it does. Storages
+    /// that see to it when they are opened have nothing left to do.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn make_room(&self) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
     /// Append `commits` in this order, several tenants mixed, and return when they are durable.
     ///
     /// # Errors
@@ -49,6 +58,24 @@ pub trait Ledger: Send + Sync + 'static {
         tenant: &Tenant,
         streams: &[StreamId],
     ) -> Result<Vec<Commit>, LedgerError>;
+
+    /// Commits of one stream from the one that holds `from_version` on, in order, at most `limit`
+    /// (and at most [`READ_LIMIT`]). Each is checked against its hashes.
+    ///
+    /// # Errors
+    /// [`LedgerError`]. Storages that can, read no more than is asked for.
+    async fn read_stream(
+        &self,
+        tenant: &Tenant,
+        stream: &StreamId,
+        from_version: u64,
+        limit: usize,
+    ) -> Result<Vec<Commit>, LedgerError> {
+        let commits = self.read_streams(tenant, std::slice::from_ref(stream)).await?;
+        let is_before =
+            |commit: &Commit| commit.stream_version + commit.events.len() as u64 <= from_version;
+        Ok(commits.into_iter().skip_while(is_before).take(limit.min(READ_LIMIT)).collect())
+    }
 
     /// `seq` of the first event recorded at or after `time`; `None` when there is none yet.
     /// Costs a number of point reads that grows with the logarithm of the ledger's length.

@@ -87,20 +87,22 @@ impl LedgerUri {
     /// # Errors
     /// [`LedgerError::Unavailable`] when the storage does not answer.
     pub async fn open(&self) -> Result<Arc<dyn Ledger>, LedgerError> {
-        Ok(self.open_storage().await?.ledger)
+        let ledger = self.connect().await?.ledger;
+        ledger.make_room().await?;
+        Ok(ledger)
     }
 
-    /// The same, with what is stored beside it.
+    /// The way to the storage, for those who go on without it for a while: a server that stores it
+    /// need not answer yet, and [room](Ledger::make_room) is still to be made.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
-    pub async fn open_storage(&self) -> Result<Storage, LedgerError> {
+    /// [`LedgerError::Unavailable`] when a file cannot be opened, or when the URI is not one that
+    /// the driver takes.
+    pub async fn connect(&self) -> Result<Storage, LedgerError> {
         match self {
             Self::Sqlite(path) => Ok(Storage::of(SqliteLedger::open(path).await?)),
             Self::Mongo(uri) => {
-                let ledger = MongoLedger::connect(uri, MongoOptions::default()).await?;
-                ledger.setup_if_new().await?;
-                Ok(Storage::of(ledger))
+                Ok(Storage::of(MongoLedger::connect(uri, MongoOptions::default()).await?))
             }
         }
     }

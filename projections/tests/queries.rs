@@ -4,7 +4,7 @@
 mod support;
 
 use stella_domain::aggregate::RunStatus;
-use stella_projections::{PageRequest, Projections, RunFilter, RunRow};
+use stella_projections::{DagRow, PageRequest, Projections, RunFilter, RunRow};
 use support::{MemoryLedger, long_history, projections, tenant};
 
 async fn listed(models: &Projections, filter: &RunFilter, size: u32) -> Vec<RunRow> {
@@ -12,6 +12,19 @@ async fn listed(models: &Projections, filter: &RunFilter, size: u32) -> Vec<RunR
     loop {
         let request = PageRequest { size, after };
         let page = models.runs(&tenant(), filter, request).await.unwrap();
+        assert!(page.items.len() <= size as usize);
+        rows.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            return rows;
+        }
+    }
+}
+
+async fn dags(models: &Projections, size: u32) -> Vec<DagRow> {
+    let (mut rows, mut after) = (vec![], None);
+    loop {
+        let page = models.dags(&tenant(), PageRequest { size, after }).await.unwrap();
         assert!(page.items.len() <= size as usize);
         rows.extend(page.items);
         after = page.next;
@@ -81,7 +94,9 @@ async fn dags_and_their_versions_are_shown() {
     let history = long_history(1);
     let dir = tempfile::tempdir().unwrap();
     let models = projections(dir.path(), MemoryLedger::of(&history.commits));
-    let dags = models.dags(&tenant()).await.unwrap();
+    let dags = dags(&models, 500).await;
+    assert_eq!(dags, self::dags(&models, 1).await, "pages hold every DAG once, in the same order");
+    assert!(dags.is_sorted_by(|a, b| a.dag_id < b.dag_id));
     assert_eq!(dags.iter().map(|dag| dag.dag_id.as_str()).collect::<Vec<_>>(), ["chain", "fan"]);
     for (dag, spec) in dags.iter().zip(&history.specs) {
         assert_eq!(dag.active_version, Some(1));

@@ -145,6 +145,12 @@ impl TestServer {
         assert!(status.success(), "it ended with {status}:\n{}", self.log());
     }
 
+    /// Wait until it ends by itself; answers its exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let mut child = self.child.take().expect("a server that runs");
+        until("the server has ended", async || child.try_wait().unwrap()).await.code()
+    }
+
     /// Start it again on the same data; one that still runs is killed.
     pub async fn restart(&mut self) {
         self.kill();

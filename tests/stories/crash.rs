@@ -75,12 +75,36 @@ async fn a_killed_mongod_loses_nothing_and_reads_go_on() {
         assert_eq!(server.client.get("readyz").await.status, 503);
         mongod.restart().await.unwrap();
     }
-    // Nobody does anything but start mongod again.
+    // Nobody does anything but start mongod again, and ask. (`outage` is about nobody asking.)
     load.until_more(RUNS_BETWEEN.end).await;
     until("it is ready again", async || {
         (server.client.get("readyz").await.status == 200).then_some(())
     })
     .await;
+    nothing_is_lost(&server, load.stop().await).await;
+}
+
+/// A machine that loses power has both on it. The server comes up before its database, or after.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_and_its_mongod_killed_together_lose_nothing() {
+    let mut mongod = Mongod::start(Options::default()).await.unwrap();
+    let database = Database::of(&mongod);
+    let mut server = TestServer::builder().ledger(&database.uri).start().await;
+    server.client.register(&dag()).await;
+    let load = Load::start(&server.client, CLIENTS, "load");
+    for server_first in [true, false] {
+        load.until_more(fastrand::usize(RUNS_BETWEEN)).await;
+        server.kill();
+        mongod.kill().await.unwrap();
+        if server_first {
+            server.restart().await;
+            mongod.restart().await.unwrap();
+        } else {
+            mongod.restart().await.unwrap();
+            server.restart().await;
+        }
+    }
+    load.until_more(RUNS_BETWEEN.end).await;
     nothing_is_lost(&server, load.stop().await).await;
 }
 

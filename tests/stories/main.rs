@@ -8,6 +8,8 @@ mod checkpoints;
 mod crash;
 mod four_writers;
 mod main_path;
+mod outage;
 mod plugins;
+mod readme;
 mod stream;
 mod unsound_storage;

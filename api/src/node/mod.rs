@@ -3,14 +3,12 @@
 pub mod checkpoints;
 mod data_dir;
 mod lease_source;
+mod start;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use stella_commands::{CommandError, Commands, CommandsConfig};
-use stella_domain::{
-    ids::{Actor, IdError, Origin, Tenant},
-    open_work::OpenWork,
-};
+use stella_commands::CommandError;
+use stella_domain::ids::{IdError, Origin, Tenant};
 use stella_ledger::{
     checkpoints::{
         SignerError,
@@ -22,15 +20,11 @@ use stella_ledger::{
     uri::LedgerUri,
 };
 use stella_projections::{ProjectionError, Projections};
-use stella_worker::{CatalogError, Plugins, Worker, WorkerConfig};
-use tokio::{net::TcpListener, task::JoinHandle};
+use stella_worker::{CatalogError, Plugins};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    checkpoints::{Checkpoints, CheckpointsConfig, SigningTask},
-    data_dir::DataDir,
-    lease_source::LocalLeases,
-};
+use self::{checkpoints::CheckpointsConfig, data_dir::DataDir, start::Starter};
 use crate::{app::App, auth::AccessToken};
 
 /// How long a stop waits for what is under way.
@@ -103,6 +97,23 @@ pub enum NodeError {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A part that never ends has ended, which is a defect.
+    #[error("{0} has ended by itself: see the log")]
+    Ended(&'static str),
+}
+
+impl NodeError {
+    /// Why the ledger does not answer, where that is all that is wrong: later it may.
+    fn passing(&self) -> Option<&str> {
+        match self {
+            Self::Ledger(LedgerError::Unavailable(reason))
+            | Self::Checkpoints(SignerError::Ledger(LedgerError::Unavailable(reason)))
+            | Self::Projections(ProjectionError::Ledger(LedgerError::Unavailable(reason))) => {
+                Some(reason)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A node that runs.
@@ -115,15 +126,17 @@ pub struct Node {
     pub app: App,
     stop: CancellationToken,
     http: JoinHandle<std::io::Result<()>>,
-    worker: Option<JoinHandle<()>>,
-    follow: JoinHandle<()>,
-    writer: JoinHandle<()>,
-    signing: Option<SigningTask>,
-    _data_dir: DataDir,
+    /// Everything that lives on the ledger.
+    on_ledger: JoinHandle<Result<(), NodeError>>,
+    _data_dir: Arc<DataDir>,
 }
 
 impl Node {
     /// Start every part, in the order in which they depend on each other.
+    ///
+    /// A ledger that does not answer is waited for when the projections have something to show:
+    /// reads are answered meanwhile, commands are refused, and whatever is checked at a start is
+    /// checked when the ledger answers.
     ///
     /// # Errors
     /// [`NodeError`]; nothing is left running.
@@ -141,105 +154,68 @@ impl Node {
         let access_token = AccessToken::create_file(&token_path)
             .map_err(|error| data_dir.error(format!("the token file: {error}")))?;
         let plugins = Arc::new(Plugins::load(&config.plugins, &config.plugin_keys)?);
-        let storage = config.ledger.open_storage().await?;
+        let storage = config.ledger.connect().await?;
         let gate = Arc::<Gate>::default();
         let ledger: Arc<dyn Ledger> =
             Arc::new(GatedLedger::new(Arc::clone(&storage.ledger), Arc::clone(&gate)));
-        report_findings(&*ledger, config.strict).await?;
         let feed = Feed::new(Arc::clone(&ledger));
-        let listener = TcpListener::bind(config.listen).await.map_err(|error| {
-            NodeError::Listen { addr: config.listen, reason: error.to_string() }
-        })?;
-        let addr = listener.local_addr().map_err(|error| NodeError::Listen {
-            addr: config.listen,
-            reason: error.to_string(),
-        })?;
-
-        // Before anything is written: the ledger has to extend what was signed.
-        let checkpoints = Checkpoints::open(&config, &data_dir, storage, gate).await?;
+        let (listener, addr) = listen(config.listen).await?;
         let directory = data_dir.projections();
         let projections =
             Arc::new(Projections::open(&directory, Arc::clone(&ledger), Arc::clone(&feed))?);
-        // Notices a ledger that was replaced or restored from an older backup.
-        projections.verify(&config.tenant).await?;
-        let work = projections.open_work(&config.tenant).await?;
-        let is_begun = work.head.next_seq > 0;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let node = data_dir.node_name()?;
-        let commands_config = CommandsConfig {
-            origin: config.origin.clone(),
-            clock: Arc::clone(&clock),
-            lease_ms: config.lease_ms,
-            open_work: vec![(config.tenant.clone(), without_own_leases(work, &node))],
-        };
-        let (commands, writer) =
-            Commands::start(commands_config, Arc::clone(&ledger), Arc::clone(&feed));
-        // One that has begun is served even while it takes no writes: reads work, and commands do
-        // again as soon as the storage does.
-        if !is_begun {
-            commands.open_ledger(&config.tenant, &Actor::system("ledger")?).await?;
-        }
-
         let stop = CancellationToken::new();
-        let follow = tokio::spawn({
-            let (projections, tenant) = (Arc::clone(&projections), config.tenant.clone());
-            let stop = stop.clone();
-            async move {
-                let followed = projections.follow(&tenant, stop.cancelled_owned()).await;
-                if let Err(error) = followed {
-                    tracing::error!(%tenant, %error, "projections stand still");
-                }
-            }
-        });
-        let worker = (config.concurrency > 0).then(|| {
-            let source = LocalLeases { commands: commands.clone(), tenant: config.tenant.clone() };
-            let worker_config = WorkerConfig::new(node.worker_id, config.concurrency);
-            let worker = Worker::new(worker_config, Arc::new(source), Arc::clone(&plugins));
-            tokio::spawn(worker.run(stop.clone()))
-        });
-        let signing = checkpoints.start(config.checkpoints.every, &stop);
-        let tenant = config.tenant;
-        let app = App {
-            tenant,
-            commands,
-            projections,
+        let (opened, record) = watch::channel(Err("it was not asked yet".to_owned()));
+        let tenant = config.tenant.clone();
+        let data_dir = Arc::new(data_dir);
+        let starter = Starter {
+            name: data_dir.node_name()?,
+            config,
+            data_dir: Arc::clone(&data_dir),
+            storage,
+            gate,
             ledger,
-            checkpoints,
             feed,
-            plugins,
-            clock,
-            access_token,
+            projections: Arc::clone(&projections),
+            plugins: Arc::clone(&plugins),
+            clock: Arc::clone(&clock),
+            opened,
+            stop: stop.clone(),
         };
+        let begun = starter.begin_or_wait().await?;
+
+        let app = App { tenant, projections, plugins, clock, access_token, record };
         let router = crate::router(app.clone());
         let http = tokio::spawn(crate::serve(listener, router, stop.clone().cancelled_owned()));
-        let _data_dir = data_dir;
-        Ok(Self { addr, token_path, app, stop, http, worker, follow, writer, signing, _data_dir })
+        let on_ledger = tokio::spawn(starter.run(begun));
+        Ok(Self { addr, token_path, app, stop, http, on_ledger, _data_dir: data_dir })
     }
 
-    /// Wait until the writer has ended by itself, which is a defect: a node without a writer must
-    /// not go on answering.
-    pub async fn writer_failed(&mut self) {
-        let ended = (&mut self.writer).await;
-        tracing::error!(?ended, "the writer has ended: this node cannot go on");
+    /// Wait until the node cannot go on: its ledger, when it answered at last, is not one to go on
+    /// with, or the writer has ended by itself. A node without a writer must not go on answering.
+    pub async fn failed(&mut self) -> NodeError {
+        match (&mut self.on_ledger).await {
+            Ok(Err(error)) => error,
+            // It ends well only after `stop`, which takes the node away.
+            Ok(Ok(())) => NodeError::Ended("what works on the ledger"),
+            Err(panicked) => {
+                tracing::error!(%panicked, "what works on the ledger ended badly");
+                NodeError::Ended("what works on the ledger")
+            }
+        }
     }
 
     /// End the node: no new requests, running steps are ended and given back, what was
     /// acknowledged is in the ledger.
     pub async fn stop(self) {
-        let Self { app, stop, http, worker, follow, writer, signing, _data_dir, .. } = self;
+        let Self { app, stop, http, on_ledger, _data_dir, .. } = self;
         stop.cancel();
         let ended = async {
-            if let Some(worker) = worker {
-                let _ = worker.await;
-            }
             let _ = http.await;
-            let _ = follow.await;
+            // The writer ends when nobody can give it commands any more.
             drop(app);
-            if !writer.is_finished() {
-                let _ = writer.await;
-            }
-            if let Some(signing) = signing {
-                signing.end().await;
+            if !on_ledger.is_finished() {
+                let _ = on_ledger.await;
             }
         };
         if tokio::time::timeout(STOP_WAIT, ended).await.is_err() {
@@ -248,33 +224,9 @@ impl Node {
     }
 }
 
-async fn report_findings(ledger: &dyn Ledger, strict: bool) -> Result<(), NodeError> {
-    let findings = ledger.findings().await?;
-    for finding in &findings {
-        let (code, message) = (finding.code, &finding.message);
-        if finding.blocks_writes {
-            tracing::error!(code, "{message}");
-        } else {
-            tracing::warn!(code, "{message}");
-        }
-    }
-    if strict && !findings.is_empty() {
-        let all: Vec<String> = findings
-            .iter()
-            .map(|finding| format!("{}: {}", finding.code, finding.message))
-            .collect();
-        return Err(NodeError::Findings(all.join("; ")));
-    }
-    Ok(())
-}
-
-/// Leases of this node's earlier processes end at once: the data directory's lock proves that
-/// they are gone.
-fn without_own_leases(mut work: OpenWork, node: &data_dir::NodeName) -> OpenWork {
-    for lease in &mut work.leases {
-        if node.is_earlier_worker(&lease.worker_id) {
-            lease.lease_ms = 0;
-        }
-    }
-    work
+async fn listen(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {
+    let failed = |error: std::io::Error| NodeError::Listen { addr, reason: error.to_string() };
+    let listener = TcpListener::bind(addr).await.map_err(failed)?;
+    let addr = listener.local_addr().map_err(failed)?;
+    Ok((listener, addr))
 }

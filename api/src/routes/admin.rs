@@ -5,6 +5,7 @@ use stella_projections::{Divergence, ModelReport, PROJECTION_VERSION, Report};
 
 use crate::{
     auth::Caller,
+    extract::NoBody,
     health,
     problem::ApiError,
     state::AppState,
@@ -40,11 +41,15 @@ pub(crate) async fn get_projections(
 /// Fold the whole ledger afresh and put the outcome in the place of what is in use. Reads go on
 /// meanwhile; the answer comes when it is done.
 #[utoipa::path(post, path = "/admin/projections:rebuild", tag = "admin",
+    request_body(content = Option<Object>, description = "Nothing, or an empty object."),
     responses((status = 200, description = "Rebuilt.", body = RebuildReport)))]
 pub(crate) async fn rebuild_projections(
     State(app): State<AppState>,
     caller: Caller,
+    _: NoBody,
 ) -> Result<Json<RebuildReport>, ApiError> {
+    // Not from a ledger that has not been looked at.
+    app.record()?;
     let rebuilt = app.projections.rebuild(&caller.tenant, &|_| {}).await?;
     let diverged = rebuilt.diverged.into_iter().map(DivergenceView::from).collect();
     Ok(Json(RebuildReport { position: rebuilt.next_seq, diverged }))
@@ -53,12 +58,15 @@ pub(crate) async fn rebuild_projections(
 /// Compare the projections in use with a fresh fold of the same events; the answer comes when it
 /// is done.
 #[utoipa::path(post, path = "/admin/projections:check", tag = "admin",
+    request_body(content = Option<Object>, description = "Nothing, or an empty object."),
     responses((status = 200, description = "What was found, identical or not.",
         body = CheckReport)))]
 pub(crate) async fn check_projections(
     State(app): State<AppState>,
     caller: Caller,
+    _: NoBody,
 ) -> Result<Json<CheckReport>, ApiError> {
+    app.record()?;
     let report = app.projections.check(&caller.tenant, &|_| {}).await?;
     Ok(Json(report.into()))
 }

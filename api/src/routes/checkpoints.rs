@@ -10,8 +10,10 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::{
+    app::Record,
     auth::Caller,
     extract::{JsonBody, Params},
+    node::checkpoints::Checkpoints,
     openapi::{CheckpointNotFound, KeyNotRotated, NotSigning},
     problem::ApiError,
     state::AppState,
@@ -36,7 +38,7 @@ pub(crate) async fn get_checkpoint(
     caller: Caller,
     Params(params): Params<CheckpointParams>,
 ) -> Result<Response, ApiError> {
-    let proofs = &app.checkpoints.proofs;
+    let proofs = app.record()?.checkpoints.proofs;
     let found = match params.size {
         Some(size) => proofs.of_size(&caller.tenant, size).await?,
         None => proofs.newest(&caller.tenant).await?,
@@ -53,7 +55,8 @@ pub(crate) async fn sign_checkpoint(
     State(app): State<AppState>,
     _: Caller,
 ) -> Result<Response, ApiError> {
-    let signer = app.checkpoints.signer().map_err(ApiError::signed_elsewhere)?;
+    let checkpoints = app.record()?.checkpoints;
+    let signer = checkpoints.signer().map_err(ApiError::signed_elsewhere)?;
     let signed = signer.sign_new().await?.ok_or_else(ApiError::ledger_not_opened)?;
     Ok(note(signed.note))
 }
@@ -66,7 +69,7 @@ pub(crate) async fn get_keys(
     State(app): State<AppState>,
     _: Caller,
 ) -> Result<Json<SigningKeys>, ApiError> {
-    keys(&app).await
+    keys(&app.record()?.checkpoints).await
 }
 
 /// Let another key sign from here on: the one in the server's file for the next key, which has to
@@ -80,20 +83,21 @@ pub(crate) async fn rotate_key(
     JsonBody(body): JsonBody<RotateKeyBody>,
 ) -> Result<Json<SigningKeys>, ApiError> {
     let Caller { tenant, actor } = caller;
-    let signer = app.checkpoints.signer().map_err(ApiError::signed_elsewhere)?;
+    let Record { commands, checkpoints, .. } = app.record()?;
+    let signer = checkpoints.signer().map_err(ApiError::signed_elsewhere)?;
     // What others recorded is known first, and the old key signs up to here.
     signer.sign_new().await?;
     let in_use = signer.pinned().await.0.pop();
     if in_use.is_none_or(|pinned| pinned.key != body.new_key) {
         let rotation = signer.rotation_to(&body.new_key).await?;
-        app.commands.rotate_key(&tenant, &actor, rotation).await?;
+        commands.rotate_key(&tenant, &actor, rotation).await?;
         signer.sign_new().await?;
     }
-    keys(&app).await
+    keys(&checkpoints).await
 }
 
-async fn keys(app: &AppState) -> Result<Json<SigningKeys>, ApiError> {
-    let signer = app.checkpoints.signer().map_err(ApiError::signed_elsewhere)?;
+async fn keys(checkpoints: &Checkpoints) -> Result<Json<SigningKeys>, ApiError> {
+    let signer = checkpoints.signer().map_err(ApiError::signed_elsewhere)?;
     let pins = signer.pinned().await.0.iter().map(ToString::to_string).collect();
     Ok(Json(SigningKeys { pins }))
 }

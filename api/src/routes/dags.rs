@@ -15,8 +15,9 @@ use utoipa::IntoParams;
 
 use crate::{
     auth::Caller,
-    extract::{Params, Segment, media_type, read_body, utf8},
-    openapi::{DagNotFound, PREFIX, SpecRefused},
+    extract::{PageSize, Params, Segment, media_type, read_body, utf8},
+    openapi::{DagNotFound, DagVersionNotFound, PREFIX, SpecRefused},
+    page::{self, PageToken},
     problem::ApiError,
     state::AppState,
     types::{DagVersionView, DagView, Page, RegisteredDag, ValidDag},
@@ -32,6 +33,22 @@ const SPEC_TYPES: [&str; 5] =
 pub(crate) struct DagParams {
     /// Answer from a state that has seen this seq, as a command's answer gave it.
     min_seq: Option<u64>,
+}
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListParams {
+    /// Answer from a state that has seen this seq, as a command's answer gave it.
+    min_seq: Option<u64>,
+    /// DAGs on a page, 1 to 500.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500, default = 50)]
+    page_size: PageSize,
+    /// What the page before gave as `nextPageToken`.
+    #[param(value_type = Option<String>)]
+    page_token: Option<PageToken<DagId>>,
 }
 
 /// A DAG spec in the body, in YAML or JSON, checked as a whole.
@@ -69,7 +86,8 @@ pub(crate) async fn register_dag(
     SpecBody(spec): SpecBody,
 ) -> Result<Response, ApiError> {
     let Caller { tenant, actor } = caller;
-    let (version, receipt) = app.commands.register_dag(&tenant, &actor, Arc::clone(&spec)).await?;
+    let commands = app.record()?.commands;
+    let (version, receipt) = commands.register_dag(&tenant, &actor, Arc::clone(&spec)).await?;
     let status = if receipt.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     let location = HeaderValue::try_from(format!("{PREFIX}/dags/{}/versions/{version}", spec.id()));
     let body = RegisteredDag {
@@ -97,17 +115,18 @@ pub(crate) async fn validate_dag(_caller: Caller, SpecBody(spec): SpecBody) -> J
     Json(ValidDag { dag_id, digest, steps: spec.steps().len() })
 }
 
-/// List all DAGs, by id; at most 10,000.
-#[utoipa::path(get, path = "/dags", tag = "dags", params(DagParams),
-    responses((status = 200, description = "The DAGs, on one page.", body = Page<DagView>)))]
+/// List DAGs, by id.
+#[utoipa::path(get, path = "/dags", tag = "dags", params(ListParams),
+    responses((status = 200, description = "A page of DAGs.", body = Page<DagView>)))]
 pub(crate) async fn list_dags(
     State(app): State<AppState>,
     caller: Caller,
-    Params(params): Params<DagParams>,
+    Params(params): Params<ListParams>,
 ) -> Result<Json<Page<DagView>>, ApiError> {
     super::runs::reach(&app, &caller.tenant, params.min_seq).await?;
-    let dags = app.projections.dags(&caller.tenant).await?;
-    Ok(Json(Page::with_next(dags.into_iter().map(DagView::from).collect(), None)))
+    let page = page::request(params.page_size, params.page_token);
+    let dags = app.projections.dags(&caller.tenant, page).await?;
+    Ok(Json(Page::of(dags)))
 }
 
 /// Get a DAG.
@@ -128,7 +147,8 @@ pub(crate) async fn get_dag(
 #[utoipa::path(get, path = "/dags/{dagId}/versions/{version}", tag = "dags",
     params(("dagId" = String, Path, description = "The DAG."),
         ("version" = u32, Path, description = "The version's number.", minimum = 1), DagParams),
-    responses((status = 200, description = "The version.", body = DagVersionView), DagNotFound))]
+    responses((status = 200, description = "The version.", body = DagVersionView),
+        DagVersionNotFound))]
 pub(crate) async fn get_dag_version(
     State(app): State<AppState>,
     caller: Caller,

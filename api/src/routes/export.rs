@@ -54,7 +54,7 @@ pub(crate) async fn export_ledger(
     Params(params): Params<ExportParams>,
 ) -> Result<Response, ApiError> {
     let from = params.from.map_or(Timestamp::from_micros(i64::MIN), |from| from.0);
-    let ledger = &app.ledger;
+    let ledger = &app.record()?.ledger;
     let window = Window::resolve(ledger.as_ref(), &caller.tenant, from, params.to.0).await?;
     let (first_seq, end_seq) = (window.first_seq, window.end_seq);
     let at = params.from_seq.unwrap_or(first_seq);

@@ -20,10 +20,11 @@ pub(crate) async fn ledger_head(
     State(app): State<AppState>,
     caller: Caller,
 ) -> Result<Json<LedgerHead>, ApiError> {
-    let head = app.ledger.head(&caller.tenant).await?;
+    let ledger = app.record()?.ledger;
+    let head = ledger.head(&caller.tenant).await?;
     let last = head.next_seq.saturating_sub(1);
     // The ledger's name stands in its commits.
-    let commits = app.ledger.read(&caller.tenant, last, 1).await?;
+    let commits = ledger.read(&caller.tenant, last, 1).await?;
     let commit = commits.first().ok_or_else(ApiError::ledger_not_opened)?;
     Ok(Json(LedgerHead {
         ledger: commit.ledger.to_string(),
@@ -43,7 +44,7 @@ pub(crate) async fn seal_ledger(
     OptionalJson(body): OptionalJson<ReasonBody>,
 ) -> Result<Json<ReceiptView>, ApiError> {
     let Caller { tenant, actor } = caller;
-    answer(app.commands.seal_ledger(&tenant, &actor, body.reason).await)
+    answer(app.record()?.commands.seal_ledger(&tenant, &actor, body.reason).await)
 }
 
 /// Record that a wrong clock is known: `recordedAt` stands still until the clocks catch up.
@@ -56,7 +57,7 @@ pub(crate) async fn accept_clock_fault(
     OptionalJson(body): OptionalJson<ReasonBody>,
 ) -> Result<Json<ReceiptView>, ApiError> {
     let Caller { tenant, actor } = caller;
-    answer(app.commands.accept_clock_fault(&tenant, &actor, body.reason).await)
+    answer(app.record()?.commands.accept_clock_fault(&tenant, &actor, body.reason).await)
 }
 
 /// Both commands always record an event, so that there is always a receipt.

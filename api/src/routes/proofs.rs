@@ -3,10 +3,11 @@
 use axum::{Json, extract::State};
 use serde::Deserialize;
 use stella_domain::ids::Tenant;
-use stella_ledger::checkpoints::proofs::Noted;
+use stella_ledger::checkpoints::proofs::{Noted, Proofs};
 use utoipa::IntoParams;
 
 use crate::{
+    app::Record,
     auth::Caller,
     extract::Params,
     openapi::CheckpointNotFound,
@@ -35,18 +36,20 @@ pub(crate) async fn prove_inclusion(
     caller: Caller,
     Params(params): Params<InclusionParams>,
 ) -> Result<Json<InclusionProof>, ApiError> {
-    let Noted { checkpoint, note } = noted(&app, &caller.tenant, params.size).await?;
+    let Record { ledger, checkpoints, .. } = app.record()?;
+    let proofs = &checkpoints.proofs;
+    let Noted { checkpoint, note } = noted(proofs, &caller.tenant, params.size).await?;
     let seq = params.seq;
     if seq >= checkpoint.size {
         return Err(ApiError::outside_tree(seq, checkpoint.size));
     }
-    let commits = app.ledger.read(&caller.tenant, seq, 1).await?;
+    let commits = ledger.read(&caller.tenant, seq, 1).await?;
     let event = commits
         .first()
         .and_then(|commit| commit.events.get(usize::try_from(seq.checked_sub(commit.seq)?).ok()?));
     // A tree that reaches so far, and no such event: what is missing was signed.
     let hash = event.ok_or_else(|| ApiError::not_as_signed(&checkpoint))?.hash;
-    let proof = app.checkpoints.proofs.inclusion(&checkpoint, seq, &hash).await?;
+    let proof = proofs.inclusion(&checkpoint, seq, &hash).await?;
     let tree_size = checkpoint.size;
     Ok(Json(InclusionProof { seq, hash, proof, tree_size, checkpoint: note }))
 }
@@ -72,17 +75,17 @@ pub(crate) async fn prove_consistency(
     caller: Caller,
     Params(params): Params<ConsistencyParams>,
 ) -> Result<Json<ConsistencyProof>, ApiError> {
-    let Noted { checkpoint, note } = noted(&app, &caller.tenant, params.to).await?;
+    let proofs = app.record()?.checkpoints.proofs;
+    let Noted { checkpoint, note } = noted(&proofs, &caller.tenant, params.to).await?;
     let (from, to) = (params.from, checkpoint.size);
     if from > to {
         return Err(ApiError::outside_tree(from, to));
     }
-    let (from_root, proof) = app.checkpoints.proofs.consistency(&checkpoint, from).await?;
+    let (from_root, proof) = proofs.consistency(&checkpoint, from).await?;
     Ok(Json(ConsistencyProof { from, from_root, to, proof, checkpoint: note }))
 }
 
-async fn noted(app: &AppState, tenant: &Tenant, size: Option<u64>) -> Result<Noted, ApiError> {
-    let proofs = &app.checkpoints.proofs;
+async fn noted(proofs: &Proofs, tenant: &Tenant, size: Option<u64>) -> Result<Noted, ApiError> {
     let found = match size {
         Some(size) => proofs.of_size(tenant, size).await?,
         None => proofs.newest(tenant).await?,

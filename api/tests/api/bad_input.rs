@@ -113,6 +113,24 @@ async fn bodies_have_a_type_a_size_and_an_encoding() {
     api.stop().await;
 }
 
+/// A body that nobody reads would be a client's mistake that nobody tells it of.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_no_body_refuses_one() {
+    let api = Api::start().await;
+    for path in ["/admin/projections:rebuild", "/admin/projections:check"] {
+        let json = "application/json";
+        api.post_text(path, "text/plain", "now").await.is_problem(415, "UNSUPPORTED_MEDIA_TYPE");
+        api.post_text(path, json, "{").await.is_problem(400, "MALFORMED_JSON");
+        let answer = api.post_text(path, json, r#"{"dryRun":true}"#).await;
+        answer.is_problem(400, "INVALID_BODY").detail_has("dryRun");
+        let large = vec![b' '; (1 << 20) + 1];
+        api.post_text(path, json, large).await.is_problem(413, "BODY_TOO_LARGE");
+        assert_eq!(api.post_text(path, json, "{}").await.status, 200);
+        assert_eq!(api.post_nothing(path).await.status, 200);
+    }
+    api.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn all_violations_are_listed() {
     let api = Api::start().await;
@@ -157,6 +175,15 @@ async fn a_run_token_stands_for_one_request() {
     let other = json!({"dagId": "echo", "inputs": {"n": 2}, "runToken": "once"});
     let answer = api.post("/runs", &other).await;
     answer.is_problem(409, "RUN_TOKEN_CONFLICT").detail_has("b3:");
+    // Also when it asks for what does not exist: the token is looked at first.
+    for (other, names) in [
+        (json!({"dagId": "nothing", "runToken": "once"}), "DAG nothing"),
+        (json!({"dagId": "echo", "dagVersion": 9, "runToken": "once"}), "DAG echo version 9"),
+    ] {
+        let answer = api.post("/runs", &other).await;
+        answer.is_problem(409, "RUN_TOKEN_CONFLICT").detail_has(names);
+        answer.detail_has("DAG echo version 1");
+    }
     api.stop().await;
 }
 

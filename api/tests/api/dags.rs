@@ -33,6 +33,31 @@ async fn a_spec_is_registered_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pages_hold_every_dag_once() {
+    let api = Api::start().await;
+    let ids = ["a", "a-b", "a.b", "b", "echo"];
+    let mut seq = json!(null);
+    for id in ids.iter().rev() {
+        let spec = ECHO.replace("id: echo", &format!("id: {id}"));
+        seq = api.post_text("/dags", "application/yaml", spec).await.body["seq"].clone();
+    }
+    let (mut listed, mut token) = (vec![], String::new());
+    loop {
+        let path = format!("/dags?pageSize=2&minSeq={seq}{token}");
+        let page: Page<DagView> = serde_json::from_value(api.get(&path).await.body).unwrap();
+        assert!(page.items.len() <= 2);
+        listed.extend(page.items.into_iter().map(|dag| dag.dag_id.to_string()));
+        let Some(next) = page.next_page_token else { break };
+        token = format!("&pageToken={next}");
+    }
+    assert_eq!(listed, ids);
+    for query in ["pageSize=0", "pageSize=501", "pageToken=x", "pageToken=AAAAAAAAAAA"] {
+        api.get(&format!("/dags?{query}")).await.is_problem(400, "INVALID_QUERY");
+    }
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_errors_of_a_spec_are_listed_with_their_paths() {
     let api = Api::start().await;
     let spec = "\

@@ -1,6 +1,7 @@
 //! The HTTP API through real HTTP on loopback, against a whole node on a SQLite ledger.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod answers;
 mod bad_input;
 mod checkpoints;
 mod dags;

@@ -111,7 +111,9 @@ impl Serve {
             node.token_path.display(),
             storage.tenant,
         ));
-        if let Ok(signer) = node.app.checkpoints.signer() {
+        if let Ok(record) = node.app.record()
+            && let Ok(signer) = record.checkpoints.signer()
+        {
             let key = signer.pinned().await.0.pop().map(|pinned| pinned.key.to_string());
             let _ = output::line(format_args!("checkpoints signed by {}", key.unwrap_or_default()));
         }
@@ -128,9 +130,10 @@ impl Serve {
 async fn serve(mut node: Node, stop: &mut Stop) -> Result<(), Failure> {
     tokio::select! {
         () = stop.requested() => {}
-        () = node.writer_failed() => {
-            return Err(Failure::failed("the writer has ended by itself: see the log")
-                .try_this("start again; what was acknowledged is in the ledger"));
+        error = node.failed() => {
+            // What ends as it should gets the time that a stop would give it.
+            node.stop().await;
+            return Err(node_failure(error));
         }
     }
     tracing::info!("stopping; a second signal ends it at once");
@@ -185,6 +188,9 @@ pub(crate) fn node_failure(error: NodeError) -> Failure {
         }
         NodeError::Findings(_) => {
             Failure::failed(what).try_this("mend what is named, or start without --strict")
+        }
+        NodeError::Ended(_) => {
+            Failure::failed(what).try_this("start again; what was acknowledged is in the ledger")
         }
         NodeError::Plugins(_) => Failure::usage(what),
         NodeError::Command(_) => Failure::unavailable(what)

@@ -7,8 +7,9 @@ mod grant;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stella_domain::{
-    aggregate::{Aggregate, LedgerRefusal, Run, RunCommand, RunStatus, StartRun},
-    event::{Event, RunEvent},
+    aggregate::{Aggregate, LedgerRefusal, Run, RunCommand, RunRefusal, RunStatus, StartRun},
+    event::{Event, RunCreated, RunEvent},
+    hash::inputs_hash,
     ids::{Actor, RunId, StreamId, Tenant},
     time::Timestamp,
 };
@@ -67,12 +68,13 @@ impl Engine {
         at: Timestamp,
     ) -> Outcome {
         let cache = self.caches.tenant(tenant);
-        // A repeat follows the version that the run is pinned to, unless it names another.
-        let pinned = cache
-            .run(&new.run_id)
-            .and_then(|run| run.created.as_ref())
-            .filter(|have| have.dag_id == new.dag_id)
-            .map(|have| have.dag_version);
+        let have = cache.run(&new.run_id).and_then(|run| run.created.as_ref());
+        // Before anything is looked up: what the token did not start may not even exist.
+        if let Some(conflict) = have.and_then(|have| token_conflict(have, new)) {
+            return refused(Refusal::Run(conflict));
+        }
+        // A repeat follows the version that the run is pinned to.
+        let pinned = have.map(|have| have.dag_version);
         let startable = cache.dag(&new.dag_id).startable(new.dag_version.or(pinned));
         let (dag_version, spec) = match startable {
             Ok(startable) => startable,
@@ -274,6 +276,24 @@ impl Decider for Engine {
     fn accepts_clock_fault(&self, command: &Command) -> bool {
         command.accepts_clock_fault()
     }
+}
+
+/// Why a run's token does not stand for this request, if it does not.
+fn token_conflict(have: &RunCreated, new: &NewRun) -> Option<RunRefusal> {
+    let inputs = inputs_hash(&new.inputs);
+    let same = have.dag_id == new.dag_id
+        && have.inputs_hash == inputs
+        && new.dag_version.is_none_or(|asked| asked == have.dag_version);
+    (!same).then(|| {
+        let (have_dag, have_version, have_inputs) =
+            (&have.dag_id, have.dag_version, &have.inputs_hash);
+        let asked_version =
+            new.dag_version.map_or(String::new(), |asked| format!(" version {asked}"));
+        RunRefusal::TokenConflict {
+            have: format!("DAG {have_dag} version {have_version} with inputs {have_inputs}"),
+            asked: format!("DAG {}{asked_version} with inputs {inputs}", new.dag_id),
+        }
+    })
 }
 
 fn fold(run: &mut Run, events: &[RunEvent]) {

@@ -27,6 +27,29 @@ async fn the_same_run_comes_back_while_it_runs_and_after_its_end() {
     }
 }
 
+/// The token is looked at first: whether what it did not start exists is another question.
+#[tokio::test]
+async fn another_dag_or_version_is_a_conflict_even_where_there_is_none() {
+    let dir = TempDir::new().unwrap();
+    let node = Node::new(open(&dir).await, &TestClock::new()).await;
+    node.run(new_run("one", Some("t-1"))).await.unwrap();
+    let mut other_version = new_run("one", Some("t-1"));
+    other_version.dag_version = Some(7);
+    for (other, names) in
+        [(new_run("nothing", Some("t-1")), "DAG nothing with"), (other_version, "one version 7")]
+    {
+        let conflict = refusal(node.run(other).await);
+        let Refusal::Run(RunRefusal::TokenConflict { have, asked }) = &conflict else {
+            panic!("{conflict}");
+        };
+        assert!(have.starts_with("DAG one version 1 with inputs b3:"), "{have}");
+        assert!(asked.contains(names), "{asked}");
+    }
+    let mut same = new_run("one", Some("t-1"));
+    same.dag_version = Some(1);
+    assert!(node.run(same).await.unwrap().answer.replayed);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_starts_at_once_with_one_token_are_one_run() {
     let dir = TempDir::new().unwrap();

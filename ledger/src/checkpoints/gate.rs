@@ -82,6 +82,10 @@ impl GatedLedger {
 
 #[async_trait]
 impl Ledger for GatedLedger {
+    async fn make_room(&self) -> Result<(), LedgerError> {
+        self.ledger.make_room().await
+    }
+
     async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
         if let Some(Finding { code, message, .. }) = self.gate.closed() {
             let cause = AppendFailure::Unavailable(format!("{code}: {message}"));
@@ -119,6 +123,16 @@ impl Ledger for GatedLedger {
         streams: &[StreamId],
     ) -> Result<Vec<Commit>, LedgerError> {
         self.ledger.read_streams(tenant, streams).await
+    }
+
+    async fn read_stream(
+        &self,
+        tenant: &Tenant,
+        stream: &StreamId,
+        from_version: u64,
+        limit: usize,
+    ) -> Result<Vec<Commit>, LedgerError> {
+        self.ledger.read_stream(tenant, stream, from_version, limit).await
     }
 
     async fn first_at_or_after(

@@ -152,6 +152,10 @@ impl MongoLedger {
 
 #[async_trait]
 impl Ledger for MongoLedger {
+    async fn make_room(&self) -> Result<(), LedgerError> {
+        self.setup_if_new().await
+    }
+
     async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
         if commits.is_empty() {
             return Ok(());
@@ -184,6 +188,16 @@ impl Ledger for MongoLedger {
         streams: &[StreamId],
     ) -> Result<Vec<Commit>, LedgerError> {
         self.commits_of(tenant, streams).await
+    }
+
+    async fn read_stream(
+        &self,
+        tenant: &Tenant,
+        stream: &StreamId,
+        from_version: u64,
+        limit: usize,
+    ) -> Result<Vec<Commit>, LedgerError> {
+        self.commits_of_one(tenant, stream, from_version, limit).await
     }
 
     async fn first_at_or_after(

@@ -103,6 +103,49 @@ impl MongoLedger {
         Ok(commits)
     }
 
+    /// Commits of a stream from the one that holds `from_version` on.
+    pub(super) async fn commits_of_one(
+        &self,
+        tenant: &Tenant,
+        stream: &StreamId,
+        from_version: u64,
+        limit: usize,
+    ) -> Result<Vec<Commit>, LedgerError> {
+        let limit = limit.min(READ_LIMIT);
+        let version = i64::try_from(from_version).unwrap_or(i64::MAX);
+        let of_stream = |range: Document| {
+            let stream = stream.to_string();
+            doc! { "tenant": tenant.as_str(), "stream": stream, "streamVersion": range }
+        };
+        let hint = || mongodb::options::Hint::Keys(stream_index());
+        if limit == 0 {
+            return Ok(vec![]);
+        }
+        // Where the commit begins that holds it, or the last one before it.
+        let holding = self
+            .collection
+            .find(of_stream(doc! { "$lte": version }))
+            .hint(hint())
+            .sort(doc! { "streamVersion": -1 })
+            .limit(1);
+        let mut commits = match self.commits(holding, usize::MAX).await {
+            Ok(commits) => commits,
+            Err(error) => return Err(self.explained(error).await),
+        };
+        commits.retain(|commit| commit.stream_version + commit.events.len() as u64 > from_version);
+        if commits.len() < limit {
+            // The cast is exact: at most 4,096.
+            let after = self
+                .collection
+                .find(of_stream(doc! { "$gt": version }))
+                .hint(hint())
+                .sort(doc! { "streamVersion": 1 })
+                .limit((limit - commits.len()) as i64);
+            commits.extend(self.commits(after, READ_BYTES).await?);
+        }
+        Ok(commits)
+    }
+
     /// What the server says of a hint that fits no index helps nobody: the finding behind it does.
     async fn explained(&self, error: LedgerError) -> LedgerError {
         let LedgerError::Unavailable(said) = &error else { return error };

@@ -62,8 +62,9 @@ impl MongoLedger {
         Ok(())
     }
 
-    /// [`setup`](Self::setup) for a database that holds no ledger yet. In one that does, a missing
-    /// index is a finding for people, not something to be put back unseen.
+    /// [`setup`](Self::setup) for a database that holds no ledger yet: no collection, or one without
+    /// a commit, as a crash between making it and its index leaves it behind. In one that does, a
+    /// missing index is a finding for people, not something to be put back unseen.
     ///
     /// # Errors
     /// As [`setup`](Self::setup).
@@ -73,7 +74,14 @@ impl MongoLedger {
         let mut found = found.map_err(|error| failure::unavailable(&error))?;
         match found.try_next().await.map_err(|error| failure::unavailable(&error))? {
             None => self.setup().await,
-            Some(_) => Ok(()),
+            Some(_) if self.indexes().await?.iter().any(is_stream_index) => Ok(()),
+            Some(_) => {
+                let first = self.collection.find_one(doc! {}).projection(doc! { "_id": 1 });
+                match self.within("a read", async { first.await }).await? {
+                    None => self.setup().await,
+                    Some(_) => Ok(()),
+                }
+            }
         }
     }
 

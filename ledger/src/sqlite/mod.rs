@@ -154,6 +154,26 @@ impl Ledger for SqliteLedger {
         self.commits(tenant, query).await
     }
 
+    async fn read_stream(
+        &self,
+        tenant: &Tenant,
+        stream: &StreamId,
+        from_version: u64,
+        limit: usize,
+    ) -> Result<Vec<Commit>, LedgerError> {
+        let version = i64::try_from(from_version).unwrap_or(i64::MAX);
+        let query = sqlx::query(row::OF_STREAM)
+            .bind(tenant.as_str())
+            .bind(stream.to_string())
+            .bind(version)
+            .bind(i64::try_from(limit.min(READ_LIMIT)).unwrap_or(i64::MAX));
+        let mut commits = self.commits(tenant, query).await?;
+        let ends = |commit: &Commit| commit.stream_version + commit.events.len() as u64;
+        // The last one before it, where none holds it.
+        commits.retain(|commit| ends(commit) > from_version);
+        Ok(commits)
+    }
+
     async fn first_at_or_after(
         &self,
         tenant: &Tenant,

@@ -38,6 +38,13 @@ pub(super) const OF_STREAMS: &str = "\
     SELECT l.* FROM (SELECT DISTINCT value FROM json_each(?2)) AS wanted \
     CROSS JOIN ledger AS l ON l.tenant = ?1 AND l.stream = wanted.value ORDER BY +l.seq";
 
+/// Commits of a stream from the one that begins at a version, or before it, on.
+pub(super) const OF_STREAM: &str = "\
+    SELECT * FROM ledger WHERE tenant = ?1 AND stream = ?2 AND stream_version >= coalesce(\
+        (SELECT max(stream_version) FROM ledger \
+         WHERE tenant = ?1 AND stream = ?2 AND stream_version <= ?3), 0) \
+    ORDER BY stream_version LIMIT ?4";
+
 /// Place and time of the commit that holds a seq.
 pub(super) const AT_SEQ: &str = "\
     SELECT seq, last_seq, recorded_at FROM ledger WHERE tenant = ? AND seq <= ? \

@@ -24,6 +24,24 @@ async fn setting_up_is_idempotent_and_keeps_out_what_is_no_commit() {
     place.leave().await;
 }
 
+/// What a crash between the collection and its index leaves behind is new still; where there are
+/// commits, an index that is gone is for people to see.
+#[tokio::test]
+async fn an_empty_collection_is_set_up_and_one_with_commits_is_left_alone() {
+    let place = Place::new().await;
+    let database = place.client.database(&place.database);
+    database.create_collection("ledger").await.unwrap();
+    let ledger = place.ledger(MongoOptions::default()).await;
+    ledger.setup_if_new().await.unwrap();
+    let commit = Samples::new("acme").commit("dag/x", 1, 1, 1);
+    ledger.append(&[commit]).await.unwrap();
+    place.raw().drop_index("tenant_1_stream_1_streamVersion_1").await.unwrap();
+    ledger.setup_if_new().await.unwrap();
+    let missing = codes(&ledger).await;
+    assert!(missing.contains(&("INDEX_MISSING", true)), "{missing:?}");
+    place.leave().await;
+}
+
 #[tokio::test]
 async fn every_command_asks_for_what_the_ledger_rests_on() {
     let place = Place::new().await;

@@ -2,23 +2,29 @@
 
 use stella_domain::ids::{DagId, Tenant};
 
-use super::fetch;
+use super::{Page, PageRequest, fetch};
 use crate::{DagRow, DagVersionRow, ProjectionError, Projections};
 
-/// DAGs that one answer lists.
-const DAGS_LIMIT: u32 = 10_000;
 /// Versions that one answer lists, newest first.
 const VERSIONS_LIMIT: u32 = 500;
 
 impl Projections {
-    /// All DAGs, by id; at most 10,000.
+    /// DAGs, by id.
     ///
     /// # Errors
     /// [`ProjectionError`] when the file cannot be read.
-    pub async fn dags(&self, tenant: &Tenant) -> Result<Vec<DagRow>, ProjectionError> {
+    pub async fn dags(
+        &self,
+        tenant: &Tenant,
+        page: PageRequest<DagId>,
+    ) -> Result<Page<DagRow, DagId>, ProjectionError> {
         let models = self.tenant(tenant).await?;
-        let query = sqlx::query_scalar("SELECT row FROM dags ORDER BY key LIMIT ?");
-        fetch(&*models.readers().await, &models.files.live, query.bind(DAGS_LIMIT)).await
+        let query = sqlx::query_scalar("SELECT row FROM dags WHERE key > ? ORDER BY key LIMIT ?");
+        // Every id is greater than no text.
+        let after = page.after.as_ref().map_or("", DagId::as_str).to_owned();
+        let query = query.bind(after).bind(page.rows() + 1);
+        let rows = fetch(&*models.readers().await, &models.files.live, query).await?;
+        Ok(Page::cut(rows, &page, |dag: &DagRow| dag.dag_id.clone()))
     }
 
     /// A DAG; `None` when there is none of this id.

@@ -37,33 +37,33 @@ pub struct RunFilter {
     pub inputs_hash: Option<String>,
 }
 
-/// Which page of a list.
+/// Which page of a list, whose places are told by a seq or by a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageRequest {
+pub struct PageRequest<P = u64> {
     /// Rows at most; clamped to 1 and 500.
     pub size: u32,
     /// What the page before gave as [`Page::next`]; `None` for the first.
-    pub after: Option<u64>,
+    pub after: Option<P>,
 }
 
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Page<T> {
+pub struct Page<T, P = u64> {
     /// The rows.
     pub items: Vec<T>,
     /// Where the next page begins; `None` when this is the last.
-    pub next: Option<u64>,
+    pub next: Option<P>,
 }
 
-impl PageRequest {
-    fn rows(self) -> u32 {
+impl<P> PageRequest<P> {
+    pub(super) fn rows(&self) -> u32 {
         self.size.clamp(1, PAGE_LIMIT)
     }
 }
 
-impl<T> Page<T> {
+impl<T, P> Page<T, P> {
     /// From one row more than the page takes, if there is one.
-    fn cut(mut items: Vec<T>, request: PageRequest, key: impl Fn(&T) -> u64) -> Self {
+    pub(super) fn cut(mut items: Vec<T>, request: &PageRequest<P>, key: impl Fn(&T) -> P) -> Self {
         let rows = request.rows() as usize;
         let more = items.len() > rows;
         items.truncate(rows);
@@ -106,7 +106,7 @@ impl Projections {
         let readers = models.readers().await;
         let mut query = select_runs(filter, page);
         let rows = fetch(&readers, &models.files.live, query.build_query_scalar()).await?;
-        Ok(Page::cut(rows, page, |run: &RunRow| run.created_seq))
+        Ok(Page::cut(rows, &page, |run: &RunRow| run.created_seq))
     }
 
     /// The steps of a run that were ever queued, in the order in which they first were.
@@ -129,7 +129,7 @@ impl Projections {
         .bind(page.after.map_or(-1, db_int))
         .bind(page.rows() + 1);
         let rows = fetch(&readers, &models.files.live, query).await?;
-        Ok(Page::cut(rows, page, |step: &StepRow| step.seq))
+        Ok(Page::cut(rows, &page, |step: &StepRow| step.seq))
     }
 }
 

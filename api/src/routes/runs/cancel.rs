@@ -53,6 +53,7 @@ async fn cancel_run(
     OptionalJson(body): OptionalJson<ReasonBody>,
 ) -> Result<Json<StartedRun>, ApiError> {
     let Caller { tenant, actor } = caller;
-    let written = app.commands.cancel_run(&tenant, &actor, &run_id, body.reason).await?;
+    let commands = app.record()?.commands;
+    let written = commands.cancel_run(&tenant, &actor, &run_id, body.reason).await?;
     StartedRun::of(written, None).map(Json)
 }

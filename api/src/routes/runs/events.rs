@@ -44,19 +44,22 @@ pub(crate) async fn list_events(
     Segment(run_id): Segment<RunId>,
     Params(params): Params<EventsParams>,
 ) -> Result<Json<Page<EventView>>, ApiError> {
-    let stream = [StreamId::Run(run_id.clone())];
-    let commits = app.ledger.read_streams(&caller.tenant, &stream).await?;
-    if commits.is_empty() {
+    let (ledger, stream) = (app.record()?.ledger, StreamId::Run(run_id.clone()));
+    let size = params.page_size.0 as usize;
+    // The token names the stream version of the last event shown. Every commit has an event, so
+    // that one commit more than the page has events shows whether there is another page.
+    let after = params.page_token.map_or(0, |token| token.0);
+    let from = after.saturating_add(1);
+    let commits = ledger.read_stream(&caller.tenant, &stream, from, size + 1).await?;
+    if commits.is_empty() && ledger.read_stream(&caller.tenant, &stream, 1, 1).await?.is_empty() {
         return Err(ApiError::run_not_found(&run_id));
     }
-    let after = params.page_token.map(|token| token.0);
     let mut events = commits
         .iter()
         .flat_map(|commit| (0..commit.events.len()).map(move |i| (commit, i)))
-        .filter(|(commit, i)| after.is_none_or(|after| commit.seq + *i as u64 > after));
-    let size = params.page_size.0 as usize;
+        .filter(|(commit, i)| commit.stream_version + *i as u64 > after);
     let items: Vec<_> = events.by_ref().take(size).map(|(commit, i)| view(commit, i)).collect();
-    let next = events.next().and(items.last()).map(|last| last.seq);
+    let next = events.next().and(items.last()).map(|last| last.stream_version);
     Ok(Json(Page::with_next(items, next)))
 }
 

@@ -13,6 +13,9 @@ use stella_ledger::recorded::Recorded;
 
 use crate::{problem::ApiError, state::AppState, types::RunView};
 
+/// Commits read at a time.
+const PAGE_COMMITS: usize = 256;
+
 /// The run after event `seq` of the ledger.
 pub(super) async fn run_at(
     app: &AppState,
@@ -20,25 +23,45 @@ pub(super) async fn run_at(
     run_id: &RunId,
     seq: u64,
 ) -> Result<RunView, ApiError> {
-    let events = app.ledger.head(tenant).await?.next_seq;
+    let ledger = app.record()?.ledger;
+    let events = ledger.head(tenant).await?.next_seq;
     if seq >= events {
         let detail = format!("asOf={seq} has not come yet: the ledger has {events} events");
         return Err(ApiError::bad_request("SEQ_BEYOND_HEAD", detail));
     }
-    let commits = app.ledger.read_streams(tenant, &[StreamId::Run(run_id.clone())]).await?;
+    let stream = StreamId::Run(run_id.clone());
     let mut fold = Fold::default();
-    for commit in commits.into_iter().take_while(|commit| commit.seq <= seq) {
-        let recorded = Recorded::decode(commit)?;
-        for (at, event) in recorded.with_seq().take_while(|(at, _)| *at <= seq) {
-            let Event::Run(event) = event else { continue };
-            let mut event = event.clone();
-            if let RunEvent::RunCreated(created, _) = &mut event {
-                created.spec = Some(spec(app, tenant, created).await?);
-            }
-            fold.apply(at, recorded.commit.recorded_at, &event);
+    // What came later is not read, but for what stands on the same page.
+    loop {
+        let from_version = fold.run.version + 1;
+        let commits = ledger.read_stream(tenant, &stream, from_version, PAGE_COMMITS).await?;
+        let is_last = commits.last().is_none_or(|last| last.last_seq() >= seq);
+        for commit in commits.into_iter().take_while(|commit| commit.seq <= seq) {
+            fold_commit(app, tenant, &mut fold, Recorded::decode(commit)?, seq).await?;
+        }
+        if is_last {
+            return fold.view(run_id).ok_or_else(|| ApiError::run_not_found(run_id));
         }
     }
-    fold.view(run_id).ok_or_else(|| ApiError::run_not_found(run_id))
+}
+
+/// Fold a commit's events up to `seq`.
+async fn fold_commit(
+    app: &AppState,
+    tenant: &Tenant,
+    fold: &mut Fold,
+    recorded: Recorded,
+    seq: u64,
+) -> Result<(), ApiError> {
+    for (at, event) in recorded.with_seq().take_while(|(at, _)| *at <= seq) {
+        let Event::Run(event) = event else { continue };
+        let mut event = event.clone();
+        if let RunEvent::RunCreated(created, _) = &mut event {
+            created.spec = Some(spec(app, tenant, created).await?);
+        }
+        fold.apply(at, recorded.commit.recorded_at, &event);
+    }
+    Ok(())
 }
 
 /// The spec that the run follows; versions never change, so any reading of it will do.

@@ -1,5 +1,7 @@
 //! `GET /runs/{runId}`: where a run stands, or stood.
 
+use std::time::Instant;
+
 use axum::{Json, extract::State};
 use serde::Deserialize;
 use stella_domain::ids::{RunId, Tenant};
@@ -7,6 +9,7 @@ use utoipa::IntoParams;
 
 use super::fold;
 use crate::{
+    app::Record,
     auth::Caller,
     extract::{Params, Segment, Wait},
     openapi::RunNotFound,
@@ -63,14 +66,33 @@ async fn ended(
     min_seq: Option<u64>,
     wait: Wait,
 ) -> Result<RunView, ApiError> {
+    let deadline = Instant::now() + wait.0;
+    let Some(record) = record_or_row(app, tenant, run_id, wait).await? else {
+        return Ok(super::row(app, tenant, run_id).await?.into());
+    };
     // Before looking, so that no end is missed.
-    let end = app.commands.run_end(tenant, run_id);
+    let end = record.commands.run_end(tenant, run_id);
     super::reach(app, tenant, min_seq).await?;
     let row = super::row(app, tenant, run_id).await?;
     if row.status.is_ended() {
         return Ok(row.into());
     }
-    let end = super::ended(end, wait.0).await;
+    let end = super::ended(end, deadline.saturating_duration_since(Instant::now())).await;
     super::reach(app, tenant, end.map(|end| end.seq)).await?;
     Ok(super::row(app, tenant, run_id).await?.into())
+}
+
+/// The record, through which ends are heard of. `None` when there is no way to it in time, or when
+/// nothing is left to be heard: the row says all there is then.
+async fn record_or_row(
+    app: &AppState,
+    tenant: &Tenant,
+    run_id: &RunId,
+    wait: Wait,
+) -> Result<Option<Record>, ApiError> {
+    if let Ok(record) = app.record() {
+        return Ok(Some(record));
+    }
+    let row = super::row(app, tenant, run_id).await?;
+    if row.status.is_ended() { Ok(None) } else { Ok(app.record_within(wait.0).await.ok()) }
 }

@@ -9,8 +9,8 @@ use stella_domain::ids::RunId;
 use stella_ledger::checkpoints::receipt::{ReceiptError, receipt};
 
 use crate::{
-    auth::Caller, extract::Segment, openapi::NoReceipt, problem::ApiError, state::AppState,
-    types::Receipt,
+    app::Record, auth::Caller, extract::Segment, openapi::NoReceipt, problem::ApiError,
+    state::AppState, types::Receipt,
 };
 
 /// The receipt of a run: its events so far, the proof that each is in a signed tree, and the
@@ -24,10 +24,11 @@ pub(crate) async fn get_receipt(
     caller: Caller,
     Segment(run_id): Segment<RunId>,
 ) -> Result<Response, ApiError> {
-    let (ledger, proofs) = (&*app.ledger, &app.checkpoints.proofs);
+    let Record { ledger, checkpoints, .. } = app.record()?;
+    let (ledger, proofs) = (&*ledger, &checkpoints.proofs);
     let mut found = receipt(ledger, proofs, &caller.tenant, &run_id).await;
     if matches!(found, Err(ReceiptError::NotSigned { .. }))
-        && let Ok(signer) = app.checkpoints.signer()
+        && let Ok(signer) = checkpoints.signer()
     {
         signer.sign_new().await?;
         found = receipt(ledger, proofs, &caller.tenant, &run_id).await;

@@ -3,7 +3,7 @@
 //! A client that reads slowly is caught up from the ledger and holds nobody back; one that reads
 //! nothing at all is closed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{
@@ -24,8 +24,8 @@ use utoipa::IntoParams;
 
 use super::stream_filter::StreamFilter;
 use crate::{
-    auth::Caller, extract::Params, openapi::UpgradeRequired, problem::ApiError, state::AppState,
-    types::StreamMessage,
+    app::Record, auth::Caller, extract::Params, openapi::UpgradeRequired, problem::ApiError,
+    state::AppState, types::StreamMessage,
 };
 
 /// Commits fetched at a time.
@@ -85,14 +85,15 @@ pub(crate) async fn stream_runs(
     Params(params): Params<StreamParams>,
     Upgrade(upgrade): Upgrade,
 ) -> Result<Response, ApiError> {
+    let Record { ledger, feed, .. } = app.record()?;
     let from_seq = match params.from_seq {
         Some(seq) => seq,
-        None => app.ledger.head(&caller.tenant).await?.next_seq,
+        None => ledger.head(&caller.tenant).await?.next_seq,
     };
     let stream = Stream {
-        follower: app.feed.follow(&caller.tenant, from_seq),
+        follower: feed.follow(&caller.tenant, from_seq),
         from_seq,
-        filter: StreamFilter::new(&app, caller.tenant, params),
+        filter: StreamFilter::new(ledger, Arc::clone(&app.projections), caller.tenant, params),
         closing: app.closing(),
     };
     let upgrade = upgrade.max_message_size(CLIENT_MESSAGE_BYTES);
@@ -166,7 +167,7 @@ impl Stream {
     async fn send_all(
         &mut self,
         socket: &mut WebSocket,
-        commits: &[std::sync::Arc<Recorded>],
+        commits: &[Arc<Recorded>],
     ) -> Result<(), End> {
         for recorded in commits {
             let StreamId::Run(run_id) = &recorded.commit.stream else { continue };

@@ -7,9 +7,10 @@ use stella_domain::{
     ids::{DagId, RunId, StreamId, Tenant},
 };
 use stella_ledger::{port::Ledger, recorded::Recorded};
+use stella_projections::Projections;
 
 use super::stream::StreamParams;
-use crate::{problem::ApiError, state::AppState};
+use crate::problem::ApiError;
 
 /// Runs whose DAG is remembered; when there are more, all are forgotten and looked up again.
 const REMEMBERED_RUNS: usize = 10_000;
@@ -21,15 +22,20 @@ pub(super) struct StreamFilter {
     event_type: Option<String>,
     dag_id: Option<DagId>,
     ledger: Arc<dyn Ledger>,
+    projections: Arc<Projections>,
     /// Whether a run is of that DAG.
     of_dag: HashMap<RunId, bool>,
 }
 
 impl StreamFilter {
-    pub(super) fn new(app: &AppState, tenant: Tenant, params: StreamParams) -> Self {
+    pub(super) fn new(
+        ledger: Arc<dyn Ledger>,
+        projections: Arc<Projections>,
+        tenant: Tenant,
+        params: StreamParams,
+    ) -> Self {
         let StreamParams { run_id, event_type, dag_id, .. } = params;
-        let ledger = Arc::clone(&app.ledger);
-        Self { tenant, run_id, event_type, dag_id, ledger, of_dag: HashMap::new() }
+        Self { tenant, run_id, event_type, dag_id, ledger, projections, of_dag: HashMap::new() }
     }
 
     pub(super) fn takes_type(&self, event_type: &str) -> bool {
@@ -61,10 +67,13 @@ impl StreamFilter {
         Ok(of_dag)
     }
 
-    /// Asked of the ledger, because the projections may not have come as far.
+    /// As the projections have it or, if they have not come as far, the run's first commit.
     async fn began_as(&self, run_id: &RunId, wanted: &DagId) -> Result<bool, ApiError> {
-        let stream = [StreamId::Run(run_id.clone())];
-        let commits = self.ledger.read_streams(&self.tenant, &stream).await?;
+        if let Some(row) = self.projections.run(&self.tenant, run_id).await? {
+            return Ok(row.dag_id == *wanted);
+        }
+        let stream = StreamId::Run(run_id.clone());
+        let commits = self.ledger.read_stream(&self.tenant, &stream, 1, 1).await?;
         let first = commits.into_iter().next().map(Recorded::decode).transpose()?;
         Ok(first.as_ref().and_then(dag_of) == Some(wanted))
     }

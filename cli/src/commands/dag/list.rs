@@ -1,7 +1,7 @@
 //! `dag list`.
 
 use clap::Args;
-use stella_api::types::{DagView, Page};
+use stella_api::types::DagView;
 
 use crate::{
     commands::ApiArgs,
@@ -22,9 +22,7 @@ pub(crate) struct List {
 
 impl List {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        // One page holds them all.
-        let page: Page<DagView> = self.api.client()?.get("/dags", &[]).await?;
-        let dags = page.items;
+        let dags: Vec<DagView> = self.api.client()?.list("/dags", &[], usize::MAX).await?;
         match self.api.output.format {
             Format::Json => dags.iter().try_for_each(json),
             Format::Table => self.api.output.print(&dags, |dags| table(dags)),
