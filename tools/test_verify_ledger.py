@@ -572,7 +572,8 @@ class Calculations(unittest.TestCase):
     def test_points_of_small_order_and_bad_encodings_are_no_keys(self) -> None:
         order_8 = "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"
         for text in ("01" + "00" * 31, "00" * 32, "ec" + "ff" * 30 + "7f", order_8,
-                     "ee" + "ff" * 30 + "7f", "01" + "00" * 30 + "80", "02" + "00" * 31):
+                     "ee" + "ff" * 30 + "7f", "01" + "00" * 30 + "80", "02" + "00" * 31,
+                     "f0" + "ff" * 30 + "7f"):  # y = p + 3: a point, but not canonical
             self.assertIsNone(v.sound_point(bytes.fromhex(text)), text)
 
     def test_inclusion_proofs(self) -> None:
@@ -973,6 +974,14 @@ class Tampering(BundleCase):
             bundle["checkpoint"] = checkpoint.encode()
             self.check(reseal(bundle), "UNTRUSTED", None, reason="step 3")
 
+    def test_step_3_a_pinned_key_speaks_for_its_own_ledger_only(self) -> None:
+        bundle = self.bundle()
+        body = bundle["checkpoint"].decode().split("\n\n")[0] + "\n"
+        line = signature_line(OTHER_LEDGER, OTHER_SEED, body)
+        bundle["checkpoint"] = (body + "\n" + line).encode()
+        self.check(reseal(bundle), "UNTRUSTED", None, "--key", self.KEY,
+                   "--key", vkey(OTHER_LEDGER, OTHER_SEED), reason="step 3")
+
     def test_step_3_a_short_signature_by_the_pinned_key(self) -> None:
         bundle = self.bundle()
         key_id = bytes.fromhex(self.KEY.split("+")[1])
@@ -1066,6 +1075,9 @@ class Tampering(BundleCase):
         self.check(self.changed_events(lambda lines: lines.clear()), "INCOMPLETE", 12)
         self.check(self.changed_events(lambda lines: lines.pop()), "INCOMPLETE", 23)
         self.check(self.changed_events(lambda lines: lines.append(lines[-1])), "TAMPERED", 24)
+        self.check(self.changed_events(
+            lambda lines: lines.append(text_line(self.ledger.lines[24]))), "TAMPERED", 24,
+            reason="the manifest says 12 events")
         self.check(self.changed_events(
             lambda lines: lines.insert(0, text_line(self.ledger.lines[11]))), "TAMPERED", 12)
 
@@ -1448,6 +1460,16 @@ class PlainExports(BundleCase):
         ):
             code, report = self.plain(*contents)
             self.assertEqual((code, report["verdict"], report["seq"]), (4, "BROKEN", seq))
+
+    def test_a_prev_that_is_not_the_hash_before(self) -> None:
+        for seq, step in ((0, "step 14"), (5, "step 9")):
+            ledger = example_ledger()
+            ledger.lines[seq]["header"]["prev"] = "ab" * 32
+            rehash(ledger.lines[seq])
+            ledger.chain(seq + 1)
+            code, report = self.plain(b"".join(map(text_line, ledger.lines)))
+            self.assertEqual((code, report["seq"]), (4, seq or None))
+            self.assertIn(step, report["reason"])
 
     def test_many_blocks(self) -> None:
         before = v.BLOCK_BYTES
