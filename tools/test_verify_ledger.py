@@ -607,6 +607,13 @@ class Calculations(unittest.TestCase):
                 if proof:
                     self.assertFalse(v.consistency_holds(old, size, old_root, root, proof[:-1]))
 
+    def test_a_consistency_proof_of_other_sizes_is_refused(self) -> None:
+        hashes = [bytes([i]) * 32 for i in range(8)]
+        old_root, root = naive_root(hashes[:4]), naive_root(hashes)
+        proof = naive_consistency(4, hashes)
+        for old, new in ((4, 16), (4, 17), (3, 8), (5, 8), (8, 4)):
+            self.assertFalse(v.consistency_holds(old, new, old_root, root, proof), (old, new))
+
     def test_range_proofs(self) -> None:
         hashes = [bytes([i]) * 32 for i in range(13)]
         for start in range(14):
@@ -1127,7 +1134,7 @@ class Tampering(BundleCase):
                        reason="step 14")
         # An event whose time lies outside the window, though no neighbour says so.
         bundle = self.bundle()
-        bundle["manifest.json"]["window"]["to"] = at(20)
+        bundle["manifest.json"]["window"]["to"] = at(21)
         self.check(bundle, "TAMPERED", 21, reason="step 16")
         bundle["manifest.json"]["window"] = {"from": at(13), "to": at(24)}
         self.check(bundle, "TAMPERED", 12, reason="step 16")
@@ -1356,8 +1363,9 @@ class Tampering(BundleCase):
 # Archives, plain exports, the command line
 
 
-def tar_of(bundle: Bundle, names: Sequence[str] = v.BUNDLE_FILES) -> bytes:
-    """A ustar archive as section 10.4 describes it."""
+def tar_of(bundle: Bundle, names: Sequence[str] = v.BUNDLE_FILES, prefix: bytes = b"",
+           kind: bytes = b"0") -> bytes:
+    """A ustar archive as section 10.4 describes it; `prefix` is the folder of its files."""
     text = b""
     for name in names:
         content = bundle[name]
@@ -1366,7 +1374,8 @@ def tar_of(bundle: Bundle, names: Sequence[str] = v.BUNDLE_FILES) -> bytes:
         header[0:len(name)] = name.encode()
         header[100:108], header[108:116], header[116:124] = b"0000644\0", b"0000000\0", b"0000000\0"
         header[124:136], header[136:148] = b"%011o\0" % len(content), b"%011o\0" % 0
-        header[148:156], header[156:157], header[257:265] = b" " * 8, b"0", b"ustar\x0000"
+        header[148:156], header[156:157], header[257:265] = b" " * 8, kind, b"ustar\x0000"
+        header[345:345 + len(prefix)] = prefix
         header[148:156] = b"%06o\0 " % sum(header)
         text += bytes(header) + content + bytes(-len(content) % 512)
     return text + bytes(1_024)
@@ -1397,6 +1406,8 @@ class Archives(BundleCase):
             (self.compress(tar_of(bundle, names[::-1])), "VERIFIED"),
             (self.compress(good[:-1_024]), "VERIFIED"),
             (self.compress(tar_of(bundle, names[1:])), "INCOMPLETE"),
+            (self.compress(tar_of(bundle, prefix=b"folder")), "INCOMPLETE"),
+            (self.compress(tar_of(bundle, kind=b"2")), "INCOMPLETE"),
             (self.compress(good[:-3_000]), "INCOMPLETE"), (self.compress(b""), "INCOMPLETE"),
             (self.compress(good)[:-100], "INCOMPLETE"),
             (self.compress(good)[:60] + b"\xff" * 99, "INCOMPLETE"),
