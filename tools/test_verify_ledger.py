@@ -572,7 +572,8 @@ class Calculations(unittest.TestCase):
     def test_points_of_small_order_and_bad_encodings_are_no_keys(self) -> None:
         order_8 = "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"
         for text in ("01" + "00" * 31, "00" * 32, "ec" + "ff" * 30 + "7f", order_8,
-                     "ee" + "ff" * 30 + "7f", "01" + "00" * 30 + "80", "02" + "00" * 31):
+                     "ee" + "ff" * 30 + "7f", "01" + "00" * 30 + "80", "02" + "00" * 31,
+                     "f0" + "ff" * 30 + "7f"):  # y = p + 3: a point, but not canonical
             self.assertIsNone(v.sound_point(bytes.fromhex(text)), text)
 
     def test_inclusion_proofs(self) -> None:
@@ -605,6 +606,13 @@ class Calculations(unittest.TestCase):
                 self.assertFalse(v.consistency_holds(old, size, old_root, root, proof + [root]))
                 if proof:
                     self.assertFalse(v.consistency_holds(old, size, old_root, root, proof[:-1]))
+
+    def test_a_consistency_proof_of_other_sizes_is_refused(self) -> None:
+        hashes = [bytes([i]) * 32 for i in range(8)]
+        old_root, root = naive_root(hashes[:4]), naive_root(hashes)
+        proof = naive_consistency(4, hashes)
+        for old, new in ((4, 16), (4, 17), (3, 8), (5, 8), (8, 4)):
+            self.assertFalse(v.consistency_holds(old, new, old_root, root, proof), (old, new))
 
     def test_range_proofs(self) -> None:
         hashes = [bytes([i]) * 32 for i in range(13)]
@@ -973,6 +981,14 @@ class Tampering(BundleCase):
             bundle["checkpoint"] = checkpoint.encode()
             self.check(reseal(bundle), "UNTRUSTED", None, reason="step 3")
 
+    def test_step_3_a_pinned_key_speaks_for_its_own_ledger_only(self) -> None:
+        bundle = self.bundle()
+        body = bundle["checkpoint"].decode().split("\n\n")[0] + "\n"
+        line = signature_line(OTHER_LEDGER, OTHER_SEED, body)
+        bundle["checkpoint"] = (body + "\n" + line).encode()
+        self.check(reseal(bundle), "UNTRUSTED", None, "--key", self.KEY,
+                   "--key", vkey(OTHER_LEDGER, OTHER_SEED), reason="step 3")
+
     def test_step_3_a_short_signature_by_the_pinned_key(self) -> None:
         bundle = self.bundle()
         key_id = bytes.fromhex(self.KEY.split("+")[1])
@@ -1067,6 +1083,9 @@ class Tampering(BundleCase):
         self.check(self.changed_events(lambda lines: lines.pop()), "INCOMPLETE", 23)
         self.check(self.changed_events(lambda lines: lines.append(lines[-1])), "TAMPERED", 24)
         self.check(self.changed_events(
+            lambda lines: lines.append(text_line(self.ledger.lines[24]))), "TAMPERED", 24,
+            reason="the manifest says 12 events")
+        self.check(self.changed_events(
             lambda lines: lines.insert(0, text_line(self.ledger.lines[11]))), "TAMPERED", 12)
 
     def test_step_5_how_the_file_ends(self) -> None:
@@ -1115,7 +1134,7 @@ class Tampering(BundleCase):
                        reason="step 14")
         # An event whose time lies outside the window, though no neighbour says so.
         bundle = self.bundle()
-        bundle["manifest.json"]["window"]["to"] = at(20)
+        bundle["manifest.json"]["window"]["to"] = at(21)
         self.check(bundle, "TAMPERED", 21, reason="step 16")
         bundle["manifest.json"]["window"] = {"from": at(13), "to": at(24)}
         self.check(bundle, "TAMPERED", 12, reason="step 16")
@@ -1344,8 +1363,9 @@ class Tampering(BundleCase):
 # Archives, plain exports, the command line
 
 
-def tar_of(bundle: Bundle, names: Sequence[str] = v.BUNDLE_FILES) -> bytes:
-    """A ustar archive as section 10.4 describes it."""
+def tar_of(bundle: Bundle, names: Sequence[str] = v.BUNDLE_FILES, prefix: bytes = b"",
+           kind: bytes = b"0") -> bytes:
+    """A ustar archive as section 10.4 describes it; `prefix` is the folder of its files."""
     text = b""
     for name in names:
         content = bundle[name]
@@ -1354,7 +1374,8 @@ def tar_of(bundle: Bundle, names: Sequence[str] = v.BUNDLE_FILES) -> bytes:
         header[0:len(name)] = name.encode()
         header[100:108], header[108:116], header[116:124] = b"0000644\0", b"0000000\0", b"0000000\0"
         header[124:136], header[136:148] = b"%011o\0" % len(content), b"%011o\0" % 0
-        header[148:156], header[156:157], header[257:265] = b" " * 8, b"0", b"ustar\x0000"
+        header[148:156], header[156:157], header[257:265] = b" " * 8, kind, b"ustar\x0000"
+        header[345:345 + len(prefix)] = prefix
         header[148:156] = b"%06o\0 " % sum(header)
         text += bytes(header) + content + bytes(-len(content) % 512)
     return text + bytes(1_024)
@@ -1385,6 +1406,8 @@ class Archives(BundleCase):
             (self.compress(tar_of(bundle, names[::-1])), "VERIFIED"),
             (self.compress(good[:-1_024]), "VERIFIED"),
             (self.compress(tar_of(bundle, names[1:])), "INCOMPLETE"),
+            (self.compress(tar_of(bundle, prefix=b"folder")), "INCOMPLETE"),
+            (self.compress(tar_of(bundle, kind=b"2")), "INCOMPLETE"),
             (self.compress(good[:-3_000]), "INCOMPLETE"), (self.compress(b""), "INCOMPLETE"),
             (self.compress(good)[:-100], "INCOMPLETE"),
             (self.compress(good)[:60] + b"\xff" * 99, "INCOMPLETE"),
@@ -1448,6 +1471,16 @@ class PlainExports(BundleCase):
         ):
             code, report = self.plain(*contents)
             self.assertEqual((code, report["verdict"], report["seq"]), (4, "BROKEN", seq))
+
+    def test_a_prev_that_is_not_the_hash_before(self) -> None:
+        for seq, step in ((0, "step 14"), (5, "step 9")):
+            ledger = example_ledger()
+            ledger.lines[seq]["header"]["prev"] = "ab" * 32
+            rehash(ledger.lines[seq])
+            ledger.chain(seq + 1)
+            code, report = self.plain(b"".join(map(text_line, ledger.lines)))
+            self.assertEqual((code, report["seq"]), (4, seq or None))
+            self.assertIn(step, report["reason"])
 
     def test_many_blocks(self) -> None:
         before = v.BLOCK_BYTES
