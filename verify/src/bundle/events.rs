@@ -94,12 +94,16 @@ impl<'m> Events<'m> {
             let (to_sha256, sha256_queue) = sync_channel::<Arc<Vec<u8>>>(DIGEST_QUEUE);
             let blake3 = scope.spawn(move || {
                 let mut hasher = blake3::Hasher::new();
-                blake3_queue.iter().for_each(|chunk| drop(hasher.update(&chunk)));
+                for chunk in blake3_queue {
+                    hasher.update(&chunk);
+                }
                 Hash32::from(*hasher.finalize().as_bytes())
             });
             let sha256 = scope.spawn(move || {
                 let mut hasher = Sha256::new();
-                sha256_queue.iter().for_each(|chunk| hasher.update(&*chunk));
+                for chunk in sha256_queue {
+                    hasher.update(&*chunk);
+                }
                 Hash32::from(<[u8; 32]>::from(hasher.finalize()))
             });
             let mut chunks = Chunks::new(reader);

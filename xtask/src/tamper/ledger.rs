@@ -66,10 +66,6 @@ impl Ledger {
         story.record(&own, "user:ann", &[("LedgerSealed", "{}", Some(r#"{"reason":""}"#))])?;
         story.finish(erased)
     }
-
-    pub(crate) fn size(&self) -> usize {
-        self.lines.len()
-    }
 }
 
 struct Story {

@@ -63,10 +63,8 @@ fn events() -> Result<Vec<Case>, Failure> {
             b.rehash(0);
         })?,
         case("back_in_time", tampered(13), |b| {
-            for at in 5..10 {
-                b.edit(at, "2026-11-23T09:00:0", "2026-11-23T08:00:0");
-                b.rehash(at);
-            }
+            b.edit(5, "2026-11-23T09:00:0", "2026-11-23T08:00:0");
+            b.rehash(5);
         })?,
         case("another_tenants_event", tampered(10), |b| {
             b.edit(2, ACME, "stella.example/other");
