@@ -31,6 +31,11 @@ impl Failure {
         Self { exit, what: what.into(), next: String::new(), errors: vec![] }
     }
 
+    /// Nothing to tell beyond what was printed, but an exit code that says something.
+    pub(crate) fn silent(exit: Exit) -> Self {
+        Self::new(exit, "")
+    }
+
     pub(crate) fn failed(what: impl Into<String>) -> Self {
         Self::new(Exit::Failed, what)
     }
@@ -101,7 +106,7 @@ impl From<io::Error> for Failure {
 /// Tell people what happened and the caller how the command ended.
 pub(crate) fn report(outcome: Result<(), Failure>) -> ExitCode {
     let Err(failure) = outcome else { return ExitCode::SUCCESS };
-    if failure.exit != Exit::Ok {
+    if !failure.what.is_empty() {
         // There is nobody left to tell when stderr is closed.
         let _ = writeln!(io::stderr(), "{}", failure.text());
     }

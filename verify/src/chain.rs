@@ -20,8 +20,12 @@ use crate::{
 /// would take memory for every stream. The writer's unique index holds that.
 #[derive(Debug, Default)]
 pub(crate) struct Chain {
+    /// Whether there was a line.
+    begun: bool,
+    /// The times that every line has to lie in, as texts.
+    window: Option<(String, String)>,
     ledger: String,
-    /// `None` before the first line.
+    /// `None` before the first line, unless something is expected of it.
     next_seq: Option<u64>,
     /// Digits of the hash of the event before.
     hash: Option<HexHash>,
@@ -34,6 +38,20 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
+    /// A chain whose lines lie in the window [`from`, `to`), whatever comes first.
+    pub(crate) fn within(from: Timestamp, to: Timestamp) -> Self {
+        Self { window: Some((from.to_string(), to.to_string())), ..Self::default() }
+    }
+
+    /// As [`within`](Self::within), and the first line continues this place of this ledger.
+    pub(crate) fn expecting(mut self, ledger: &LedgerId, seq: u64, prev: &Hash32) -> Self {
+        let mut digits = [b'0'; 64];
+        // As long as the text of a hash is.
+        digits.copy_from_slice(prev.to_string().as_bytes());
+        (self.ledger, self.next_seq, self.hash) = (ledger.to_string(), Some(seq), Some(digits));
+        self
+    }
+
     /// The seq that the next line should have; `None` before the first.
     pub(crate) fn next_seq(&self) -> Option<u64> {
         self.next_seq
@@ -41,15 +59,17 @@ impl Chain {
 
     /// Accept `line`, which is in order by itself, as the next one.
     pub(crate) fn follow(&mut self, line: &Line<'_>) -> Result<(), Reason> {
-        match self.next_seq {
-            None => self.check_first(line)?,
-            Some(expected) => self.check_next(expected, line)?,
+        if let Some(expected) = self.next_seq {
+            self.check_next(expected, line)?;
+        }
+        if !self.begun {
+            self.check_first(line)?;
         }
         if self.actor != line.actor {
             line.actor.parse::<Actor>()?;
             replace(&mut self.actor, line.actor);
         }
-        let continues = self.next_seq.is_some() && line.commit_seq == self.commit_seq;
+        let continues = self.begun && line.commit_seq == self.commit_seq;
         if continues {
             self.check_in_commit(line)?;
         } else {
@@ -59,6 +79,7 @@ impl Chain {
         self.commit_seq = line.commit_seq;
         self.hash = Some(*line.hash);
         self.next_seq = Some(line.seq + 1);
+        self.begun = true;
         Ok(())
     }
 
@@ -127,6 +148,11 @@ impl Chain {
             if line.recorded_at < self.recorded_at.as_str() {
                 let before = self.recorded_at.clone();
                 return Err(Reason::BackInTime { before, found: line.recorded_at.to_owned() });
+            }
+            if let Some((from, to)) = &self.window
+                && !(from.as_str()..to.as_str()).contains(&line.recorded_at)
+            {
+                return Err(Reason::OutsideWindow { found: line.recorded_at.to_owned() });
             }
             replace(&mut self.recorded_at, line.recorded_at);
         }

@@ -7,16 +7,39 @@
 //! - [`ndjson`]: whether lines are an unbroken piece of one ledger (section 6). What a chain alone
 //!   cannot show: that lines are missing at the very beginning or end, that the whole chain was
 //!   rewritten, and whether an erasure was legal.
+//! - [`verify_bundle`]: whether a bundle shows a window that is complete and unchanged (section 10).
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use stella_verify::{Bundle, Trust, verify_bundle};
+//!
+//! let pinned = "stella.example/acme+a3438e79+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4".parse()?;
+//! let bundle = Bundle::open("november.tar.zst")?;
+//! let report = verify_bundle(&bundle, &Trust::new(vec![pinned]), &mut |_| {})?;
+//! println!("{} {:?}", report.verdict.as_str(), report.reason);
+//! # Ok(())
+//! # }
+//! ```
 
+mod bundle;
 mod chain;
+mod digest;
 mod line;
 mod lines;
+pub mod manifest;
 pub mod ndjson;
 mod reason;
 mod scan;
+mod source;
+mod trust;
+mod verdict;
 
 pub use self::{
+    bundle::{verify_bundle, verify_bundles},
     line::{HexHash, LINE_BYTES, Line, hash_of},
     reason::Reason,
     scan::FormError,
+    source::{Bundle, BundleError},
+    trust::Trust,
+    verdict::{Claim, Fault, Report, Reports, Signed, Verdict, Witness},
 };

@@ -4,7 +4,9 @@
 use stella_domain::{
     event,
     hash::{self, Hash32, Salt},
+    ids::{Actor, LedgerId, StreamId},
     limits::EVENT_PART_BYTES,
+    time::Timestamp,
 };
 
 use crate::{reason::Reason, scan::Scanner};
@@ -78,13 +80,20 @@ impl<'a> Line<'a> {
 
     fn cut(text: &'a str) -> Result<Self, Reason> {
         let mut scan = Scanner::new(text);
+        let line = Self::cut_at(&mut scan)?;
+        scan.end("nothing follows an event's closing brace but a line feed")?;
+        Ok(line)
+    }
+
+    /// The event that stands where `scan` is.
+    pub(crate) fn cut_at(scan: &mut Scanner<'a>) -> Result<Self, Reason> {
         scan.expect("{\"data\":", "a line begins with {\"data\":")?;
-        let data = part("data", &mut scan)?;
+        let data = part("data", scan)?;
         scan.expect(",\"hash\":\"", "the member `hash` follows the data")?;
         let hash = scan.digits_of()?;
         scan.expect("\",\"header\":", "the member `header` follows the hash")?;
         let header = scan.at();
-        let mut line = Self::cut_header(&mut scan)?;
+        let mut line = Self::cut_header(scan)?;
         (line.data, line.hash, line.header) = (data, hash, scan.since(header));
         scan.expect(",\"payload\":", "the member `payload` follows the header")?;
         const SALT: &str = "the member `salt` follows the payload: null if and only if that is";
@@ -92,19 +101,18 @@ impl<'a> Line<'a> {
             scan.expect(",\"salt\":null", SALT)?;
             None
         } else {
-            let payload = part("payload", &mut scan)?;
+            let payload = part("payload", scan)?;
             scan.expect(",\"salt\":\"", SALT)?;
             let salt = salt(scan.digits_of()?).ok_or(Reason::Salt)?;
             scan.expect("\"", SALT)?;
             Some((payload, salt))
         };
         scan.expect("}", "a line ends with }")?;
-        scan.end("nothing follows an event's closing brace but a line feed")?;
         Ok(line)
     }
 
     /// The header's members in the order of their names, each in its canonical form.
-    fn cut_header(scan: &mut Scanner<'a>) -> Result<Self, Reason> {
+    pub(crate) fn cut_header(scan: &mut Scanner<'a>) -> Result<Self, Reason> {
         scan.expect("{\"actor\":", "a header begins with {\"actor\":")?;
         let actor = scan.string()?;
         scan.expect(",\"commitSeq\":", "the member `commitSeq` follows the actor")?;
@@ -155,13 +163,8 @@ impl<'a> Line<'a> {
     ///
     /// # Errors
     /// [`Reason`]: a hash that the content does not give, or a member outside its grammar.
-    pub fn check(&self) -> Result<(), Reason> {
-        if event::event_type(self.event_type).is_none() {
-            return Err(Reason::EventType { found: self.event_type.to_owned() });
-        }
-        if self.schema == 0 || self.stream_version == 0 {
-            return Err(Reason::ZeroVersion);
-        }
+    pub fn check(&self) -> Result<Hash32, Reason> {
+        self.check_header()?;
         expect_hash("dataHash", self.data_hash, hash::data_hash(self.data))?;
         match &self.payload {
             Some((payload, salt)) => {
@@ -170,7 +173,34 @@ impl<'a> Line<'a> {
             }
             None => drop(hash_of("payloadHash", self.payload_hash)?),
         }
-        expect_hash("hash", self.hash, hash::event_hash(self.header))
+        self.check_own_hash()
+    }
+
+    /// That the header gives the hash.
+    pub(crate) fn check_own_hash(&self) -> Result<Hash32, Reason> {
+        let computed = hash::event_hash(self.header);
+        expect_hash("hash", self.hash, computed)?;
+        Ok(computed)
+    }
+
+    /// What [`check`](Self::check) leaves to `Chain::follow`: the grammar of names and times.
+    pub(crate) fn check_names(&self) -> Result<(), Reason> {
+        self.ledger.parse::<LedgerId>()?;
+        self.actor.parse::<Actor>()?;
+        self.stream.parse::<StreamId>()?;
+        self.recorded_at.parse::<Timestamp>()?;
+        hash_of("prev", self.prev)?;
+        self.check_header()
+    }
+
+    fn check_header(&self) -> Result<(), Reason> {
+        if event::event_type(self.event_type).is_none() {
+            return Err(Reason::EventType { found: self.event_type.to_owned() });
+        }
+        if self.schema == 0 || self.stream_version == 0 {
+            return Err(Reason::ZeroVersion);
+        }
+        Ok(())
     }
 
     /// Whether only the commitment to the payload is left.

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead};
 
-use crate::{line::LINE_BYTES, reason::Reason};
+use crate::reason::Reason;
 
 /// Why the lines came to an end early.
 pub(crate) enum Stopped<E> {
@@ -12,9 +12,10 @@ pub(crate) enum Stopped<E> {
     At(E),
 }
 
-/// Hand every line to `visit`. Holds no more than one line beside the reader's buffer.
+/// Hand every line to `visit`; one beyond `limit` bytes that is not whole yet is not waited for. Holds no more than one line beside the reader's buffer.
 pub(crate) fn for_each_line<E: From<Reason>>(
     reader: &mut impl BufRead,
+    limit: usize,
     mut visit: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), Stopped<E>> {
     let mut spill = Vec::new();
@@ -41,8 +42,8 @@ pub(crate) fn for_each_line<E: From<Reason>>(
             visited.map_err(Stopped::At)?;
             rest = &rest[end + 1..];
         }
-        if spill.len() + rest.len() > LINE_BYTES {
-            return Err(Stopped::At(Reason::LineTooLong { limit: LINE_BYTES }.into()));
+        if spill.len() + rest.len() > limit {
+            return Err(Stopped::At(Reason::LineTooLong { limit }.into()));
         }
         spill.extend_from_slice(rest);
         let read = buffer.len();

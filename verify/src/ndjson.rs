@@ -17,7 +17,7 @@ use stella_domain::{hash::Hash32, time::Timestamp};
 
 use crate::{
     chain::Chain,
-    line::{Line, hash_of},
+    line::{LINE_BYTES, Line, hash_of},
     lines::{Stopped, for_each_line},
     reason::Reason,
 };
@@ -232,7 +232,7 @@ impl Verifier {
         file: Option<&Path>,
         mut visit: impl FnMut(&Self, &Line<'_>),
     ) -> Result<(), VerifyError> {
-        let read = for_each_line(reader, |bytes| {
+        let read = for_each_line(reader, LINE_BYTES, |bytes| {
             let line = self.line(bytes)?;
             visit(self, &line);
             Ok(())

@@ -57,6 +57,8 @@ pub enum Reason {
     OtherLedger { expected: String, found: String },
     #[error("it was recorded at {found}, before the event before it, at {before}")]
     BackInTime { before: String, found: String },
+    #[error("it was recorded at {found}, outside the window")]
+    OutsideWindow { found: String },
     #[error(
         "`commitSeq` is {found}: a commit begins at this event's own seq or is that of seq {own}"
     )]

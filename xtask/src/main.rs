@@ -3,6 +3,7 @@
 mod bench;
 mod child;
 mod mongod;
+mod tamper;
 mod test;
 mod with_mongod;
 
@@ -23,6 +24,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Chore {
     Bench(bench::Args),
+    Tamper(tamper::Args),
     Test(test::Args),
     WithMongod(with_mongod::Args),
 }
@@ -31,6 +33,7 @@ enum Chore {
 async fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Bench(args) => bench::run(args).await,
+        Chore::Tamper(args) => tamper::run(&args),
         Chore::Test(args) => test::run(args).await,
         Chore::WithMongod(args) => with_mongod::run(args).await,
     };

@@ -175,7 +175,8 @@ fn after_a_rotation_either_key_speaks_for_its_sizes() {
     let beyond = Note::parse(&note).unwrap().signed_by(&keys).unwrap_err();
     assert!(matches!(beyond, CheckpointError::NotSigned { size: 10, .. }), "{beyond}");
     // A wrong line refuses the note, though the key need not have signed it.
-    let forged = both.replacen(&note[note.rfind(' ').unwrap() + 7..], "AAAA\n", 1);
+    let zeros = STANDARD.encode([&old.id()[..], &[0; 64]].concat());
+    let forged = both.replacen(note[note.rfind(' ').unwrap() + 1..].trim_end(), &zeros, 1);
     let wrong = Note::parse(&forged).unwrap().signed_by(&keys).unwrap_err();
     assert!(matches!(wrong, CheckpointError::WrongSignature { .. }), "{wrong}");
 }

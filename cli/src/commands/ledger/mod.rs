@@ -8,6 +8,7 @@ mod init;
 mod key;
 mod record;
 mod verify;
+mod verify_bundle;
 
 use clap::Subcommand;
 use stella_api::types::LedgerHead;
@@ -79,6 +80,7 @@ pub(crate) fn report_details(report: &Report) -> String {
     ];
     if report.erased > 0 {
         rows.push(("erased", format!("{} payloads, only their hashes are left", report.erased)));
+        rows.push(("of seq", seqs(&report.erased_seqs, report.erased)));
     }
     if let Some(span) = &report.span {
         rows.extend([
@@ -93,4 +95,12 @@ pub(crate) fn report_details(report: &Report) -> String {
         ]);
     }
     details(&rows)
+}
+
+/// The first of many seqs.
+fn seqs(listed: &[u64], all: u64) -> String {
+    const SHOWN: usize = 20;
+    let shown: Vec<String> = listed.iter().take(SHOWN).map(u64::to_string).collect();
+    let more = if all > shown.len() as u64 { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
 }

@@ -1,0 +1,253 @@
+//! `events.ndjson`: step 5, and the leaves for step 7.
+//!
+//! One thread reads and puts things in order. The expensive work on lines is done by as many threads
+//! as there are cores, a piece at a time; two more take the file's digests, which are sequential by
+//! nature. Memory is bounded by the pieces under way.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Read},
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+};
+
+use sha2::{Digest as _, Sha256};
+use stella_domain::{
+    hash::Hash32,
+    merkle::{MerkleError, RangeFold},
+};
+
+use super::{
+    chunk::{Checked, Chunks},
+    seqs::Seqs,
+};
+use crate::{
+    chain::Chain,
+    line::Line,
+    manifest::{FileDigest, Manifest},
+    ndjson::Progress,
+    reason::Reason,
+    verdict::{Fault, Verdict},
+};
+
+/// Pieces that wait for a thread that takes digests.
+const DIGEST_QUEUE: usize = 8;
+
+/// Why step 5 does not hold.
+pub(super) struct Wrong {
+    pub(super) verdict: Verdict,
+    pub(super) seq: Option<u64>,
+    pub(super) fault: Fault,
+}
+
+/// Why the events were not read to their end.
+pub(super) enum Stopped {
+    Wrong(Wrong),
+    Io(io::Error),
+}
+
+/// What later steps need of the events.
+pub(super) struct Events<'m> {
+    manifest: &'m Manifest,
+    chain: Chain,
+    count: u64,
+    bytes: u64,
+    /// Folds the range, or says why it cannot.
+    pub(super) fold: Result<RangeFold<'m>, MerkleError>,
+    pub(super) erased: Seqs,
+    pub(super) digest: Option<FileDigest>,
+}
+
+impl<'m> Events<'m> {
+    /// Before the first line; `fold` has its left part.
+    pub(super) fn new(manifest: &'m Manifest, fold: Result<RangeFold<'m>, MerkleError>) -> Self {
+        let window = manifest.window;
+        let chain = Chain::within(window.from, window.to);
+        let chain = chain.expecting(&manifest.ledger, manifest.first_seq, &manifest.prev);
+        Self { manifest, chain, count: 0, bytes: 0, fold, erased: Seqs::default(), digest: None }
+    }
+
+    /// Read and check the whole file.
+    pub(super) fn read(
+        &mut self,
+        reader: &mut dyn Read,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), Stopped> {
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let window = self.manifest.window;
+        let digest = thread::scope(|scope| {
+            let (jobs, queue) = sync_channel::<Job>(workers);
+            let queue = Arc::new(Mutex::new(queue));
+            for _ in 0..workers {
+                let queue = Arc::clone(&queue);
+                scope.spawn(move || {
+                    while let Some(Job { chunk, answer }) = next_job(&queue) {
+                        // Nobody waits for it when an earlier piece did not hold.
+                        let _ = answer.send(Checked::of(chunk, window));
+                    }
+                });
+            }
+            let (to_blake3, blake3_queue) = sync_channel::<Arc<Vec<u8>>>(DIGEST_QUEUE);
+            let (to_sha256, sha256_queue) = sync_channel::<Arc<Vec<u8>>>(DIGEST_QUEUE);
+            let blake3 = scope.spawn(move || {
+                let mut hasher = blake3::Hasher::new();
+                for chunk in blake3_queue {
+                    hasher.update(&chunk);
+                }
+                Hash32::from(*hasher.finalize().as_bytes())
+            });
+            let sha256 = scope.spawn(move || {
+                let mut hasher = Sha256::new();
+                for chunk in sha256_queue {
+                    hasher.update(&*chunk);
+                }
+                Hash32::from(<[u8; 32]>::from(hasher.finalize()))
+            });
+            let mut chunks = Chunks::new(reader);
+            let mut pending = VecDeque::new();
+            while let Some(chunk) = chunks.next().map_err(Stopped::Io)? {
+                let chunk = Arc::new(chunk);
+                let (answer, checked) = sync_channel(1);
+                let sent = jobs.send(Job { chunk: Arc::clone(&chunk), answer }).is_ok()
+                    && to_blake3.send(Arc::clone(&chunk)).is_ok()
+                    && to_sha256.send(chunk).is_ok();
+                if !sent {
+                    return Err(thread_ended());
+                }
+                pending.push_back(checked);
+                if pending.len() > 2 * workers {
+                    self.take(&mut pending, progress)?;
+                }
+            }
+            while !pending.is_empty() {
+                self.take(&mut pending, progress)?;
+            }
+            drop((to_blake3, to_sha256));
+            let (blake3, sha256) = (blake3.join(), sha256.join());
+            let (Ok(blake3), Ok(sha256)) = (blake3, sha256) else { return Err(thread_ended()) };
+            Ok(FileDigest { blake3, bytes: self.bytes, sha256 })
+        })?;
+        self.digest = Some(digest);
+        self.finish().map_err(Stopped::Wrong)
+    }
+
+    fn take(
+        &mut self,
+        pending: &mut VecDeque<Receiver<Checked>>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), Stopped> {
+        let Some(checked) = pending.pop_front() else { return Ok(()) };
+        let checked = checked.recv().map_err(|_| thread_ended())?;
+        self.absorb(checked).map_err(Stopped::Wrong)?;
+        progress(Progress { events: self.count, bytes: self.bytes });
+        Ok(())
+    }
+
+    /// Put a piece behind those before it.
+    fn absorb(&mut self, checked: Checked) -> Result<(), Wrong> {
+        let allowed = self.manifest.events - self.count;
+        let mut followed = 0;
+        for bytes in checked.chunk.split_inclusive(|byte| *byte == b'\n') {
+            // Lines of a commit that began earlier, and the first of one that begins here; the
+            // chain of the piece knows the others.
+            let own = checked.own.is_some_and(|own| {
+                bytes.as_ptr() as usize - checked.chunk.as_ptr() as usize >= own
+            });
+            if followed == checked.lines.min(allowed) {
+                break;
+            }
+            let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+            let line = Line::read(text).and_then(|line| self.chain.follow(&line));
+            line.map_err(|reason| self.wrong(followed, reason))?;
+            followed += 1;
+            if own {
+                break;
+            }
+        }
+        let beyond = checked.lines + u64::from(checked.failure.is_some());
+        if beyond > allowed {
+            return Err(Wrong {
+                verdict: Verdict::Tampered,
+                seq: Some(self.manifest.end_seq()),
+                fault: Fault::EventsTooMany { expected: self.manifest.events },
+            });
+        }
+        if let Some(reason) = checked.failure {
+            return Err(self.wrong(checked.lines, reason));
+        }
+        if checked.own.is_some() {
+            self.chain = checked.chain;
+        }
+        self.count += checked.lines;
+        self.bytes += checked.chunk.len() as u64;
+        checked.erased.iter().for_each(|seq| self.erased.insert(*seq));
+        for (level, root) in checked.tiles {
+            if let Ok(fold) = &mut self.fold
+                && let Err(error) = fold.push_subtree(level, root)
+            {
+                self.fold = Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The line `index` lines after those that were counted does not hold.
+    fn wrong(&self, index: u64, reason: Reason) -> Wrong {
+        let line = self.count + index;
+        let seq = self.manifest.first_seq + line;
+        let incomplete = |fault| Wrong { verdict: Verdict::Incomplete, seq: Some(seq), fault };
+        match reason {
+            Reason::NoLineFeed => incomplete(self.missing(line)),
+            Reason::Seq { expected, found } if line == 0 && found > expected => {
+                incomplete(Fault::BeginsLate { found })
+            }
+            reason => Wrong {
+                verdict: Verdict::Tampered,
+                seq: Some(seq),
+                fault: Fault::Line { line: line + 1, reason },
+            },
+        }
+    }
+
+    fn missing(&self, found: u64) -> Fault {
+        Fault::EventsMissing { found, expected: self.manifest.events }
+    }
+
+    /// After the last line.
+    fn finish(&self) -> Result<(), Wrong> {
+        let Self { manifest, count, .. } = self;
+        if *count < manifest.events {
+            let seq = Some(manifest.first_seq + count);
+            let fault = self.missing(*count);
+            return Err(Wrong { verdict: Verdict::Incomplete, seq, fault });
+        }
+        let tampered = |seq, fault| Err(Wrong { verdict: Verdict::Tampered, seq, fault });
+        let (found, expected) = (self.chain.head(), manifest.last_hash);
+        if found != expected {
+            return tampered(manifest.last_seq, Fault::LastHash { expected, found });
+        }
+        let (found, expected) = (self.erased.len(), manifest.erased);
+        if found != expected {
+            return tampered(None, Fault::ErasedCount { expected, found });
+        }
+        Ok(())
+    }
+}
+
+/// A piece to be checked, and who waits for it.
+struct Job {
+    chunk: Arc<Vec<u8>>,
+    answer: SyncSender<Checked>,
+}
+
+fn next_job(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
+    queue.lock().ok()?.recv().ok()
+}
+
+/// A thread panics only by a defect of this program; the scope hands the panic on.
+fn thread_ended() -> Stopped {
+    Stopped::Io(io::Error::other("a thread of the verifier ended"))
+}
