@@ -28,6 +28,7 @@ import concurrent.futures
 import contextlib
 import hashlib
 import json
+import multiprocessing
 import os
 import re
 import struct
@@ -854,8 +855,9 @@ class Parser:
             for block in blocks:
                 yield from parse_block(block)
             return
+        # Started afresh, not forked: the executor has threads, and a fork may copy a lock they hold.
         with concurrent.futures.ProcessPoolExecutor(
-            self.jobs, initializer=use_packages, initargs=(not self.pure,)
+            self.jobs, multiprocessing.get_context("spawn"), use_packages, (not self.pure,)
         ) as pool:
             waiting: Deque[concurrent.futures.Future] = deque()
             try:
