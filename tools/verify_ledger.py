@@ -860,16 +860,14 @@ class Parser:
             self.jobs, multiprocessing.get_context("spawn"), use_packages, (not self.pure,)
         ) as pool:
             waiting: Deque[concurrent.futures.Future] = deque()
-            try:
-                for block in blocks:
-                    waiting.append(pool.submit(parse_block, block))
-                    if len(waiting) > 2 * self.jobs:  # this bounds the memory
-                        yield from waiting.popleft().result()
-                while waiting:
+            # When the reader stops early, the few blocks that wait are still parsed: cancelling
+            # them can leave Python 3.9 waiting for a result that never comes.
+            for block in blocks:
+                waiting.append(pool.submit(parse_block, block))
+                if len(waiting) > 2 * self.jobs:  # this bounds the memory
                     yield from waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+            while waiting:
+                yield from waiting.popleft().result()
 
 
 class Progress:
