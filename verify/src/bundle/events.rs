@@ -205,7 +205,7 @@ impl<'m> Events<'m> {
             reason => Wrong {
                 verdict: Verdict::Tampered,
                 seq: Some(seq),
-                fault: Fault::Line { line: line + 1, reason },
+                fault: Fault::Line { line: line + 1, reason: Box::new(reason) },
             },
         }
     }
