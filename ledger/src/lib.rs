@@ -9,6 +9,7 @@ pub mod feed;
 pub mod mongo;
 pub mod port;
 pub mod recorded;
+mod sound;
 pub mod sqlite;
 pub mod uri;
 pub mod writer;
