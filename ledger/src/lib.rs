@@ -7,6 +7,7 @@ pub mod conformance;
 pub mod copy;
 pub mod feed;
 pub mod mongo;
+pub mod name;
 pub mod port;
 pub mod recorded;
 mod sound;

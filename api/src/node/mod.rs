@@ -7,12 +7,13 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use stella_commands::{CommandError, Commands, CommandsConfig};
 use stella_domain::{
-    ids::{Actor, IdError, Origin, Tenant},
+    ids::{Actor, IdError, LedgerId, Origin, Tenant},
     open_work::OpenWork,
 };
 use stella_ledger::{
     clock::{Clock, SystemClock},
     feed::Feed,
+    name::check_name,
     port::{Ledger, LedgerError},
     uri::LedgerUri,
 };
@@ -144,6 +145,8 @@ impl Node {
         projections.verify(&config.tenant).await?;
         let work = projections.open_work(&config.tenant).await?;
         let is_begun = work.head.next_seq > 0;
+        let name = LedgerId { origin: config.origin.clone(), tenant: config.tenant.clone() };
+        check_name(&*ledger, &name).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let node = data_dir.node_name()?;
         let commands_config = CommandsConfig {
