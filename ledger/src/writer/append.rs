@@ -205,7 +205,9 @@ async fn severed(
         let tenant = &commit.ledger.tenant;
         let Some(last) = commit.seq.checked_sub(1) else { continue };
         let before = ledger.read(tenant, last, 1).await?;
-        if !before.first().is_some_and(|before| commit.verify_follows(&before.head()).is_ok()) {
+        let follows =
+            before.first().is_some_and(|before| commit.verify_follows(&before.head()).is_ok());
+        if !follows {
             return Ok(Some(format!(
                 "the ledger of tenant {tenant} no longer holds event {last}, which was durable: \
                  was an older backup restored?"
