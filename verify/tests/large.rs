@@ -52,7 +52,7 @@ fn commits(events: u64) -> Vec<Commit> {
             let event_type = if number == 0 { "LedgerOpened" } else { "StepSucceeded" };
             let data = CanonicalJson::parse(&format!("{{\"attempt\":{i},\"stepId\":\"only\"}}"));
             let payload = CanonicalJson::parse(r#"{"outputs":{"text":"as it came out"}}"#);
-            let (data, payload) = (data.unwrap(), (i % 3 == 0).then(|| payload.unwrap()));
+            let (data, payload) = (data.unwrap(), i.is_multiple_of(3).then(|| payload.unwrap()));
             (EncodedEvent { event_type, schema: 1, data, payload }, Salt::from([7; 16]))
         };
         let draft = Draft {
