@@ -8,7 +8,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     Decider, WriteError, skew,
-    task::{PROBE_EVERY, Task},
+    task::Task,
     tenant::{Opened, open},
 };
 use crate::{
@@ -135,7 +135,7 @@ impl<D: Decider> Task<D> {
     fn load_failed(&mut self, tenant: &Tenant, error: LedgerError) {
         let error = match error {
             LedgerError::Unavailable(reason) => {
-                self.outage = Some((reason.clone(), Instant::now() + PROBE_EVERY));
+                self.is_down(&reason);
                 WriteError::Unavailable(reason)
             }
             other => WriteError::Unreadable(other.to_string()),

@@ -99,12 +99,22 @@ impl<D: Decider> Task<D> {
         }
     }
 
+    /// Until the storage is back, commands are refused, but for a probe now and then.
+    pub(super) fn is_down(&mut self, reason: &str) {
+        if self.outage.is_none() {
+            tracing::warn!(reason, "the ledger does not take writes");
+        }
+        self.outage = Some((reason.to_owned(), Instant::now() + PROBE_EVERY));
+    }
+
     /// The storage takes no writes. Of `unsent`, the first `in_doubt` commits may be written, and
     /// what was answered on top of them stands and falls with them; all else that is staged was not
     /// written. Whatever is known of the ledgers is looked at again before anything is written.
     fn outage(&mut self, unsent: Vec<Staged<D>>, reason: &str, mut in_doubt: usize) {
-        tracing::warn!(reason, in_doubt, "the ledger does not take writes");
-        self.outage = Some((reason.to_owned(), Instant::now() + PROBE_EVERY));
+        self.is_down(reason);
+        if in_doubt > 0 {
+            tracing::warn!(commits = in_doubt, "what was sent last may be written or not");
+        }
         let mut doubtful: HashSet<Tenant> = HashSet::new();
         let mut streams: HashMap<Tenant, Vec<StreamId>> = HashMap::new();
         let staged: Vec<Staged<D>> = unsent.into_iter().chain(self.staged.drain(..)).collect();
