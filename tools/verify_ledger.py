@@ -34,6 +34,7 @@ import struct
 import sys
 import tempfile
 import time
+import unicodedata
 from array import array
 from bisect import bisect_left
 from collections import deque
@@ -99,6 +100,14 @@ EXIT_USAGE = 2
 
 class Malformed(ValueError):
     """Bytes that are not of the form that a section asks for. The caller knows the verdict."""
+
+
+class BadHeader(Malformed):
+    """A header with the members that it must have, but not as step 4 wants them."""
+
+    def __init__(self, reason: str, seq: int, end: int) -> None:
+        super().__init__(reason)
+        self.seq, self.end = seq, end
 
 
 class Gap(Malformed):
@@ -541,6 +550,15 @@ _RUN_ID_ONLY = re.compile(_RUN_ID)
 _HEX_ONLY = re.compile(_HEX)
 
 
+# The members and the punctuation of a header alone: enough to read its seq (10.5 step 8).
+_HEADER_OUTLINE = re.compile(
+    rb'\{"actor":S,"commitSeq":N,"dataHash":S,"ledger":S,"payloadHash":S,"prev":S,"recordedAt":S,'
+    rb'"schema":N,"seq":(N),"stream":S,"streamVersion":N,"type":S,"v":N\}'
+    .replace(b":S", rb':"[^"\\]*"').replace(b":N", b":" + _FROM_0)
+    .replace(b"(N)", b"(" + _FROM_0 + b")")
+)
+
+
 class Header(NamedTuple):
     """The members of a header that checks need. Texts stay the bytes that they are."""
 
@@ -552,6 +570,7 @@ class Header(NamedTuple):
     payload_hash: bytes
     prev: bytes
     recorded_at: bytes
+    schema: int
     stream: bytes
     type: bytes
 
@@ -589,17 +608,23 @@ def header_at(text: bytes, at: int) -> Tuple[Header, int]:
     """The header that begins at `at`, and where it ends (step 4)."""
     found = _HEADER.match(text, at)
     if found is None:
-        raise Malformed("step 4: the header is not of the form that it must have")
+        reason = "step 4: the header is not of the form that it must have"
+        outline = _HEADER_OUTLINE.match(text, at)
+        if outline is None:
+            raise Malformed(reason)
+        raise BadHeader(reason, int(outline.group(1)), outline.end())
     (commit_seq, data_hash, ledger, payload_hash, prev, recorded_at, schema, seq, stream,
      stream_version, event_type) = found.groups()
     header = Header(
         int(seq), int(commit_seq), int(stream_version), data_hash, ledger, payload_hash, prev,
-        recorded_at, stream, event_type,
+        recorded_at, int(schema), stream, event_type,
     )
-    if max(header.seq, header.commit_seq, header.stream_version, int(schema)) > MAX_INTEGER:
-        raise Malformed("step 4: an integer of the header is beyond 2^53-1")
+    if max(header.seq, header.commit_seq, header.stream_version, header.schema) > MAX_INTEGER:
+        raise BadHeader("step 4: an integer of the header is beyond 2^53-1", header.seq,
+                        found.end())
     if not date_exists(recorded_at[:10]):
-        raise Malformed(f"step 4: the date in {shown(recorded_at)} does not exist")
+        raise BadHeader(f"step 4: the date in {shown(recorded_at)} does not exist", header.seq,
+                        found.end())
     return header, found.end()
 
 
@@ -639,7 +664,12 @@ def cut_line(line: bytes) -> EventParts:
     frame = _FRAME_HASH.match(line, len(_FRAME_START) + len(data))
     if frame is None:
         raise Malformed('step 2: no "hash" and "header" after the data')
-    header, at = header_at(line, frame.end())
+    bad_header: Optional[BadHeader] = None
+    header: Any = None  # a Header, or `bad_header` is raised once the rest of the line is checked
+    try:
+        header, at = header_at(line, frame.end())
+    except BadHeader as error:
+        bad_header, at = error, error.end
     payload, salt = None, b""
     if line[at:] != _FRAME_NO_PAYLOAD:
         if not line.startswith(_FRAME_PAYLOAD, at):
@@ -649,6 +679,8 @@ def cut_line(line: bytes) -> EventParts:
         if end is None:
             raise Malformed('step 2: the line does not end with "salt" after the payload')
         salt = bytes.fromhex(end.group(1).decode())
+    if bad_header is not None:
+        raise bad_header
     return EventParts(data, frame.group(1), line[frame.end():at], header, payload, salt)
 
 
@@ -986,8 +1018,9 @@ def strict_base64(text: str) -> bytes:
 
 
 def is_key_name(name: str) -> bool:
-    """A name of C2SP `signed-note`: not empty, no white space, no plus."""
-    return bool(name) and "+" not in name and not any(c.isspace() for c in name)
+    """A name of C2SP `signed-note`: not empty, no white space, no plus, no control character."""
+    return bool(name) and "+" not in name and not any(
+        c.isspace() or unicodedata.category(c) == "Cc" for c in name)
 
 
 class VerifierKey(NamedTuple):
@@ -1113,8 +1146,9 @@ class Trust(NamedTuple):
 
 
 def check_signed(checkpoint: Checkpoint, keys: Sequence[VerifierKey], what: str) -> None:
-    """10.5 step 3: a pinned key of this ledger signed this size, and no pinned key's line lies."""
-    if all(key.name != checkpoint.ledger for key in keys):
+    """10.5 step 3: a pinned key of this ledger signed this size, and no such key's line lies."""
+    keys = [key for key in keys if key.name == checkpoint.ledger]
+    if not keys:
         raise Finding(UNTRUSTED, f"{what} is of ledger {checkpoint.ledger}, for which no key is "
                                  "pinned")
     signed = False
@@ -1124,8 +1158,7 @@ def check_signed(checkpoint: Checkpoint, keys: Sequence[VerifierKey], what: str)
                    if signature_holds(key.public, checkpoint.signed, line.signature)]
         if owners and not holding:
             raise Finding(UNTRUSTED, f"{what} bears a wrong signature by {shown(line.name)}")
-        signed = signed or any(
-            key.name == checkpoint.ledger and key.signs(checkpoint.size) for key in holding)
+        signed = signed or any(key.signs(checkpoint.size) for key in holding)
     if not signed:
         raise Finding(UNTRUSTED, f"{what} bears no signature by a pinned key that may sign tree "
                                  f"size {checkpoint.size}")
@@ -1397,7 +1430,8 @@ class BundleVerifier:
 
     def check_files(self) -> None:
         """Step 1."""
-        missing = [name for name in BUNDLE_FILES if not os.path.isfile(self.path(name))]
+        missing = [name for name in BUNDLE_FILES
+                   if os.path.islink(self.path(name)) or not os.path.isfile(self.path(name))]
         if missing:
             raise Finding(INCOMPLETE, f"step 1: {', '.join(missing)} is missing")
 
@@ -1531,10 +1565,12 @@ class BundleVerifier:
         ledger = manifest.ledger.encode()
         if left is not None and (left.header.seq != left_seq or left.header.ledger != ledger
                                  or left.hash.hex().encode() != manifest.prev):
-            raise Finding(TAMPERED, "step 6: the left neighbour is not the event before the window")
+            raise Finding(TAMPERED, "step 6: the left neighbour is not the event before the window",
+                          left_seq)
         if (right.header.seq != right_seq or right.header.ledger != ledger
                 or right.header.prev != manifest.last_hash):
-            raise Finding(TAMPERED, "step 6: the right neighbour is not the event after the window")
+            raise Finding(TAMPERED, "step 6: the right neighbour is not the event after the window",
+                          right_seq)
         if left is not None and left.header.recorded_at >= manifest.window_from:
             raise Finding(INCOMPLETE, "step 6: the left neighbour belongs into the window",
                           left_seq)
@@ -1542,7 +1578,7 @@ class BundleVerifier:
             raise Finding(INCOMPLETE, "step 6: the right neighbour belongs into the window",
                           right_seq)
         if right.header.commit_seq != right_seq:
-            raise Finding(TAMPERED, "step 6: the window ends within a commit")
+            raise Finding(TAMPERED, "step 6: the window ends within a commit", right_seq)
 
     def check_tree(self, boundary: Boundary) -> None:
         """Step 7."""
@@ -1598,8 +1634,9 @@ class BundleVerifier:
                                    self.checkpoint.root):
                 raise Malformed("the event's proof does not lead to the root that was signed")
         except Malformed as error:
+            seq = error.seq if isinstance(error, BadHeader) else seq
             raise Finding(TAMPERED, f"step 8: erasures.ndjson: {error}", seq) from None
-        explained.name(seqs, seq, event.erased)
+        explained.name(seqs)
         return seq
 
     def check_digests(self) -> None:
@@ -1610,39 +1647,23 @@ class BundleVerifier:
 
 
 class Explained:
-    """Which erased payloads a `DataErased` event names (10.5 step 8)."""
+    """Which erased payloads of the window a `DataErased` event names (10.5 step 8)."""
 
     def __init__(self, erased: "array[int]") -> None:
-        self.erased = erased  # of the window, ascending
+        self.erased = erased  # ascending
         self.named = bytearray(len(erased))
-        self.named_outside: Set[int] = set()
-        self.own: List[int] = []  # `DataErased` events outside the window, erased themselves
 
-    def name(self, seqs: List[int], by: int, by_is_erased: bool) -> None:
-        """The event at seq `by` names these seqs. No event can name itself."""
-        if by_is_erased and self._place(by) is None:
-            self.own.append(by)
+    def name(self, seqs: Iterable[int]) -> None:
+        """An event names these seqs; those that are not erased in the window do not matter."""
         for seq in seqs:
-            place = self._place(seq)
-            if seq == by:
-                continue
-            if place is None:
-                self.named_outside.add(seq)
-            else:
+            place = bisect_left(self.erased, seq)
+            if place < len(self.erased) and self.erased[place] == seq:
                 self.named[place] = 1
 
     def first_missing(self) -> Optional[int]:
         """The first erased seq that is not named."""
-        missing = [seq for seq in self.own if seq not in self.named_outside]
         place = self.named.find(0)
-        if place >= 0:
-            missing.append(self.erased[place])
-        return min(missing, default=None)
-
-    def _place(self, seq: int) -> Optional[int]:
-        """Where an erased seq of the window stands in `erased`."""
-        place = bisect_left(self.erased, seq)
-        return place if place < len(self.erased) and self.erased[place] == seq else None
+        return None if place < 0 else self.erased[place]
 
 
 _ERASURE_START = b'{"event":'
@@ -1665,8 +1686,8 @@ def cut_erasure_line(line: bytes) -> Tuple[EventParts, List[bytes]]:
 def erased_seqs(parts: EventParts, ledger: str) -> List[int]:
     """The seqs that a `DataErased` event names; its data and payload are those of 10.3."""
     header = parts.header
-    if header.ledger != ledger.encode() or header.type != b"DataErased":
-        raise Malformed("not a DataErased event of this ledger")
+    if header.ledger != ledger.encode() or header.type != b"DataErased" or header.schema != 1:
+        raise Malformed("not a DataErased event of schema 1 and of this ledger")
     if header.stream.decode() != "ledger/" + ledger.split("/")[1]:
         raise Malformed("a DataErased event outside the stream of its ledger")
     data = members(json.loads(parts.data), "runId seqs", "the data")
@@ -1676,14 +1697,13 @@ def erased_seqs(parts: EventParts, ledger: str) -> List[int]:
         raise Malformed("seqs is not an array")
     for seq in seqs:
         integer(seq, "a seq")
-    if any(a >= b for a, b in zip(seqs, seqs[1:])):
-        raise Malformed("seqs are not ascending")
-    if parts.payload is not None:
-        payload = members(json.loads(parts.payload), "reason", "the payload")
-        if type(payload["reason"]) is not str:
-            raise Malformed("the reason is not a text")
-    elif header.payload_hash == ZEROS:
-        raise Malformed("a DataErased event that never had a reason")
+    if not seqs or any(a >= b for a, b in zip(seqs, [*seqs[1:], header.seq])):
+        raise Malformed("seqs are none, not ascending, or not before the event")
+    if parts.payload is None:
+        raise Malformed("a DataErased event without its reason")
+    payload = members(json.loads(parts.payload), "reason", "the payload")
+    if type(payload["reason"]) is not str:
+        raise Malformed("the reason is not a text")
     return seqs
 
 
@@ -1745,110 +1765,143 @@ UNPACKED_CAPS = {
 }
 
 
-class BrokenArchive(Exception):
-    """The archive cannot be read to its end."""
+COMPRESSED_PIECE_BYTES = 1_024  # a piece of this size unpacks to 32 MiB at most
 
 
-@contextlib.contextmanager
-def zstd_stream(path: str) -> Iterator[Callable[[int], bytes]]:
-    """A function that reads the next bytes of a zstd-compressed file."""
-    zstandard: Any = None
+def cut_archive(where: str) -> Finding:
+    """The archive ends early: what it should hold is not there."""
+    return Finding(INCOMPLETE, f"step 1: the archive ends within {where}")
+
+
+def odd_archive(what: str) -> Finding:
+    """The archive is not of the form of section 10."""
+    return Finding(TAMPERED, f"step 1: the archive is not a plain ustar in one zstd frame: {what}")
+
+
+def new_decompressor() -> Tuple[Any, Any]:
+    """What decompresses one zstd frame piece by piece, and the error that it raises."""
     with contextlib.suppress(ImportError):
         import zstandard
-    with open(path, "rb") as file:
-        if zstandard is not None:
-            decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_MAX_WINDOW_BYTES)
-            source = decompressor.stream_reader(file, read_across_frames=True)
-            errors: Tuple[Any, ...] = (zstandard.ZstdError,)
-        else:
-            try:
-                from compression import zstd
-            except ImportError:
-                raise Unreadable(f"{path}: reading .tar.zst takes the package zstandard or Python "
-                                 "3.14; or unpack it first") from None
-            source = zstd.ZstdFile(file)
-            errors = (zstd.ZstdError, EOFError)
-
-        def read(size: int) -> bytes:
-            try:
-                return source.read(size)
-            except errors as error:
-                raise BrokenArchive(f"zstd: {shown(error)}") from None
-
-        yield read
+        decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_MAX_WINDOW_BYTES)
+        return decompressor.decompressobj(), zstandard.ZstdError
+    with contextlib.suppress(ImportError):
+        from compression import zstd
+        options = {zstd.DecompressionParameter.window_log_max: 27}
+        return zstd.ZstdDecompressor(options=options), zstd.ZstdError
+    raise Unreadable("reading .tar.zst takes the package zstandard or Python 3.14; or unpack it "
+                     "first")
 
 
-def read_exactly(read: Callable[[int], bytes], size: int) -> bytes:
-    """The next `size` bytes; fewer only at the end of everything."""
-    parts = []
-    while size > 0:
-        part = read(size)
-        if not part:
+def unpacked_pieces(file: BinaryIO) -> Iterator[bytes]:
+    """What a file of one zstd frame unpacks to, piece by piece."""
+    decompressor, zstd_error = new_decompressor()
+    while True:
+        piece = file.read(COMPRESSED_PIECE_BYTES)
+        if not piece:
             break
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+        if decompressor.eof:
+            raise odd_archive("something follows the frame")
+        try:
+            yield decompressor.decompress(piece)
+        except zstd_error as error:
+            raise odd_archive(f"zstd: {shown(error)}") from None
+        if decompressor.unused_data:
+            raise odd_archive("something follows the frame")
+    if not decompressor.eof:
+        raise cut_archive("its zstd frame")
+
+
+class Unpacked:
+    """Reads pieces as a stream."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self.pieces, self.rest = pieces, b""
+
+    def read(self, size: int) -> bytes:
+        """From 1 to `size` bytes; none at the end."""
+        while not self.rest:
+            piece = next(self.pieces, None)
+            if piece is None:
+                return b""
+            self.rest = piece
+        part, self.rest = self.rest[:size], self.rest[size:]
+        return part
+
+    def read_exactly(self, size: int) -> bytes:
+        """The next `size` bytes; fewer only at the end of everything."""
+        parts = []
+        while size > 0:
+            part = self.read(size)
+            if not part:
+                break
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
 
 
 def tar_number(field: bytes) -> int:
     """An octal number of a tar header."""
     text = field.rstrip(b"\0 ").lstrip(b" ")
     if re.fullmatch(rb"[0-7]+", text) is None:
-        raise BrokenArchive("a number in a tar header is not octal")
+        raise odd_archive("a number in a tar header is not octal")
     return int(text, 8)
 
 
 def unpack(path: str, folder: str) -> None:
     """Write the five files of an archive into a folder (section 10)."""
     found: Set[str] = set()
-    try:
-        with zstd_stream(path) as read:
-            for name, size in tar_entries(read):
-                if name is not None and name in found:
-                    raise Finding(TAMPERED, f"step 1: the archive holds {name} twice")
-                if name is not None:
-                    found.add(name)
-                copy_entry(read, size, os.path.join(folder, name) if name else None,
-                           UNPACKED_CAPS.get(name or "", size))
-    except BrokenArchive as error:
-        raise Finding(INCOMPLETE, f"step 1: the archive cannot be read to its end: {error}"
-                      ) from None
+    with open(path, "rb") as file:
+        stream = Unpacked(unpacked_pieces(file))
+        for name, size in tar_entries(stream):
+            if name is not None and name in found:
+                raise Finding(TAMPERED, f"step 1: the archive holds {name} twice")
+            if name is not None:
+                found.add(name)
+            copy_entry(stream, size, os.path.join(folder, name) if name else None,
+                       UNPACKED_CAPS.get(name or "", size))
+        while stream.read(BLOCK_BYTES):
+            pass  # to see that the frame is whole
 
 
-def tar_entries(read: Callable[[int], bytes]) -> Iterator[Tuple[Optional[str], int]]:
+def tar_entries(stream: Unpacked) -> Iterator[Tuple[Optional[str], int]]:
     """Name and size of each entry; no name for those that mean nothing.
 
     The caller reads the content before it asks for the next entry.
     """
-    for _ in range(MAX_ARCHIVE_ENTRIES):
-        header = read_exactly(read, TAR_BLOCK)
+    for _ in range(MAX_ARCHIVE_ENTRIES + 1):
+        header = stream.read_exactly(TAR_BLOCK)
         if not header or header == bytes(TAR_BLOCK):
             return
         if len(header) < TAR_BLOCK:
-            raise BrokenArchive("it ends within a tar header")
+            raise cut_archive("a tar header")
         # The checksum is the sum of all bytes, its own eight counted as blanks.
         if sum(header) - sum(header[148:156]) + 8 * 32 != tar_number(header[148:156]):
-            raise BrokenArchive("a tar header has a wrong checksum")
-        name = header[:100].rstrip(b"\0").decode("latin-1")
-        is_file = header[156:157] in (b"0", b"\0") and not header[345:500].rstrip(b"\0")
-        yield (name if is_file and name in BUNDLE_FILES else None), tar_number(header[124:136])
-    raise BrokenArchive(f"more than {MAX_ARCHIVE_ENTRIES} entries")
+            raise odd_archive("a tar header has a wrong checksum")
+        kind = header[156:157]
+        if kind not in (b"0", b"\0", b"1", b"2", b"5"):  # files, links, folders
+            raise odd_archive(f"an entry of type {shown(kind)}")
+        name = header[:100].split(b"\0")[0].decode("latin-1")
+        is_file = kind in (b"0", b"\0") and not header[345:346].rstrip(b"\0")
+        size = tar_number(header[124:136]) if kind in (b"0", b"\0") else 0
+        yield (name if is_file and name in BUNDLE_FILES else None), size
+    raise odd_archive(f"more than {MAX_ARCHIVE_ENTRIES} entries")
 
 
-def copy_entry(read: Callable[[int], bytes], size: int, path: Optional[str], cap: int) -> None:
+def copy_entry(stream: Unpacked, size: int, path: Optional[str], cap: int) -> None:
     """Read an entry with its padding; write at most `cap` bytes of it, or nothing."""
     padding = -size % TAR_BLOCK
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open(path, "wb")) if path else None
         while size > 0:
-            part = read(min(size, BLOCK_BYTES))
+            part = stream.read(min(size, BLOCK_BYTES))
             if not part:
-                raise BrokenArchive("it ends within a file")
+                raise cut_archive("a file")
             size -= len(part)
             if file is not None and cap > 0:
                 file.write(part[:cap])
                 cap -= len(part[:cap])
-    read_exactly(read, padding)
+    if len(stream.read_exactly(padding)) < padding:
+        raise cut_archive("a file")
 
 
 # ---------------------------------------------------------------------------------------------
