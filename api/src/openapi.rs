@@ -113,7 +113,6 @@ problems! {
     KeyNotRotated {
         409: "`SIGNED_ELSEWHERE`, `SIGNING_KEY_MISSING`, `SIGNING_KEY_UNUSABLE`, \
               `KEY_ROTATION_REFUSED`.",
-        422: "`EVENT_TOO_LARGE`.",
     }
     /// Asking for a receipt.
     NoReceipt {

@@ -315,7 +315,9 @@ impl From<LedgerError> for ApiError {
             LedgerError::Damaged { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "LEDGER_DAMAGED", error)
             }
-            LedgerError::Malformed { .. } | LedgerError::Undecodable(_) => {
+            LedgerError::Malformed { .. }
+            | LedgerError::OtherName { .. }
+            | LedgerError::Undecodable(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "LEDGER_UNREADABLE", error)
             }
         }

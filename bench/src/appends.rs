@@ -54,8 +54,8 @@ impl Decider for ThreeEvents {
     }
     fn recorded(&mut self, _: &Tenant, _: &Recorded, _: bool) {}
     fn perform(&mut self, _: &Tenant, (): ()) {}
-    fn abandon(&mut self, _: &Tenant, (): ()) {}
-    fn forget(&mut self, _: &Tenant) {}
+    fn abandon(&mut self, _: &Tenant, (): (), _: bool) {}
+    fn forget(&mut self, _: &Tenant, _: &[StreamId]) {}
     fn accepts_clock_fault(&self, _: &RunId) -> bool {
         false
     }
@@ -93,6 +93,9 @@ struct Noting {
 
 #[async_trait]
 impl Ledger for Noting {
+    async fn make_room(&self) -> Result<(), LedgerError> {
+        self.inner.make_room().await
+    }
     async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner).push(commits.len());
         self.inner.append(commits).await

@@ -29,7 +29,7 @@ fn the_command_line_itself() {
         (&["serve", "--tenant", "Not_A_Tenant"], 2, "not a valid tenant"),
         (&["serve", "--plugin-key", "abc"], 2, "64 hex digits"),
         (&["serve", "--plugins", "missing"], 2, "cannot read missing"),
-        (&["ledger", "verify"], 2, "FILE"),
+        (&["ledger", "verify"], 2, "BUNDLE"),
         (&["ledger", "verify", "missing.ndjson"], 2, "cannot read missing.ndjson"),
         (&["ledger", "verify", "--ledger", "sqlite:missing.db"], 1, "no ledger at missing.db"),
         (&["ledger", "copy", "--from", "sqlite:a", "--to", "sqlite:a"], 2, "same storage"),

@@ -147,7 +147,12 @@ impl Commands {
         actor: &Actor,
         rotation: SigningKeyRotated,
     ) -> Result<Option<Receipt>, CommandError> {
-        self.ledger_command(tenant, actor, LedgerCommand::RotateKey { rotation }).await
+        self.ledger_command(
+            tenant,
+            actor,
+            LedgerCommand::RotateKey { rotation: Box::new(rotation) },
+        )
+        .await
     }
 
     async fn ledger_command(

@@ -7,6 +7,7 @@ use crate::{
     hash::{self, Hash32, Salt},
     ids::{Actor, LedgerId, StreamId},
     json::CanonicalJson,
+    limits::{COMMIT_BYTES, COMMIT_EVENTS},
     time::Timestamp,
 };
 
@@ -116,6 +117,19 @@ pub enum ChainError {
         /// What does not fit.
         reason: &'static str,
     },
+    /// A commit beyond the format's limits.
+    #[error(
+        "the commit at seq {seq} would hold {events} events with {bytes} bytes of data and \
+         payloads; {COMMIT_EVENTS} events with {COMMIT_BYTES} bytes are allowed: record less at once"
+    )]
+    TooLarge {
+        /// Where it would stand.
+        seq: u64,
+        /// Its events.
+        events: usize,
+        /// Canonical bytes of their data and payloads.
+        bytes: usize,
+    },
     /// A commit without events.
     #[error("the commit at seq {seq} holds no event")]
     Empty {
@@ -141,7 +155,8 @@ impl Commit {
     /// Give `draft` its place after `head`.
     ///
     /// # Errors
-    /// [`ChainError::Empty`] when there is nothing to record.
+    /// [`ChainError::Empty`] when there is nothing to record, [`ChainError::TooLarge`] when it is
+    /// more than a verifier lets pass.
     pub fn seal(
         ledger: &Arc<LedgerId>,
         head: &Head,
@@ -150,6 +165,11 @@ impl Commit {
     ) -> Result<Self, ChainError> {
         if draft.events.is_empty() {
             return Err(ChainError::Empty { seq: head.next_seq });
+        }
+        let (seq, events) = (head.next_seq, draft.events.len());
+        let bytes = draft.events.iter().map(|(event, _)| content_bytes(event)).sum();
+        if events > COMMIT_EVENTS || bytes > COMMIT_BYTES {
+            return Err(ChainError::TooLarge { seq, events, bytes });
         }
         let mut commit = Self {
             ledger: Arc::clone(ledger),
@@ -264,6 +284,10 @@ impl Commit {
         SharedHeader::of(self).write(&mut header, self, i, prev);
         header
     }
+}
+
+fn content_bytes(event: &EncodedEvent) -> usize {
+    event.data.as_str().len() + event.payload.as_ref().map_or(0, |json| json.as_str().len())
 }
 
 fn stored(event: EncodedEvent, salt: Salt) -> StoredEvent {

@@ -346,12 +346,12 @@ impl Subject for Ledger {
             LedgerAsk::Seal { reason } => LedgerCommand::Seal { reason },
             LedgerAsk::AcceptClockFault { reason } => LedgerCommand::AcceptClockFault { reason },
             LedgerAsk::RotateKey { ledger, old, new } => {
-                LedgerCommand::RotateKey { rotation: rotation(&ledger, old, new) }
+                LedgerCommand::RotateKey { rotation: Box::new(rotation(&ledger, old, new)) }
             }
             LedgerAsk::RotateKeyAlone { ledger, old, new } => {
                 let mut rotation = rotation(&ledger, old, new);
                 rotation.old_signature = rotation.new_signature.clone();
-                LedgerCommand::RotateKey { rotation }
+                LedgerCommand::RotateKey { rotation: Box::new(rotation) }
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use stella_domain::{
     chain::{ChainError, Commit, Head},
-    ids::{StreamId, Tenant},
+    ids::{LedgerId, StreamId, Tenant},
     time::Timestamp,
 };
 
@@ -33,7 +33,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// Append `commits` in this order, several tenants mixed, and return when they are durable.
     ///
     /// # Errors
-    /// [`AppendError`]: the first `landed` commits are durable, none after the next one was tried.
+    /// [`AppendError`]: the first `landed` commits are durable. Of those after them none was written,
+    /// unless the cause is [`AppendFailure::Unknown`]: then any number of them, in order and without
+    /// a gap, may have been, or may yet be.
     async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError>;
 
     /// Where the tenant's ledger ends; [`Head::EMPTY`] when it has no events.
@@ -128,6 +130,18 @@ pub enum LedgerError {
         /// What does not fit.
         reason: String,
     },
+    /// The tenant's ledger has another name than the one that is to be written.
+    #[error(
+        "the ledger of tenant {} is named {stored}, and this node is to write {configured}: start \
+         it with `--origin {}`",
+        stored.tenant, stored.origin
+    )]
+    OtherName {
+        /// What its events say.
+        stored: LedgerId,
+        /// What this node was told.
+        configured: LedgerId,
+    },
     /// A stored event that this build cannot read.
     #[error(transparent)]
     Undecodable(#[from] UndecodableEvent),
@@ -139,11 +153,11 @@ pub enum LedgerError {
 pub struct AppendError {
     /// Leading commits that are durable.
     pub landed: usize,
-    /// What happened to the next one.
+    /// What happened to the next one, and what follows from it for those after it.
     pub cause: AppendFailure,
 }
 
-/// What happened to the commit that did not land.
+/// What happened to the first commit that is not known to be durable.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AppendFailure {
     /// Another commit holds its seq or its stream version, which may be this very one, sent
@@ -153,7 +167,7 @@ pub enum AppendFailure {
     /// It was not written, and cannot be at present.
     #[error("the ledger's storage does not take writes: {0}")]
     Unavailable(String),
-    /// It may have been written. Re-read before anything else.
+    /// It may have been written, and those after it too. Re-read before anything else.
     #[error("the ledger's storage did not say whether it wrote: {0}")]
     Unknown(String),
 }

@@ -104,6 +104,7 @@ async fn nobody_updates_or_deletes() {
 async fn missing_guards_are_found_and_not_put_back_in_silence() {
     let dir = TempDir::new().unwrap();
     open(&dir).await.close().await;
+    let (mut acme, mut version) = (Samples::new("acme"), 1);
     for (drop, code, blocks_writes) in [
         ("INDEX ledger_stream", "INDEX_MISSING", true),
         ("TRIGGER ledger_in_order", "TRIGGER_MISSING", true),
@@ -115,10 +116,19 @@ async fn missing_guards_are_found_and_not_put_back_in_silence() {
         let findings = ledger.findings().await.unwrap();
         let [finding] = &findings[..] else { panic!("{drop}: {findings:?}") };
         assert_eq!((finding.code, finding.blocks_writes), (code, blocks_writes), "{drop}");
+        let commit = [acme.commit("dag/x", version, 1, 1)];
+        version += 1;
+        match ledger.append(&commit).await {
+            Ok(()) => assert!(!blocks_writes, "{drop}"),
+            Err(error) => assert!(blocks_writes && error.to_string().contains(code), "{error}"),
+        }
         // The message says how to put it back.
         let (_, remedy) = finding.message.split_once("again: ").unwrap();
         run(&file(&dir), remedy).await.unwrap();
         assert!(ledger.findings().await.unwrap().is_empty(), "{drop}");
+        if blocks_writes {
+            ledger.append(&commit).await.unwrap();
+        }
     }
 }
 

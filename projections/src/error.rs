@@ -111,6 +111,7 @@ impl ProjectionError {
             Self::Ledger(
                 LedgerError::Damaged { .. }
                 | LedgerError::Malformed { .. }
+                | LedgerError::OtherName { .. }
                 | LedgerError::Undecodable(_),
             )
             | Self::Storage { .. }

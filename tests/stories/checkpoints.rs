@@ -1,7 +1,7 @@
 //! A ledger that does not extend what was signed is refused, also when the projections, which
 //! notice it too, are gone; and what a server signed outlives it.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use harness::{mongo::Database, server::TestServer, stella};
 use mongodb::{
@@ -10,6 +10,9 @@ use mongodb::{
 };
 use serde_json::json;
 use stella_domain::checkpoint::{Keyring, PinnedKey};
+
+/// For a server to refuse; one that serves does not end by itself.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn spec() -> serde_json::Value {
     json!({"id": "one", "steps": [{"id": "a", "plugin": "core", "action": "noop"}]})
@@ -31,7 +34,8 @@ async fn refused(server: &TestServer, says: &str) {
     let serve = ["serve", "--listen", "127.0.0.1:0", "--ledger", &server.ledger(), "--data-dir"];
     let mut command = stella::command(&serve);
     command.arg(dir);
-    let said = command.output().await.unwrap();
+    let said = tokio::time::timeout(PATIENCE, command.output()).await;
+    let said = said.expect("a server that does not start").unwrap();
     let text = String::from_utf8_lossy(&said.stderr).into_owned();
     assert_eq!(said.status.code(), Some(1), "{text}");
     assert!(text.contains(says), "{says:?} is not in {text}");

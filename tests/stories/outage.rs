@@ -153,10 +153,13 @@ async fn a_database_without_a_primary_takes_no_commands_for_a_while() {
 fn role(name: &str, database: &str, may_insert: bool) -> Document {
     let mut actions = vec!["find", "listIndexes"];
     actions.extend(may_insert.then_some("insert"));
-    let privileges = vec![
-        doc! { "resource": { "db": database, "collection": "ledger" }, "actions": actions },
-        doc! { "resource": { "db": database, "collection": "" }, "actions": ["listCollections"] },
-    ];
+    let mut privileges: Vec<Document> = ["ledger", "tiles", "checkpoints"]
+        .map(|name| {
+            doc! { "resource": { "db": database, "collection": name }, "actions": &actions }
+        })
+        .into();
+    let listing = doc! { "db": database, "collection": "" };
+    privileges.push(doc! { "resource": listing, "actions": ["listCollections"] });
     doc! { name: "server", "privileges": privileges, "roles": [] }
 }
 

@@ -13,6 +13,7 @@ async fn a_missing_index_stops_commands_and_nothing_else() {
     server.client.register(&spec).await;
     let run = server.client.run(&json!({"dagId": "one"})).await;
     let path = format!("/runs/{}", run["runId"].as_str().unwrap());
+    server.client.get(&format!("{path}?minSeq={}", run["seq"])).await.ok();
 
     let mongo = Client::with_uri_str(&database.uri).await.unwrap();
     let collection: Collection<Document> = mongo.database(&database.name).collection("ledger");

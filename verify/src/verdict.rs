@@ -87,7 +87,7 @@ pub enum Fault {
     #[error("the ledger is not an extension of the older checkpoint: {0}")]
     Inconsistent(MerkleError),
     #[error("events.ndjson, line {line}: {reason}")]
-    Line { line: u64, reason: Reason },
+    Line { line: u64, reason: Box<Reason> },
     #[error("events.ndjson ends after {found} of {expected} events")]
     EventsMissing { found: u64, expected: u64 },
     #[error("events.ndjson begins with seq {found}: events are missing before it")]
@@ -99,7 +99,7 @@ pub enum Fault {
     #[error("{found} payloads are erased, the manifest says {expected}")]
     ErasedCount { expected: u64, found: u64 },
     #[error("boundary.ndjson: {0}")]
-    BoundaryLine(Reason),
+    BoundaryLine(Box<Reason>),
     #[error("boundary.ndjson: not at most two whole lines, the left one first")]
     Boundary,
     #[error("boundary.ndjson lacks the {side} neighbour")]
@@ -115,7 +115,7 @@ pub enum Fault {
     #[error("the range proof: {0}")]
     Range(MerkleError),
     #[error("erasures.ndjson, line {line}: {reason}")]
-    ErasureLine { line: u64, reason: Reason },
+    ErasureLine { line: u64, reason: Box<Reason> },
     #[error("erasures.ndjson, line {line}: {rule}")]
     Erasure { line: u64, rule: &'static str },
     #[error("erasures.ndjson, line {line}: {error}")]

@@ -4,9 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use stella_commands::{Commands, CommandsConfig};
-use stella_domain::{ids::Actor, open_work::OpenWork};
+use stella_domain::{
+    ids::{Actor, LedgerId},
+    open_work::OpenWork,
+};
 use stella_ledger::{
-    checkpoints::gate::Gate, clock::Clock, feed::Feed, port::Ledger, uri::Storage,
+    checkpoints::gate::Gate, clock::Clock, feed::Feed, name::check_name, port::Ledger, uri::Storage,
 };
 use stella_projections::Projections;
 use stella_worker::{Plugins, Worker, WorkerConfig};
@@ -143,6 +146,8 @@ impl Starter {
         // Before anything is written: the ledger has to extend what was signed.
         let (storage, gate) = (self.storage.clone(), Arc::clone(&self.gate));
         let checkpoints = Checkpoints::open(&self.config, &self.data_dir, storage, gate).await?;
+        let name = LedgerId { origin: origin.clone(), tenant: tenant.clone() };
+        check_name(&*self.ledger, &name).await?;
         // Notices a ledger that was replaced or restored from an older backup.
         self.projections.verify(tenant).await?;
         let work = self.projections.open_work(tenant).await?;

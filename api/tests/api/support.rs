@@ -46,12 +46,20 @@ impl Api {
         Self::with_concurrency(0).await
     }
 
+    /// Another node on the same ledger, with a key of its own.
+    pub(crate) async fn beside(&self) -> Self {
+        Self::on(self.dir.path().join("ledger.sqlite"), tempfile::tempdir().unwrap(), 0).await
+    }
+
     async fn with_concurrency(concurrency: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let data_dir = PathBuf::from(dir.path());
+        Self::on(dir.path().join("ledger.sqlite"), dir, concurrency).await
+    }
+
+    async fn on(ledger: PathBuf, dir: tempfile::TempDir, concurrency: u32) -> Self {
         let node = Node::start(NodeConfig {
-            ledger: LedgerUri::Sqlite(data_dir.join("ledger.sqlite")),
-            data_dir,
+            ledger: LedgerUri::Sqlite(ledger),
+            data_dir: dir.path().into(),
             listen: "127.0.0.1:0".parse().unwrap(),
             origin: "stella.test".parse().unwrap(),
             tenant: "acme".parse().unwrap(),

@@ -77,6 +77,8 @@ pub(crate) fn ledger_failure(error: LedgerError) -> Failure {
     match &error {
         LedgerError::Unavailable(_) => Failure::unavailable(error.to_string())
             .try_this("check that the storage runs and that --ledger names it; then try again"),
+        // Its message says what to do.
+        LedgerError::OtherName { .. } => Failure::not_verified(error.to_string()),
         LedgerError::Damaged { .. }
         | LedgerError::Malformed { .. }
         | LedgerError::Undecodable(_) => Failure::not_verified(error.to_string()).try_this(

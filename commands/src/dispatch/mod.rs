@@ -263,12 +263,8 @@ impl Dispatch {
         match due {
             Due::Grant { run_id, step_id, slot } => {
                 self.release(&slot);
-                let Some(work) = self.tenants.get_mut(tenant) else { return };
-                if let Some(Open::Queued(plugin, key)) =
-                    work.runs.get(&run_id).and_then(|steps| steps.get(&step_id))
-                {
-                    work.queue.insert(plugin.clone(), *key, run_id, step_id);
-                }
+                // Not at once: what keeps it from being leased would do so again, without end.
+                self.timers.set(tenant, now.plus_ms(LATER_MS), Timer::Queue(run_id, step_id));
             }
             Due::Expire(token) | Due::TimeOut(token) => {
                 let at = now.plus_ms(LATER_MS);
@@ -288,6 +284,16 @@ impl Dispatch {
         match timer {
             Timer::Retry(run_id, step_id) => Some(Due::Retry(run_id, step_id)),
             Timer::CatchUp => Some(Due::CatchUp),
+            Timer::Queue(run_id, step_id) => {
+                let work = self.tenants.get_mut(tenant)?;
+                // Unless it was cancelled, or leased by another writer, meanwhile.
+                if let Some(Open::Queued(plugin, key)) =
+                    work.runs.get(&run_id).and_then(|steps| steps.get(&step_id))
+                {
+                    work.queue.insert(plugin.clone(), *key, run_id, step_id);
+                }
+                None
+            }
             Timer::Lease(token) => {
                 let lease = self.lease_mut(tenant, &token)?;
                 if lease.times_out_at <= now {

@@ -1,5 +1,5 @@
-//! What is to happen at a time: leases that may expire, retries that come due, ledgers to catch up
-//! with.
+//! What is to happen at a time: leases that may expire, retries that come due, steps that go back
+//! into the queue, ledgers to catch up with.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +12,8 @@ use stella_domain::{
 pub(super) enum Timer {
     Lease(FencingToken),
     Retry(RunId, StepId),
+    /// A queued step that could not be leased may be tried again.
+    Queue(RunId, StepId),
     CatchUp,
 }
 

@@ -55,10 +55,6 @@ impl Caches {
         self.tenants.entry(tenant.clone()).or_default()
     }
 
-    pub(super) fn forget(&mut self, tenant: &Tenant) {
-        self.tenants.remove(tenant);
-    }
-
     pub(super) fn missing(&self, tenant: &Tenant, command: &Command) -> Vec<StreamId> {
         let empty = TenantCache::default();
         let cache = self.tenants.get(tenant).unwrap_or(&empty);
@@ -245,15 +241,15 @@ impl TenantCache {
 
     /// Fold the runs whose DAG is at hand now.
     fn resolve(&mut self) {
-        let dags = &self.dags;
-        let ready = self.unresolved.extract_if(|_, (dag_id, _)| dags.contains_key(dag_id));
-        let ready: Vec<_> = ready.collect();
-        for (id, (dag_id, commits)) in ready {
-            let dag = self.dags.entry(dag_id).or_default().clone();
-            let run = self.run_mut(&id);
+        let Self { dags, runs, unresolved, .. } = self;
+        for (id, (dag_id, commits)) in
+            unresolved.extract_if(|_, (dag_id, _)| dags.contains_key(dag_id))
+        {
+            let Some(dag) = dags.get(&dag_id) else { continue };
+            let run = &mut runs.get_or_insert_mut(id, CachedRun::default).run;
             for event in commits.into_iter().flat_map(|recorded| recorded.events) {
                 if let Event::Run(event) = event {
-                    run.evolve(&resolved(event, &dag));
+                    run.evolve(&resolved(event, dag));
                 }
             }
         }

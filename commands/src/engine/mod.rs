@@ -4,13 +4,16 @@ mod cache;
 mod command;
 mod grant;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use stella_domain::{
     aggregate::{Aggregate, LedgerRefusal, Run, RunCommand, RunRefusal, RunStatus, StartRun},
     event::{Event, RunCreated, RunEvent},
     hash::inputs_hash,
-    ids::{Actor, RunId, StreamId, Tenant},
+    ids::{Actor, FencingToken, RunId, StreamId, Tenant, WorkerId},
     time::Timestamp,
 };
 use stella_ledger::{
@@ -33,6 +36,8 @@ use crate::{
 pub struct Engine {
     caches: Caches,
     shared: Arc<Shared>,
+    /// Leases that may be recorded although nobody was told so, and who was to get them.
+    untold: HashMap<Tenant, HashMap<FencingToken, WorkerId>>,
 }
 
 /// What the engine shares with the handles that callers hold.
@@ -57,7 +62,7 @@ type Outcome = Decision<Result<Answer, Refusal>, Effect>;
 
 impl Engine {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { caches: Caches::default(), shared }
+        Self { caches: Caches::default(), shared, untold: HashMap::new() }
     }
 
     fn start_run(
@@ -189,6 +194,23 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Leases in `recorded` whose worker never heard of them, because the ledger did not say
+    /// whether it had written them: they end now, and somebody else gets the steps.
+    fn end_untold(&mut self, tenant: &Tenant, recorded: &Recorded, now: Timestamp) {
+        let Some(untold) = self.untold.get_mut(tenant) else { return };
+        let StreamId::Run(run_id) = &recorded.commit.stream else { return };
+        for (event, stream_version) in recorded.events.iter().zip(recorded.commit.stream_version..)
+        {
+            let Event::Run(RunEvent::StepStarted(started)) = event else { continue };
+            let token = FencingToken { run_id: run_id.clone(), stream_version };
+            if untold.remove(&token).is_some_and(|worker_id| worker_id == started.worker_id) {
+                self.shared.dispatch().orphan(tenant, &token, now);
+            }
+        }
+    }
+}
+
 impl Decider for Engine {
     type Command = Command;
     type Answer = Result<Answer, Refusal>;
@@ -239,7 +261,10 @@ impl Decider for Engine {
 
     fn recorded(&mut self, tenant: &Tenant, recorded: &Recorded, ours: bool) {
         let cache = self.caches.tenant(tenant);
-        if !ours {
+        if ours {
+            // Whatever was in doubt would have come before.
+            self.untold.remove(tenant);
+        } else {
             cache.drop_stream(&recorded.commit.stream);
         }
         let StreamId::Run(run_id) = &recorded.commit.stream else { return };
@@ -251,6 +276,7 @@ impl Decider for Engine {
         };
         let (commit, events) = (&recorded.commit, &recorded.events);
         self.shared.dispatch().recorded(tenant, commit, events, now, timeout_of);
+        self.end_untold(tenant, recorded, now);
         let is = |wanted: fn(&RunEvent) -> bool| {
             events.iter().any(|event| matches!(event, Event::Run(event) if wanted(event)))
         };
@@ -258,19 +284,28 @@ impl Decider for Engine {
             self.shared.cancelled.notify_waiters();
         }
         self.shared.run_ends.recorded(tenant, run_id, recorded);
-        cache.durable(run_id, ours);
+        self.caches.tenant(tenant).durable(run_id, ours);
     }
 
     fn perform(&mut self, tenant: &Tenant, effect: Effect) {
         effect.perform(&self.shared, tenant);
     }
 
-    fn abandon(&mut self, _tenant: &Tenant, effect: Effect) {
+    fn abandon(&mut self, tenant: &Tenant, effect: Effect, may_be_written: bool) {
+        if let Effect::Deliver { grant, slot, .. } = &effect
+            && may_be_written
+        {
+            let untold = self.untold.entry(tenant.clone()).or_default();
+            untold.insert(grant.token.clone(), slot.worker_id.clone());
+        }
         effect.abandon(&self.shared);
     }
 
-    fn forget(&mut self, tenant: &Tenant) {
-        self.caches.forget(tenant);
+    fn forget(&mut self, tenant: &Tenant, streams: &[StreamId]) {
+        let cache = self.caches.tenant(tenant);
+        for stream in streams {
+            cache.drop_stream(stream);
+        }
     }
 
     fn accepts_clock_fault(&self, command: &Command) -> bool {
@@ -341,7 +376,6 @@ impl Command {
 
     /// The due work that this command came from.
     fn into_due(self) -> Option<Due> {
-        use stella_domain::ids::FencingToken;
         match self {
             Self::Grant { run_id, command: RunCommand::GrantLease { step_id, .. }, slot } => {
                 Some(Due::Grant { run_id, step_id, slot })

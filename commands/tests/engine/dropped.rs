@@ -1,6 +1,12 @@
 //! Workers that go away at the wrong moment: no step is lost, and nobody waits for a lease's end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::poll;
@@ -10,11 +16,11 @@ use stella_domain::{
     ids::{StreamId, Tenant},
     time::Timestamp,
 };
-use stella_ledger::port::{AppendError, Finding, Ledger, LedgerError};
+use stella_ledger::port::{AppendError, AppendFailure, Finding, Ledger, LedgerError};
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, watch};
 
-use crate::node::{Node, PATIENCE, TestClock, acme, json, open, poll_of, refusal, worker};
+use crate::node::{Node, PATIENCE, TestClock, acme, json, new_run, open, poll_of, refusal, worker};
 
 #[tokio::test]
 async fn a_poll_that_is_dropped_while_a_grant_is_under_way_loses_no_step() {
@@ -63,16 +69,43 @@ async fn a_refused_report_loses_no_step_that_came_with_it() {
     assert_eq!(node.lease("w2").await.token.run_id, waiting);
 }
 
+/// The lease is in the ledger, and nobody was told so: it ends at once, not after its term.
+#[tokio::test]
+async fn a_lease_that_was_written_unheard_keeps_nobody_waiting() {
+    let dir = TempDir::new().unwrap();
+    let ledger = Arc::new(Gated::new(open(&dir).await));
+    let clock = TestClock::new();
+    let node = Node::new(ledger.clone(), &clock).await;
+    let run_id = node.started("one").await;
+    let before = *ledger.appends.borrow();
+    ledger.silent.store(true, SeqCst);
+    let leased = node.lease("w1");
+    let outage = async {
+        ledger.appends.subscribe().wait_for(|appends| *appends > before).await.unwrap();
+        // Staged behind the lease, and refused when the writer gives up.
+        node.run(new_run("one", None)).await.unwrap_err();
+        ledger.silent.store(false, SeqCst);
+        // No more than it takes until work that could not be done is tried again.
+        clock.turn_ms(1_000);
+    };
+    let (held, ()) = futures::join!(leased, outage);
+    assert_eq!((&held.token.run_id, held.attempt), (&run_id, 2));
+    node.succeed("w1", &held, "{}").await;
+}
+
 /// A ledger whose appends can be held up.
 struct Gated {
     inner: Arc<dyn Ledger>,
     gate: Semaphore,
+    /// What is written is not acknowledged, and nothing can be read.
+    silent: AtomicBool,
     appends: watch::Sender<usize>,
 }
 
 impl Gated {
     fn new(inner: Arc<dyn Ledger>) -> Self {
-        Self { inner, gate: Semaphore::new(1), appends: watch::Sender::new(0) }
+        let (gate, appends) = (Semaphore::new(1), watch::Sender::new(0));
+        Self { inner, gate, silent: AtomicBool::new(false), appends }
     }
 
     fn shut(&self) {
@@ -81,6 +114,13 @@ impl Gated {
 
     fn open(&self) {
         self.gate.add_permits(1);
+    }
+
+    fn readable(&self) -> Result<&dyn Ledger, LedgerError> {
+        match self.silent.load(SeqCst) {
+            true => Err(LedgerError::Unavailable("it is silent".to_owned())),
+            false => Ok(&*self.inner),
+        }
     }
 }
 
@@ -92,7 +132,11 @@ impl Ledger for Gated {
         }
         self.appends.send_modify(|appends| *appends += 1);
         let _through = self.gate.acquire().await.unwrap();
-        self.inner.append(commits).await
+        self.inner.append(commits).await?;
+        match self.silent.load(SeqCst) {
+            true => Err(AppendError { landed: 0, cause: AppendFailure::Unknown("silence".into()) }),
+            false => Ok(()),
+        }
     }
 
     async fn head(&self, tenant: &Tenant) -> Result<Head, LedgerError> {
@@ -100,15 +144,15 @@ impl Ledger for Gated {
     }
 
     async fn is_head(&self, tenant: &Tenant, next_seq: u64) -> Result<bool, LedgerError> {
-        self.inner.is_head(tenant, next_seq).await
+        self.readable()?.is_head(tenant, next_seq).await
     }
 
     async fn read(&self, t: &Tenant, from: u64, limit: usize) -> Result<Vec<Commit>, LedgerError> {
-        self.inner.read(t, from, limit).await
+        self.readable()?.read(t, from, limit).await
     }
 
     async fn read_streams(&self, t: &Tenant, s: &[StreamId]) -> Result<Vec<Commit>, LedgerError> {
-        self.inner.read_streams(t, s).await
+        self.readable()?.read_streams(t, s).await
     }
 
     async fn first_at_or_after(

@@ -6,6 +6,7 @@ mod dropped;
 mod leases;
 mod life;
 mod node;
+mod put_back;
 mod refusals;
 mod restart;
 mod run_tokens;

@@ -45,7 +45,7 @@ pub enum LedgerCommand {
     /// Let another key sign its checkpoints.
     RotateKey {
         /// Both keys, and their signatures.
-        rotation: SigningKeyRotated,
+        rotation: Box<SigningKeyRotated>,
     },
 }
 
@@ -109,14 +109,14 @@ impl Aggregate for Ledger {
 }
 
 impl Ledger {
-    fn rotate(&self, rotation: SigningKeyRotated) -> Result<Vec<LedgerEvent>, LedgerRefusal> {
+    fn rotate(&self, rotation: Box<SigningKeyRotated>) -> Result<Vec<LedgerEvent>, LedgerRefusal> {
         rotation.verify()?;
         match &self.signing_key {
             // Asked twice.
             Some(current) if *current == rotation.new_key => Ok(vec![]),
             Some(current) if *current != rotation.old_key => Err(LedgerRefusal::KeyNotCurrent {
                 current: Box::new(current.clone()),
-                old: Box::new(rotation.old_key),
+                old: Box::new(rotation.old_key.clone()),
             }),
             Some(_) | None => Ok(vec![LedgerEvent::SigningKeyRotated(rotation)]),
         }

@@ -25,6 +25,6 @@ events! {
         /// An admin accepts that `recordedAt` stands still until the clocks catch up.
         ClockFaultAccepted = 1 (NoData, payload: Reason),
         /// Another key signs the checkpoints of larger trees than those before it.
-        SigningKeyRotated = 1 (SigningKeyRotated),
+        SigningKeyRotated = 1 (Box<SigningKeyRotated>),
     }
 }

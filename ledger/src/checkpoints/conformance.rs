@@ -25,12 +25,12 @@ pub async fn suite(store: Arc<dyn CheckpointStore>) {
     one_of_many_notes_wins(store, other).await;
 }
 
-#[allow(clippy::expect_used)]
+#[allow(clippy::expect_used)] // Failing is what a check is for.
 async fn sizes(store: &dyn CheckpointStore, tenant: &Tenant, at_least: u64) -> Option<u64> {
     store.note_from(tenant, at_least).await.expect("a read").map(|note| note.size)
 }
 
-#[allow(clippy::expect_used)]
+#[allow(clippy::expect_used)] // Failing is what a check is for.
 async fn notes_are_found_by_size(store: &dyn CheckpointStore, tenant: &Tenant, other: &Tenant) {
     assert_eq!(store.newest_note(tenant).await.expect("a read"), None);
     assert_eq!(sizes(store, tenant, 0).await, None);
@@ -50,7 +50,7 @@ async fn notes_are_found_by_size(store: &dyn CheckpointStore, tenant: &Tenant, o
     assert_eq!(store.note_of(tenant, 8).await.expect("a read"), None);
 }
 
-#[allow(clippy::expect_used)]
+#[allow(clippy::expect_used)] // Failing is what a check is for.
 async fn a_note_stays_as_it_is(store: &dyn CheckpointStore, tenant: &Tenant) {
     assert!(!store.insert_note(tenant, 7, "another").await.expect("an insert"));
     let found = store.note_of(tenant, 7).await.expect("a read").expect("a note");
@@ -64,7 +64,7 @@ fn tile(level: u32, index: u64) -> Tile {
     Tile { id: TileId { level, index }, root: Hash32::from(root) }
 }
 
-#[allow(clippy::expect_used)]
+#[allow(clippy::expect_used)] // Failing is what a check is for.
 async fn roots_are_read_in_order(store: &dyn CheckpointStore, tenant: &Tenant, other: &Tenant) {
     let roots = async |level, indices| -> Vec<Hash32> {
         store.tile_roots(tenant, level, indices).await.expect("a read")
@@ -92,7 +92,7 @@ async fn roots_are_read_in_order(store: &dyn CheckpointStore, tenant: &Tenant, o
     assert_eq!(roots(1, 0..9).await, expected(1, 0..4));
 }
 
-#[allow(clippy::expect_used)]
+#[allow(clippy::expect_used)] // Failing is what a check is for.
 async fn one_of_many_notes_wins(store: Arc<dyn CheckpointStore>, tenant: Tenant) {
     let attempts = (0..8).map(|n| {
         let (store, tenant) = (Arc::clone(&store), tenant.clone());

@@ -50,8 +50,8 @@ pub enum SignerError {
     /// The ledger ends before what was signed.
     #[error(
         "the ledger {ledger} has {events} events, but a checkpoint of {size} was signed: its end \
-         was cut off, or an older backup was restored. Restore the newer one; to accept what is \
-         lost, begin under another tenant with `stella orch ledger copy`"
+         was cut off, or an older backup was restored. Bring the newer one back. If this one is \
+         all there is, see \"A ledger that does not extend what was signed\" in docs/operations.md"
     )]
     Shorter {
         /// Which ledger.

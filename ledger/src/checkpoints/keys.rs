@@ -121,7 +121,7 @@ impl KeyHistory {
             let recorded = Recorded::decode(commit).map_err(crate::port::LedgerError::from)?;
             for (seq, event) in recorded.with_seq() {
                 if let Event::Ledger(LedgerEvent::SigningKeyRotated(rotation)) = event {
-                    history.push(id, seq, rotation.clone())?;
+                    history.push(id, seq, (**rotation).clone())?;
                 }
             }
         }

@@ -50,9 +50,13 @@ pub struct Noted {
 pub struct Proofs {
     storage: Storage,
     origin: Origin,
-    tiles: Mutex<LruCache<(Tenant, TileId), (Hash32, Arc<[Hash32]>)>>,
-    edges: Mutex<LruCache<(Tenant, u64), (Hash32, Arc<Edge>)>>,
+    tiles: Cache<TileId, Arc<[Hash32]>>,
+    edges: Cache<u64, Arc<Edge>>,
 }
+
+/// What was authenticated of each tenant's tree, with the root that it leads to: a hit counts only
+/// where the same root is asked about.
+type Cache<K, V> = Mutex<LruCache<(Tenant, K), (Hash32, V)>>;
 
 /// Roots of perfect subtrees, all authenticated.
 #[derive(Default)]
@@ -306,7 +310,7 @@ impl Proofs {
                 hashes = self.computed(tenant, id.level, span.clone()).await?;
             }
             if id.level > 1 && !fits(&hashes) {
-                hashes = self.from_events(tenant, id.level, span).await?;
+                hashes = self.hashed_from_events(tenant, id.level, span).await?;
             }
             if !fits(&hashes) {
                 return Err(contradiction(of));
@@ -339,7 +343,7 @@ impl Proofs {
         span: Range<u64>,
     ) -> Result<Vec<Hash32>, ProofError> {
         if row <= 1 {
-            return self.from_events(tenant, row, span).await;
+            return self.hashed_from_events(tenant, row, span).await;
         }
         let mut hashes = vec![];
         for index in span {
@@ -354,7 +358,7 @@ impl Proofs {
     }
 
     /// Hashes of a row, which is not the lowest, from the events alone.
-    async fn from_events(
+    async fn hashed_from_events(
         &self,
         tenant: &Tenant,
         row: u32,

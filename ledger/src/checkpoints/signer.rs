@@ -340,7 +340,7 @@ impl Signer {
                 let decoded = Event::decode(&commit.stream, event)
                     .map_err(|reason| LedgerError::from(UndecodableEvent { seq, reason }))?;
                 if let Event::Ledger(LedgerEvent::SigningKeyRotated(rotation)) = decoded {
-                    state.history.push(id, seq, rotation)?;
+                    state.history.push(id, seq, *rotation)?;
                 }
             }
             state.edge.append(&event.hash, whole);

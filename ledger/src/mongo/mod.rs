@@ -11,10 +11,7 @@ mod findings;
 mod read;
 mod setup;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use mongodb::{
@@ -30,10 +27,12 @@ use stella_domain::{
     ids::{StreamId, Tenant},
     time::Timestamp,
 };
-use tokio::sync::Mutex;
 
 pub use self::checkpoints::{CHECKPOINTS, TILES};
-use crate::port::{AppendError, Finding, Ledger, LedgerError};
+use crate::{
+    port::{AppendError, Finding, Ledger, LedgerError},
+    sound::Sound,
+};
 
 /// The collection that holds the ledgers of all tenants.
 pub const COLLECTION: &str = "ledger";
@@ -88,8 +87,7 @@ pub struct MongoLedger {
     database: Database,
     collection: Collection<RawDocumentBuf>,
     options: MongoOptions,
-    /// When nothing was last found that refuses writing; `None` if something was, and at first.
-    sound_at: Mutex<Option<Instant>>,
+    sound: Sound,
 }
 
 impl MongoLedger {
@@ -130,7 +128,8 @@ impl MongoLedger {
                 .build(),
         );
         let collection = database.collection(COLLECTION);
-        Ok(Self { database, collection, options, sound_at: Mutex::default() })
+        let sound = Sound::new(options.check_every);
+        Ok(Self { database, collection, options, sound })
     }
 
     /// `work` with the limit of a read.
@@ -160,7 +159,7 @@ impl Ledger for MongoLedger {
         if commits.is_empty() {
             return Ok(());
         }
-        self.check_set_up().await?;
+        self.sound.check(self.set_up_findings()).await?;
         self.append_all(commits).await
     }
 

@@ -1,7 +1,5 @@
 //! The collection, its unique keys and its validator.
 
-use std::time::Instant;
-
 use futures::TryStreamExt;
 use mongodb::{
     IndexModel,
@@ -11,7 +9,7 @@ use mongodb::{
 };
 
 use super::{MongoLedger, failure};
-use crate::port::{AppendError, AppendFailure, LedgerError};
+use crate::port::LedgerError;
 
 /// `NamespaceExists` and `NamespaceNotFound` (`src/mongo/base/error_codes.yml`).
 const NAMESPACE_EXISTS: i32 = 48;
@@ -83,22 +81,6 @@ impl MongoLedger {
                 }
             }
         }
-    }
-
-    /// Refuse to write while the ledger's guarantees do not hold. Looked at now and then only:
-    /// between two looks, the unique `_id` alone keeps writers apart.
-    pub(super) async fn check_set_up(&self) -> Result<(), AppendError> {
-        let recently = |at: Instant| at.elapsed() < self.options.check_every;
-        if self.sound_at.lock().await.is_some_and(recently) {
-            return Ok(());
-        }
-        let refused = |reason| AppendError { landed: 0, cause: AppendFailure::Unavailable(reason) };
-        let findings = self.set_up_findings().await.map_err(|e| refused(e.to_string()))?;
-        let blocking = findings.into_iter().find(|finding| finding.blocks_writes);
-        *self.sound_at.lock().await = blocking.is_none().then(Instant::now);
-        blocking.map_or(Ok(()), |finding| {
-            Err(refused(format!("{}: {}", finding.code, finding.message)))
-        })
     }
 
     /// The collection's indexes; none when there is no collection.

@@ -26,7 +26,10 @@ use stella_domain::{
 };
 use tokio::sync::Mutex;
 
-use crate::port::{AppendError, AppendFailure, Finding, Ledger, LedgerError, READ_LIMIT};
+use crate::{
+    port::{AppendError, AppendFailure, Finding, Ledger, LedgerError, READ_LIMIT},
+    sound::Sound,
+};
 
 /// How long a statement waits for another process that writes. Below the time within which the
 /// writer settles an append, so that it can still try again.
@@ -34,6 +37,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a read waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
+/// How often an append looks whether the table's guards are still there.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
 /// Times that opening tries to get past other processes that set up the same file: switching a
 /// new file to WAL does not wait for a lock, it fails.
 const OPEN_ATTEMPTS: u32 = 50;
@@ -48,6 +53,7 @@ pub struct SqliteLedger {
     /// such a connection, so it is not used again.
     writer: Mutex<Option<SqliteConnection>>,
     readers: SqlitePool,
+    sound: Sound,
 }
 
 impl SqliteLedger {
@@ -75,7 +81,8 @@ impl SqliteLedger {
             .max_lifetime(None)
             .test_before_acquire(false)
             .connect_lazy_with(options.clone().pragma("query_only", "ON"));
-        Ok(Self { options, writer: Mutex::new(Some(writer)), readers })
+        let sound = Sound::new(CHECK_EVERY);
+        Ok(Self { options, writer: Mutex::new(Some(writer)), readers, sound })
     }
 
     /// Close every connection; the last process to do so folds the WAL into the file.
@@ -95,6 +102,7 @@ impl Ledger for SqliteLedger {
         if commits.is_empty() {
             return Ok(());
         }
+        self.sound.check(schema::findings(&self.readers)).await?;
         let mut slot = self.writer.lock().await;
         let mut writer = match slot.take() {
             Some(writer) => writer,
@@ -180,13 +188,14 @@ impl Ledger for SqliteLedger {
         time: Timestamp,
     ) -> Result<Option<u64>, LedgerError> {
         let mut connection = self.readers.acquire().await.map_err(read_error)?;
-        let place: Option<i64> =
-            sqlx::query_scalar("SELECT max(last_seq) FROM ledger WHERE tenant = ?")
-                .bind(tenant.as_str())
-                .fetch_one(&mut *connection)
-                .await
-                .map_err(read_error)?;
-        let Some(last_seq) = place else { return Ok(None) };
+        let last = sqlx::query(row::AT_SEQ)
+            .bind(tenant.as_str())
+            .bind(i64::MAX)
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(read_error)?;
+        let Some(last) = last else { return Ok(None) };
+        let last_seq: i64 = last.try_get("last_seq").map_err(read_error)?;
         // `recordedAt` never falls: everything before `low` is earlier, everything from `high` on
         // is not. Halves each time, hence at most 64 rounds.
         let (mut low, mut high) = (0, last_seq + 1);
@@ -290,4 +299,31 @@ fn read_error(error: sqlx::Error) -> LedgerError {
 
 fn malformed(id: String, reason: &dyn std::fmt::Display) -> LedgerError {
     LedgerError::Malformed { id, reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn point_reads_find_their_row_by_the_key() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let ledger = SqliteLedger::open(dir.path().join("ledger.db")).await.unwrap();
+        for (sql, by) in [
+            (row::LAST, "(tenant=?)"),
+            (row::AT_SEQ, "(tenant=? AND seq<?)"),
+            (row::FROM_SEQ, "(tenant=? AND seq>?)"),
+            (row::OF_STREAMS, "(tenant=? AND stream=?)"),
+        ] {
+            let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+            let rows = sqlx::query(explain).fetch_all(&ledger.readers).await.unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.try_get("detail").unwrap()).collect();
+            let scans = |step: &String| step.starts_with("SCAN l") || step.ends_with("ORDER BY");
+            let sorts_by_itself = sql == row::OF_STREAMS;
+            assert!(plan.iter().any(|step| step.ends_with(by)), "{sql}: {plan:?}");
+            assert!(sorts_by_itself || !plan.iter().any(scans), "{sql}: {plan:?}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use crate::recorded::Recorded;
 ///
 /// The writer calls it from one task only. Between [`decide`](Self::decide) and
 /// [`recorded`](Self::recorded) a decision is staged: later decisions build on it, nobody else sees
-/// it. It becomes durable or the tenant is [forgotten](Self::forget) and decided anew.
+/// it. It becomes durable or is [forgotten](Self::forget).
 pub trait Decider: Send + 'static {
     /// What can be asked.
     type Command: Send + 'static;
@@ -53,11 +53,14 @@ pub trait Decider: Send + 'static {
     /// The decision that this effect came with is durable.
     fn perform(&mut self, tenant: &Tenant, effect: Self::Effect);
 
-    /// The decision that this effect came with was not written.
-    fn abandon(&mut self, tenant: &Tenant, effect: Self::Effect);
+    /// The decision that this effect came with was not written; or, if it `may_be_written`, nobody
+    /// knows: if it was, it comes as [recorded](Self::recorded) by another writer, before anything
+    /// of ours is.
+    fn abandon(&mut self, tenant: &Tenant, effect: Self::Effect, may_be_written: bool);
 
-    /// Drop all staged and cached state of the tenant; it is loaded again when needed.
-    fn forget(&mut self, tenant: &Tenant);
+    /// Drop what is cached of these streams: what was staged on them did not become durable. They
+    /// are loaded again when needed. Other streams are as the ledger has them, as far as was told.
+    fn forget(&mut self, tenant: &Tenant, streams: &[StreamId]);
 
     /// Whether `command` is an admin's word that a clock fault is known, which is written although
     /// the clock is wrong.

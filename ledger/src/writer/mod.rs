@@ -7,7 +7,10 @@
 
 mod append;
 mod decider;
+mod loads;
 mod salt;
+mod settle;
+mod skew;
 mod task;
 mod tenant;
 
@@ -70,8 +73,8 @@ pub enum WriteError {
          that it is known: `stella orch ledger accept-clock-fault`"
     )]
     ClockFault(String),
-    /// The ledger holds something that this build cannot read, or is damaged.
-    #[error("the ledger cannot be read on, nothing was recorded: {0}")]
+    /// The ledger holds something that this build cannot read, is damaged, or has another name.
+    #[error("the ledger cannot be carried on, nothing was recorded: {0}")]
     Unreadable(String),
     /// The node is shutting down.
     #[error("this node is shutting down, nothing was recorded")]
@@ -129,6 +132,7 @@ impl<D: Decider> Writer<D> {
             salts: salt::Salts::default(),
             outage: None,
             clock_skew_micros: 0,
+            clock_compared_at: None,
         };
         (Self { requests, wake: Arc::clone(&wake) }, tokio::spawn(task.run(inbox, wake)))
     }

@@ -8,15 +8,18 @@ use stella_domain::{
     ids::{LedgerId, StreamId, Tenant},
     time::Timestamp,
 };
+use tokio::time::Instant;
 
 use super::{Decider, Request};
 use crate::{
+    name::check_commit,
     port::{Ledger, LedgerError, READ_LIMIT},
     recorded::Recorded,
 };
 
-/// Commits that a reopening reads to catch up with other writers; beyond that it starts afresh.
-const CATCH_UP_LIMIT: usize = 16 * READ_LIMIT;
+/// A reading of news with fewer commits than this is taken for the last. One that was cut short by
+/// its size costs no more than a conflict: the next commit finds its place taken.
+const LAST_PAGE: usize = 64;
 
 pub(super) struct TenantState<D: Decider> {
     pub(super) ledger: Arc<LedgerId>,
@@ -24,6 +27,10 @@ pub(super) struct TenantState<D: Decider> {
     pub(super) staged_head: Option<Head>,
     /// Where the ledger was last known to end durably.
     pub(super) durable_head: Option<Head>,
+    /// When the durable head was last seen in the ledger.
+    pub(super) seen_at: Instant,
+    /// Decisions that are staged or under way.
+    pub(super) in_flight: usize,
     /// `recordedAt` of the newest `ClockFaultAccepted`; while the head stands at it, a wrong clock
     /// is known and time stands still.
     pub(super) clock_fault_accepted_at: Option<Timestamp>,
@@ -41,6 +48,8 @@ impl<D: Decider> TenantState<D> {
             ledger: Arc::new(ledger),
             staged_head: None,
             durable_head: known,
+            seen_at: Instant::now(),
+            in_flight: 0,
             clock_fault_accepted_at: None,
             opened: false,
             parked: VecDeque::new(),
@@ -53,58 +62,51 @@ impl<D: Decider> TenantState<D> {
 pub(super) struct Opened {
     pub(super) head: Head,
     pub(super) clock_fault_accepted_at: Option<Timestamp>,
-    /// What others have written since `durable_head`.
+    /// What others have written since the known head, as far as one reading goes.
     pub(super) news: Vec<Recorded>,
+    /// Whether another reading may find more.
+    pub(super) more: bool,
 }
 
-/// Read where the ledger ends, and what came after `known`.
+/// Read where the ledger `name` ends, and what came after `known`, one page of it.
 pub(super) async fn open(
     ledger: &dyn Ledger,
-    tenant: &Tenant,
+    name: &LedgerId,
     known: Option<Head>,
     opened_before: bool,
 ) -> Result<Opened, LedgerError> {
+    let tenant = &name.tenant;
     let earlier_fault =
         if opened_before { None } else { newest_accepted_fault(ledger, tenant).await? };
-    let Some(mut head) = known else {
-        let head = ledger.head(tenant).await?;
-        return Ok(Opened { head, clock_fault_accepted_at: earlier_fault, news: vec![] });
+    let mut head = match known {
+        Some(known) => known,
+        None => ledger.head(tenant).await?,
     };
-    verify_still_there(ledger, tenant, &head).await?;
-    let mut news = vec![];
-    while news.len() < CATCH_UP_LIMIT {
-        let commits = ledger.read(tenant, head.next_seq, READ_LIMIT).await?;
-        if commits.is_empty() {
-            break;
-        }
-        for commit in commits {
-            commit.verify_follows(&head).map_err(|source| damaged(tenant, source))?;
-            head = commit.head();
-            news.push(Recorded::decode(commit)?);
-        }
+    let from_seq = head.next_seq.saturating_sub(1);
+    let mut page = ledger.read(tenant, from_seq, READ_LIMIT).await?.into_iter();
+    if head.next_seq > 0 {
+        // What was durable must be there for ever: a ledger that was cut or replaced while this
+        // node was running is not written on.
+        let last = page.next().filter(|last| last.head() == head);
+        let last = last.ok_or_else(|| gone(tenant, head.next_seq))?;
+        check_commit(&last, name)?;
+    }
+    let mut news = Vec::with_capacity(page.len());
+    for commit in page {
+        check_commit(&commit, name)?;
+        commit.verify_follows(&head).map_err(|source| damaged(tenant, source))?;
+        head = commit.head();
+        news.push(Recorded::decode(commit)?);
     }
     let newest = news.iter().rev().find(|recorded| accepts_clock_fault(recorded));
     let clock_fault_accepted_at = newest.map(|r| r.commit.recorded_at).or(earlier_fault);
-    Ok(Opened { head, clock_fault_accepted_at, news })
+    let more = news.len() >= LAST_PAGE;
+    Ok(Opened { head, clock_fault_accepted_at, news, more })
 }
 
-/// What was durable must be there for ever: a ledger that was cut or replaced while this node was
-/// running is not written on.
-async fn verify_still_there(
-    ledger: &dyn Ledger,
-    tenant: &Tenant,
-    known: &Head,
-) -> Result<(), LedgerError> {
-    let Some(last) = known.next_seq.checked_sub(1) else { return Ok(()) };
-    let found = ledger.read(tenant, last, 1).await?;
-    if found.first().is_some_and(|commit| commit.head() == *known) {
-        return Ok(());
-    }
+fn gone(tenant: &Tenant, next_seq: u64) -> LedgerError {
     let reason = "the event before it, durable earlier, is gone or another: was a backup restored?";
-    Err(damaged(
-        tenant,
-        ChainError::NotNext { seq: known.next_seq, expected_seq: known.next_seq, reason },
-    ))
+    damaged(tenant, ChainError::NotNext { seq: next_seq, expected_seq: next_seq, reason })
 }
 
 fn damaged(tenant: &Tenant, source: ChainError) -> LedgerError {

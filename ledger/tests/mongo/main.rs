@@ -1,13 +1,23 @@
 //! The MongoDB ledger against real servers: `MONGODB_URI` where it is set, else one of our own;
 //! always our own where a server is killed, halted, or asks for passwords.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod auth;
 mod checkpoints;
+#[path = "../writer/counter.rs"]
+#[allow(dead_code)] // Shared with the tests of the writer.
+mod counter;
 mod crash;
 mod damage;
+#[path = "../writer/faulty.rs"]
+#[allow(dead_code)]
+mod faulty;
 #[path = "../common/histories.rs"]
 mod histories;
+#[path = "../writer/node.rs"]
+#[allow(dead_code)]
+mod node;
+mod restored;
 mod setup;
 
 use std::sync::{

@@ -27,7 +27,7 @@ fn rotated(head: Head, version: u64, old: &SigningKey, new: &SigningKey) -> Arc<
 }
 
 fn recorded(head: Head, version: u64, rotation: SigningKeyRotated) -> Arc<Commit> {
-    let event = Event::Ledger(LedgerEvent::SigningKeyRotated(rotation)).encode();
+    let event = Event::Ledger(LedgerEvent::SigningKeyRotated(Box::new(rotation))).encode();
     let draft = Draft {
         stream: "ledger/acme".parse().unwrap(),
         stream_version: version,

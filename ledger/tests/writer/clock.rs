@@ -63,16 +63,24 @@ async fn a_clock_that_differs_from_the_servers_is_refused() {
     clock.set_ms(100_000);
     *ledger.server_time.lock().unwrap() = Some(Timestamp::from_micros(106_000_000));
     let node = Node::with_clock(ledger.clone(), clock.clone());
-    // The first comparison runs beside the first commands.
-    let mut refused = None;
-    for id in 0..1_000 {
-        if let Err(error) = node.run(add(1, id)).await {
-            refused = Some(error);
-            break;
-        }
-    }
-    let error = refused.expect("the comparison was made").to_string();
+    // Clocks are compared before anything is decided.
+    let error = node.run(add(1, 0)).await.unwrap_err().to_string();
     assert!(error.contains("differs by -6 s"), "{error}");
     node.run(Command::AcceptClockFault).await.unwrap();
     node.run(add(1, 5_000)).await.unwrap();
+    assert_eq!(recorded_ids(&*ledger, "acme").await, [u32::MAX, 5_000]);
+}
+
+#[tokio::test]
+async fn a_server_that_answers_late_has_no_other_time() {
+    let dir = TempDir::new().unwrap();
+    let ledger = Arc::new(Faulty::new(open(&dir).await));
+    let clock = Arc::new(TurnedClock::default());
+    // It looks at its clock half a minute after it was asked, and answers half a minute later.
+    clock.set_ms(100_000);
+    *ledger.server_time.lock().unwrap() = Some(Timestamp::from_micros(130_000_000));
+    let turned = Arc::clone(&clock);
+    *ledger.before_time_is_told.lock().unwrap() = Some(Box::new(move || turned.set_ms(160_000)));
+    let node = Node::with_clock(ledger.clone(), clock.clone());
+    assert_eq!(recorded_at_ms(&node, 1).await.unwrap(), 160_000);
 }

@@ -154,10 +154,8 @@ impl Decider for Counters {
 
     fn recorded(&mut self, tenant: &Tenant, recorded: &Recorded, ours: bool) {
         let key = (tenant.clone(), recorded.commit.stream.clone());
-        if let Some(ids) = self.ids.get_mut(&key)
-            && !ours
-        {
-            ids.extend(ids_of(recorded));
+        if !ours {
+            self.ids.remove(&key);
         }
     }
 
@@ -165,10 +163,10 @@ impl Decider for Counters {
         self.watched.performed.lock().unwrap().push(effect);
     }
 
-    fn abandon(&mut self, _tenant: &Tenant, _effect: String) {}
+    fn abandon(&mut self, _tenant: &Tenant, _effect: String, _may_be_written: bool) {}
 
-    fn forget(&mut self, tenant: &Tenant) {
-        self.ids.retain(|(of, _), _| of != tenant);
+    fn forget(&mut self, tenant: &Tenant, streams: &[StreamId]) {
+        self.ids.retain(|(of, stream), _| of != tenant || !streams.contains(stream));
     }
 
     fn accepts_clock_fault(&self, command: &Command) -> bool {

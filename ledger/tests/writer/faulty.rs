@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
 };
 
@@ -40,7 +40,17 @@ pub(crate) struct Faulty {
     /// Once the script is over.
     then: Mutex<Fault>,
     reads_fail: AtomicBool,
+    pub(crate) heads_fail: AtomicBool,
+    pub(crate) stream_reads_panic: AtomicBool,
+    /// A stream that does not verify.
+    pub(crate) unreadable: Mutex<Option<StreamId>>,
     pub(crate) server_time: Mutex<Option<Timestamp>>,
+    /// Called when the server has looked at its clock, and has not answered yet.
+    pub(crate) before_time_is_told: Mutex<Option<Box<dyn Fn() + Send>>>,
+    /// How often it was asked where a ledger ends.
+    pub(crate) head_checks: AtomicUsize,
+    /// Streams as they were read.
+    pub(crate) streams_read: Mutex<Vec<StreamId>>,
     gate: Option<Semaphore>,
     appends: watch::Sender<usize>,
 }
@@ -52,7 +62,13 @@ impl Faulty {
             script: Mutex::default(),
             then: Mutex::new(Fault::None),
             reads_fail: AtomicBool::new(false),
+            heads_fail: AtomicBool::new(false),
+            stream_reads_panic: AtomicBool::new(false),
+            unreadable: Mutex::default(),
             server_time: Mutex::default(),
+            before_time_is_told: Mutex::default(),
+            head_checks: AtomicUsize::new(0),
+            streams_read: Mutex::default(),
             gate: None,
             appends: watch::Sender::new(0),
         }
@@ -70,6 +86,10 @@ impl Faulty {
     /// Wait until so many appends were called.
     pub(crate) async fn appends(&self, count: usize) {
         self.appends.subscribe().wait_for(|appends| *appends >= count).await.unwrap();
+    }
+
+    pub(crate) fn appends_so_far(&self) -> usize {
+        *self.appends.borrow()
     }
 
     pub(crate) fn script(&self, faults: &[Fault]) {
@@ -136,6 +156,10 @@ impl Ledger for Faulty {
     }
 
     async fn is_head(&self, tenant: &Tenant, next_seq: u64) -> Result<bool, LedgerError> {
+        self.head_checks.fetch_add(1, SeqCst);
+        if self.heads_fail.load(SeqCst) {
+            return Err(LedgerError::Unavailable("told so".to_owned()));
+        }
         self.readable()?.is_head(tenant, next_seq).await
     }
 
@@ -153,6 +177,16 @@ impl Ledger for Faulty {
         tenant: &Tenant,
         streams: &[StreamId],
     ) -> Result<Vec<Commit>, LedgerError> {
+        assert!(!self.stream_reads_panic.load(SeqCst), "told so");
+        self.streams_read.lock().unwrap().extend(streams.iter().cloned());
+        if let Some(stream) = &*self.unreadable.lock().unwrap()
+            && streams.contains(stream)
+        {
+            return Err(LedgerError::Malformed {
+                id: stream.to_string(),
+                reason: "told so".into(),
+            });
+        }
         self.readable()?.read_streams(tenant, streams).await
     }
 
@@ -169,6 +203,10 @@ impl Ledger for Faulty {
     }
 
     async fn server_time(&self) -> Result<Option<Timestamp>, LedgerError> {
+        self.readable()?;
+        if let Some(tell) = &*self.before_time_is_told.lock().unwrap() {
+            tell();
+        }
         Ok(*self.server_time.lock().unwrap())
     }
 

@@ -10,13 +10,17 @@ mod outage;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use stella_ledger::port::Ledger;
+use stella_domain::ids::{RunId, StreamId};
+use stella_ledger::{
+    name::check_name,
+    port::{Ledger, LedgerError},
+};
 use tempfile::TempDir;
 
 use crate::{
     counter::{Command, add},
     faulty::Faulty,
-    node::{Node, open, recorded_ids, tenant},
+    node::{Node, TurnedClock, open, recorded_ids, tenant},
 };
 
 #[tokio::test]
@@ -158,6 +162,59 @@ async fn an_answer_waits_for_the_commit_that_it_builds_on() {
     assert_eq!(of_acme, ["add 4", "again 4"]);
     assert_eq!(recorded_ids(&*ledger, "other").await, [1, 2, 3]);
     assert_eq!(recorded_ids(&*ledger, "acme").await, [5, 4]);
+}
+
+#[tokio::test]
+async fn only_what_others_wrote_and_what_was_staged_is_read_again() {
+    let dir = TempDir::new().unwrap();
+    let ledger = Arc::new(Faulty::new(open(&dir).await));
+    let (one, other) = (Node::start(ledger.clone()), Node::start(open(&dir).await));
+    for run in 1..4 {
+        one.run(add(run, 1)).await.unwrap();
+    }
+    other.run(add(2, 2)).await.unwrap();
+    ledger.streams_read.lock().unwrap().clear();
+    // It finds its place taken.
+    one.run(add(1, 3)).await.unwrap();
+    for (run, ids) in [(1, 2), (2, 2), (3, 1)] {
+        assert_eq!(one.run(Command::Get { run }).await.unwrap().answer, ids);
+    }
+    let read = ledger.streams_read.lock().unwrap().clone();
+    let runs = [1, 2].map(|run| StreamId::Run(RunId::from_bytes([run; 16])));
+    assert_eq!(read, runs);
+}
+
+#[tokio::test]
+async fn much_news_comes_page_by_page() {
+    const IDS: u32 = 500;
+    let dir = TempDir::new().unwrap();
+    let (one, other) = (Node::start(open(&dir).await), Node::start(open(&dir).await));
+    one.run(add(1, 0)).await.unwrap();
+    let mut follower = one.feed.follow(&tenant("acme"), 0);
+    join_all((1..IDS).map(|id| other.run(add(1, id)))).await;
+    let got = one.run(Command::Get { run: 1 }).await.unwrap();
+    assert_eq!((got.answer, got.as_of), (IDS as usize, u64::from(IDS) - 1));
+    assert_eq!(one.feed.next_seq(&tenant("acme")), u64::from(IDS));
+    let mut seen = 0;
+    while seen < IDS as usize {
+        seen += follower.next(1_000).await.unwrap().len();
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_of_another_origin_is_not_written() {
+    let dir = TempDir::new().unwrap();
+    let ledger = open(&dir).await;
+    Node::start(ledger.clone()).run(add(1, 1)).await.unwrap();
+    let clock = Arc::new(TurnedClock::default());
+    let stranger = Node::of_origin("elsewhere.test", ledger.clone(), clock);
+    let error = stranger.run(add(1, 2)).await.unwrap_err().to_string();
+    assert!(error.contains("--origin stella.test"), "{error}");
+    let name = "elsewhere.test/acme".parse().unwrap();
+    let error = check_name(&*ledger, &name).await.unwrap_err();
+    assert!(matches!(error, LedgerError::OtherName { .. }), "{error}");
+    check_name(&*ledger, &"stella.test/acme".parse().unwrap()).await.unwrap();
+    assert_eq!(recorded_ids(&*ledger, "acme").await, [1]);
 }
 
 #[tokio::test]

@@ -41,9 +41,13 @@ impl Node {
     }
 
     pub(crate) fn with_clock(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>) -> Self {
+        Self::of_origin("stella.test", ledger, clock)
+    }
+
+    pub(crate) fn of_origin(origin: &str, ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>) -> Self {
         let feed = Feed::new(Arc::clone(&ledger));
         let watched = Watched::default();
-        let origin = "stella.test".parse().unwrap();
+        let origin = origin.parse().unwrap();
         let config = WriterConfig { origin, clock, known: HashMap::new() };
         let decider = Counters::new(&watched);
         let (writer, task) = Writer::start(config, ledger, Arc::clone(&feed), decider);

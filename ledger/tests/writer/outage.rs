@@ -1,6 +1,6 @@
 //! Storage that fails: what callers are told is true, nothing is lost, nothing happens twice.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 use stella_domain::chain::Head;
 use stella_ledger::{
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::{
     counter::{Command, add},
     faulty::{Fault, Faulty},
-    node::{Node, open, recorded_ids, tenant},
+    node::{Answer, Node, open, recorded_ids, tenant},
 };
 
 async fn faulty(dir: &TempDir) -> Arc<Faulty> {
@@ -74,6 +74,10 @@ async fn what_does_not_pass_is_told_as_it_is() {
         what_was_not_written_is_refused_and_writing_resumes(),
         what_may_be_written_and_is_not_is_unknown(),
         what_may_be_written_and_is_is_unknown(),
+        all_that_may_be_written_is_unknown(Fault::UnknownAndLost, 0),
+        all_that_may_be_written_is_unknown(Fault::UnknownFirstLanded, 1),
+        an_append_that_never_ends_is_unknown(),
+        an_outage_lasts_until_the_storage_answers(),
         work_that_nobody_asked_for_survives_an_outage(),
         a_restored_backup_is_not_written_on(),
     );
@@ -129,6 +133,121 @@ async fn what_may_be_written_and_is_is_unknown() {
     let again = node.run_until_done(add(1, 2)).await;
     assert!(again.receipt.is_none(), "it was recorded the first time");
     assert_eq!(recorded_ids(&*ledger, "acme").await, [1, 2]);
+}
+
+/// A batch of three commits, of which the first `landed` are found; behind it, one that was not
+/// sent.
+async fn all_that_may_be_written_is_unknown(fault: Fault, landed: usize) {
+    let dir = TempDir::new().unwrap();
+    let ledger = Arc::new(Faulty::gated(open(&dir).await));
+    let node = Node::start(ledger.clone());
+    let first = node.send("acme", add(1, 1)).await;
+    ledger.appends(1).await;
+    let mut sent: Vec<Answer> = vec![];
+    for (of, id) in [("acme", 2), ("other", 3), ("acme", 4)] {
+        sent.push(node.send(of, add(1, id)).await);
+    }
+    sent.push(node.send("acme", add(1, 4)).await);
+    ledger.script(&[Fault::None, fault]);
+    ledger.always(Fault::Unavailable);
+    ledger.let_through(1);
+    first.await.unwrap().unwrap();
+    ledger.appends(2).await;
+    let unsent = node.send("acme", add(1, 5)).await;
+    ledger.let_through(1_000);
+    for (i, answer) in sent.into_iter().enumerate() {
+        match answer.await.unwrap() {
+            Ok(written) => assert!(i < landed && written.receipt.is_some(), "{fault:?}: {i}"),
+            Err(WriteError::OutcomeUnknown(_)) => assert!(i >= landed, "{fault:?}: {i}"),
+            Err(other) => panic!("{fault:?}: {i}: {other}"),
+        }
+    }
+    let error = unsent.await.unwrap().unwrap_err();
+    assert!(matches!(error, WriteError::Unavailable(_)), "{error}");
+    ledger.always(Fault::None);
+    for id in [2, 4] {
+        node.run_until_done(add(1, id)).await;
+    }
+    assert_eq!(recorded_ids(&*ledger, "acme").await, [1, 2, 4]);
+}
+
+async fn an_append_that_never_ends_is_unknown() {
+    let dir = TempDir::new().unwrap();
+    let ledger = Arc::new(Faulty::gated(open(&dir).await));
+    let node = Node::start(ledger.clone());
+    let error = node.run(add(1, 1)).await.unwrap_err();
+    assert!(matches!(error, WriteError::OutcomeUnknown(_)), "{error}");
+    ledger.let_through(1_000);
+    node.run_until_done(add(1, 1)).await;
+    assert_eq!(recorded_ids(&*ledger, "acme").await, [1]);
+}
+
+async fn an_outage_lasts_until_the_storage_answers() {
+    let dir = TempDir::new().unwrap();
+    let ledger = faulty(&dir).await;
+    let node = Node::start(ledger.clone());
+    node.run(add(1, 1)).await.unwrap();
+    ledger.always(Fault::Unavailable);
+    ledger.heads_fail.store(true, SeqCst);
+    node.run(add(1, 2)).await.unwrap_err();
+    let mut pause = tokio::time::interval(std::time::Duration::from_millis(50));
+    while ledger.head_checks.load(SeqCst) == 0 {
+        pause.tick().await;
+        node.run(Command::Get { run: 1 }).await.unwrap_err();
+    }
+    // One was let through, and proved nothing.
+    for _ in 0..5 {
+        node.run(Command::Get { run: 1 }).await.unwrap_err();
+    }
+    assert_eq!(ledger.head_checks.load(SeqCst), 1, "refused at once");
+}
+
+#[tokio::test]
+async fn a_batch_that_landed_unheard_is_not_sent_again() {
+    let dir = TempDir::new().unwrap();
+    let ledger = Arc::new(Faulty::gated(open(&dir).await));
+    let node = Node::start(ledger.clone());
+    let first = node.send("acme", add(1, 0)).await;
+    ledger.appends(1).await;
+    let mut answers = vec![];
+    for id in 1..300 {
+        answers.push(node.send(["acme", "other"][id as usize % 2], add(1, id)).await);
+    }
+    ledger.script(&[Fault::None, Fault::UnknownButLanded]);
+    ledger.let_through(1_000);
+    first.await.unwrap().unwrap();
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    assert_eq!(ledger.appends_so_far(), 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_concerns_those_who_need_it() {
+    let dir = TempDir::new().unwrap();
+    let ledger = faulty(&dir).await;
+    let node = Node::start(ledger.clone());
+    *ledger.unreadable.lock().unwrap() = Some("run/02081040G2081040G2081040G2".parse().unwrap());
+    let outcomes = futures::future::join_all((1..6).map(|run| node.run(add(run, 1)))).await;
+    for (run, outcome) in (1..6).zip(outcomes) {
+        match outcome {
+            Ok(_) => assert_ne!(run, 2),
+            Err(WriteError::Unreadable(reason)) => assert_eq!(run, 2, "{reason}"),
+            Err(other) => panic!("{run}: {other}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_load_that_panics_is_told_and_another_one_is_made() {
+    let dir = TempDir::new().unwrap();
+    let ledger = faulty(&dir).await;
+    let node = Node::start(ledger.clone());
+    ledger.stream_reads_panic.store(true, SeqCst);
+    let error = node.run(add(1, 1)).await.unwrap_err();
+    assert!(matches!(error, WriteError::Unreadable(_)), "{error}");
+    ledger.stream_reads_panic.store(false, SeqCst);
+    node.run(add(1, 1)).await.unwrap();
 }
 
 async fn work_that_nobody_asked_for_survives_an_outage() {

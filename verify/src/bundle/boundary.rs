@@ -92,7 +92,7 @@ fn read(bytes: &[u8]) -> Result<(Option<Neighbour<'_>>, Option<Neighbour<'_>>), 
             return Err(tampered(Fault::Boundary));
         };
         let (side, neighbour) =
-            read_line(text).map_err(|reason| tampered(Fault::BoundaryLine(reason)))?;
+            read_line(text).map_err(|reason| tampered(Fault::BoundaryLine(Box::new(reason))))?;
         let out_of_order = right.is_some();
         let place = if side == LEFT { &mut left } else { &mut right };
         if place.is_some() || out_of_order {

@@ -54,8 +54,8 @@ pub(super) struct Checked {
     pub(super) lines: u64,
     /// What is wrong with the one after them.
     pub(super) failure: Option<Reason>,
-    /// Where the first commit begins that begins here; lines before continue an earlier one.
-    pub(super) own: Option<usize>,
+    /// The first line (from 0) that begins a commit; lines before continue an earlier one.
+    pub(super) own: Option<u64>,
     /// The chain from there on.
     pub(super) chain: Chain,
     /// Roots of the tiles over these lines, as far as their seqs are what they should be.
@@ -76,15 +76,14 @@ impl Checked {
             erased: vec![],
         };
         let mut tiles = None;
-        let (mut at, mut rest) = (0, chunk.as_slice());
+        let mut rest = chunk.as_slice();
         while !rest.is_empty() && checked.failure.is_none() {
             match memchr::memchr(b'\n', rest) {
                 Some(end) => {
-                    match checked.line(&rest[..end], at, &mut tiles) {
+                    match checked.line(&rest[..end], &mut tiles) {
                         Ok(()) => checked.lines += 1,
                         Err(reason) => checked.failure = Some(reason),
                     }
-                    at += end + 1;
                     rest = &rest[end + 1..];
                 }
                 None if rest.len() > LINE_BYTES => {
@@ -97,16 +96,11 @@ impl Checked {
         checked
     }
 
-    fn line(
-        &mut self,
-        bytes: &[u8],
-        at: usize,
-        tiles: &mut Option<TileFold>,
-    ) -> Result<(), Reason> {
+    fn line(&mut self, bytes: &[u8], tiles: &mut Option<TileFold>) -> Result<(), Reason> {
         let line = Line::read(bytes)?;
         let hash = line.check()?;
         if self.own.is_none() && line.commit_seq == line.seq {
-            self.own = Some(at);
+            self.own = Some(self.lines);
         }
         if self.own.is_some() {
             self.chain.follow(&line)?;

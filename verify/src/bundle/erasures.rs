@@ -85,7 +85,7 @@ pub(super) fn check(
 
 impl From<Reason> for Wrong {
     fn from(reason: Reason) -> Self {
-        let fault = Fault::ErasureLine { line: 0, reason };
+        let fault = Fault::ErasureLine { line: 0, reason: Box::new(reason) };
         Self { verdict: Verdict::Tampered, seq: None, fault }
     }
 }
@@ -93,7 +93,7 @@ impl From<Reason> for Wrong {
 impl Erasures<'_> {
     fn line(&mut self, bytes: &[u8]) -> Result<(), Wrong> {
         let line = self.lines;
-        let fault = |reason| Fault::ErasureLine { line, reason };
+        let fault = |reason| Fault::ErasureLine { line, reason: Box::new(reason) };
         let wrong = |seq, fault| Wrong { verdict: Verdict::Tampered, seq, fault };
         let (event, proof) = cut(bytes).map_err(|reason| wrong(None, fault(reason)))?;
         let wrong = |fault| wrong(Some(event.seq), fault);

@@ -149,23 +149,21 @@ impl<'m> Events<'m> {
     /// Put a piece behind those before it.
     fn absorb(&mut self, checked: Checked) -> Result<(), Wrong> {
         let allowed = self.manifest.events - self.count;
-        let mut followed = 0;
-        for bytes in checked.chunk.split_inclusive(|byte| *byte == b'\n') {
-            // Lines of a commit that began earlier, and the first of one that begins here; the
-            // chain of the piece knows the others.
-            let own = checked.own.is_some_and(|own| {
-                bytes.as_ptr() as usize - checked.chunk.as_ptr() as usize >= own
+        // Lines of a commit that began earlier, and the first of one that begins here; the chain of
+        // the piece knows the others. That first one may hold for it and not after those before, or
+        // for another reason not, so it is looked at here even if it was refused there.
+        let refused = u64::from(checked.failure.is_some() && checked.own == Some(checked.lines));
+        let known = (checked.lines + refused).min(allowed);
+        let known = checked.own.map_or(known, |own| known.min(own + 1));
+        let lines = checked.chunk.split(|byte| *byte == b'\n');
+        for (index, bytes) in (0..known).zip(lines) {
+            let followed = Line::read(bytes).and_then(|line| {
+                if self.count + index == 0 {
+                    line.check_names()?;
+                }
+                self.chain.follow(&line)
             });
-            if followed == checked.lines.min(allowed) {
-                break;
-            }
-            let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-            let line = Line::read(text).and_then(|line| self.chain.follow(&line));
-            line.map_err(|reason| self.wrong(followed, reason))?;
-            followed += 1;
-            if own {
-                break;
-            }
+            followed.map_err(|reason| self.wrong(index, reason))?;
         }
         let beyond = checked.lines + u64::from(checked.failure.is_some());
         if beyond > allowed {
@@ -207,7 +205,7 @@ impl<'m> Events<'m> {
             reason => Wrong {
                 verdict: Verdict::Tampered,
                 seq: Some(seq),
-                fault: Fault::Line { line: line + 1, reason },
+                fault: Fault::Line { line: line + 1, reason: Box::new(reason) },
             },
         }
     }

@@ -113,7 +113,7 @@ fn check_link(before: &Report, next: &Report) -> Option<Wrong> {
     }
     let continues =
         next.first_seq == before.first_seq + before.events && next.prev == before.last_hash;
-    (!continues).then(|| Wrong {
+    (!continues).then_some(Wrong {
         verdict: Verdict::Tampered,
         seq: Some(next.first_seq),
         fault: Fault::NotNext("its first event does not follow the last of that one"),

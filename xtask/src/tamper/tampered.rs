@@ -131,6 +131,10 @@ fn ends() -> Result<Vec<Case>, Failure> {
     let later = (from, Timestamp::from_micros(time(11).as_micros() + 1));
     let since_later = (Timestamp::from_micros(time(5).as_micros() + 1), to);
     let since_earlier = (time(4), to);
+    // What is missing before the first line counts before what is wrong with its time.
+    let mut late = Bundle::range(&ledger, (from, time(6)), 8, 18, SIZE)?;
+    late.events.drain(..2);
+    late.digest();
     Ok(vec![
         case("cut_tail", incomplete(END - 2), |b| b.events.truncate(8))?,
         case("cut_everything", incomplete(FIRST), |b| b.events.clear())?,
@@ -141,6 +145,7 @@ fn ends() -> Result<Vec<Case>, Failure> {
             b.tail = b.events.pop().unwrap_or_default();
         })?,
         case("first_event_missing", incomplete(FIRST), |b| drop(b.events.remove(0)))?,
+        Case::new("first_events_missing_and_the_next_outside", incomplete(FIRST), &late)?,
         case("trailing_garbage", tampered(END), |b| b.tail = b"garbage\n".to_vec())?,
         case("trailing_garbage_without_a_line_feed", tampered(END), |b| b.tail = b"{".to_vec())?,
         case("one_event_too_many", tampered(END), |b| {
