@@ -15,7 +15,7 @@ const BATCH_COMMITS: usize = 1_024;
 const SHARE: u32 = 5;
 /// Transactions begin at least, and wait for each other at most, this long.
 const LEAST_PACE: Duration = Duration::from_millis(4);
-const MOST_PACE: Duration = Duration::from_millis(50);
+const MOST_PACE: Duration = Duration::from_millis(25);
 /// Wait before trying again what failed for a passing reason.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 

@@ -164,6 +164,10 @@ pub(crate) async fn get_dag_version(
 }
 
 async fn dag(app: &AppState, caller: &Caller, dag_id: &DagId) -> Result<DagRow, ApiError> {
+    if let Some(row) = app.projections.dag(&caller.tenant, dag_id).await? {
+        return Ok(row);
+    }
+    super::runs::catch_up(app, &caller.tenant).await?;
     let row = app.projections.dag(&caller.tenant, dag_id).await?;
     row.ok_or_else(|| ApiError::dag_not_found(dag_id))
 }

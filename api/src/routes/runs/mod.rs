@@ -26,6 +26,8 @@ use crate::{
 
 /// How long a read waits for the projections to reach its `minSeq`.
 const CATCH_UP: Duration = Duration::from_secs(5);
+/// How long a read waits for them that would else say that something is not there.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// Wait until the projections have applied `min_seq`, if one is given.
 pub(crate) async fn reach(
@@ -39,8 +41,23 @@ pub(crate) async fn reach(
     }
 }
 
+/// Let the projections see all that this node knows to be durable: before it says that something
+/// is not there which was just recorded. If that takes too long, what they have is the answer.
+pub(crate) async fn catch_up(app: &AppState, tenant: &Tenant) -> Result<(), ApiError> {
+    let position = app.projections.position(tenant).await?;
+    if position.lag() > 0 {
+        let last = position.ledger_next_seq - 1;
+        let _ = app.projections.wait_for(tenant, last, A_MOMENT).await;
+    }
+    Ok(())
+}
+
 /// The run as the projections have it.
 async fn row(app: &AppState, tenant: &Tenant, run_id: &RunId) -> Result<RunRow, ApiError> {
+    if let Some(row) = app.projections.run(tenant, run_id).await? {
+        return Ok(row);
+    }
+    catch_up(app, tenant).await?;
     let row = app.projections.run(tenant, run_id).await?;
     row.ok_or_else(|| ApiError::run_not_found(run_id))
 }
