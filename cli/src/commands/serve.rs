@@ -101,9 +101,6 @@ impl Serve {
             node = Node::start(config) => node.map_err(node_failure)?,
             () = stop.requested() => return Ok(()),
         };
-        if let Some(path) = &ready_file {
-            write_atomically(path, &node.addr.to_string())?;
-        }
         // Whoever reads this may have gone, the server stays.
         let _ = output::line(format_args!(
             "listening on http://{}\naccess token in {}\nledger {uri}, tenant {}",
@@ -116,6 +113,10 @@ impl Serve {
         {
             let key = signer.pinned().await.0.pop().map(|pinned| pinned.key.to_string());
             let _ = output::line(format_args!("checkpoints signed by {}", key.unwrap_or_default()));
+        }
+        // Last: who waits for it may read what was printed.
+        if let Some(path) = &ready_file {
+            write_atomically(path, &node.addr.to_string())?;
         }
         let served = serve(node, &mut stop).await;
         if let Some(path) = &ready_file {
