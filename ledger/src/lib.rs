@@ -9,6 +9,7 @@ pub mod copy;
 pub mod feed;
 pub mod mongo;
 pub mod name;
+mod page;
 pub mod port;
 pub mod recorded;
 mod sound;

@@ -28,6 +28,7 @@ mod line;
 mod lines;
 pub mod manifest;
 pub mod ndjson;
+mod piece;
 mod reason;
 mod scan;
 mod source;
