@@ -17,7 +17,9 @@ use crate::{
     guard,
     openapi::{self, Document, PREFIX, Verbs},
     problem::ApiError,
-    routes::{admin, bundle, checkpoints, dags, export, ledger, metrics, probes, proofs, queue, runs},
+    routes::{
+        admin, bundle, checkpoints, dags, export, ledger, metrics, probes, proofs, queue, runs,
+    },
     state::AppState,
 };
 

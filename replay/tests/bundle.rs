@@ -61,7 +61,8 @@ impl Stored {
         let storage = Storage::of(SqliteLedger::open(dir.path().join("ledger.db")).await.unwrap());
         storage.ledger.append(commits).await.unwrap();
         let proofs = Proofs::new(storage.clone(), id().origin);
-        let events = || commits.iter().flat_map(|c| c.events.iter().map(|e| (c.recorded_at, e.hash)));
+        let events =
+            || commits.iter().flat_map(|c| c.events.iter().map(|e| (c.recorded_at, e.hash)));
         let (hashes, times) = (events().map(|e| e.1).collect(), events().map(|e| e.0).collect());
         Self { dir, storage, proofs, hashes, times }
     }
@@ -296,7 +297,8 @@ async fn what_is_erased_is_explained_by_the_events_that_name_it() {
     let size = commits.last().unwrap().last_seq() as usize + 1;
     let stored = Stored::of(&commits).await;
     stored.sign(size - 3).await;
-    let window = stored.window(Timestamp::ZERO, stored.times[second as usize + 1]).await;
+    let to = Timestamp::from_micros(stored.times[second as usize].as_micros() + 1);
+    let window = stored.window(Timestamp::ZERO, to).await;
     assert!(window.end_seq <= other, "the last one is not of the window");
     let early = stored.prove(window, None).await;
     assert!(matches!(early, Err(ProveError::NotSigned { size: n }) if n == size as u64));

@@ -113,7 +113,10 @@ mod as_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
     use stella_domain::ids::LedgerId;
 
-    pub(super) fn serialize<S: Serializer>(id: &LedgerId, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        id: &LedgerId,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(id)
     }
 

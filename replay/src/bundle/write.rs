@@ -271,10 +271,8 @@ fn write_durably(dir: &Path, name: &str, text: &str) -> io::Result<FileDigest> {
 
 fn manifest(proof: &Proof, erased: u64, files: Files) -> Manifest {
     let Window { from, to, first_seq, end_seq } = proof.window;
-    let consistency = |extends: &Extends| Consistency {
-        proof: extends.proof.clone(),
-        size: extends.size,
-    };
+    let consistency =
+        |extends: &Extends| Consistency { proof: extends.proof.clone(), size: extends.size };
     Manifest {
         consistency: proof.extends.as_ref().map(consistency),
         erased,

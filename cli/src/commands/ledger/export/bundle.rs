@@ -166,7 +166,9 @@ pub(super) async fn verify(
     if !reports.verdict.is_good() {
         return verdict(&reports);
     }
-    note("this was verified with the key that the server names; with one that you have from elsewhere:");
+    note(
+        "this was verified with the key that the server names; with one that you have from elsewhere:",
+    );
     note(command(path, &keys, since));
     Ok(())
 }
