@@ -107,6 +107,21 @@ async fn an_auditor_takes_bundles_away_from_a_file() {
     an_auditor_takes_bundles_away(TestServer::start().await).await;
 }
 
+/// A node that leaves the signing to another waits for it.
+#[tokio::test]
+async fn a_window_that_was_just_sealed_is_exported_where_another_node_signs() {
+    let database = Database::new().await;
+    let signing = TestServer::builder().ledger(&database.uri).start().await;
+    signing.client.register(&spec()).await;
+    let pin = signing.stella(&["ledger", "key", "show"], 0).await;
+    let other = TestServer::builder().ledger(&database.uri).start().await;
+    other.client.post_empty("/ledger:sign").await.problem(409, "SIGNED_ELSEWHERE");
+    let out = other.scratch("out");
+    let said = other.stella(&["ledger", "export", "--seal", "--out", &out], 0).await;
+    assert!(said.contains(": written\n"), "it knows no key to verify with: {said}");
+    judged(&[&out], &["--key", pin.trim()], 0).await;
+}
+
 #[tokio::test]
 async fn an_auditor_takes_bundles_away_from_mongodb() {
     let database = Database::new().await;

@@ -1,5 +1,7 @@
 //! `GET /ledger/proofs/window`: what makes a bundle of an exported window.
 
+use std::time::Duration;
+
 use axum::{Json, extract::State};
 use serde::Deserialize;
 use stella_domain::time::Timestamp;
@@ -7,6 +9,7 @@ use stella_replay::{
     bundle::{ProveError, prove},
     export::Window,
 };
+use tokio::time::Instant;
 use utoipa::IntoParams;
 
 use crate::{
@@ -18,6 +21,11 @@ use crate::{
     state::AppState,
     types::WindowProof,
 };
+
+/// How long another node has for signing what was just sealed.
+const SIGNED_WITHIN: Duration = Duration::from_secs(30);
+/// Between two looks at what it signed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Which window, and what it has to extend.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -50,12 +58,20 @@ pub(crate) async fn prove_window(
     let (ledger, proofs, tenant) = (&*ledger, &checkpoints.proofs, &caller.tenant);
     let from = params.from.map_or(Timestamp::ZERO, |from| from.0);
     let window = Window::resolve(ledger, tenant, from, params.to.0).await?;
-    let mut found = prove(ledger, proofs, tenant, window, params.since).await;
-    if matches!(found, Err(ProveError::NotSigned { .. }))
-        && let Ok(signer) = checkpoints.signer()
-    {
-        signer.sign_new().await?;
-        found = prove(ledger, proofs, tenant, window, params.since).await;
+    let attempt = async || prove(ledger, proofs, tenant, window, params.since).await;
+    let mut found = attempt().await;
+    let give_up = Instant::now() + SIGNED_WITHIN;
+    while matches!(found, Err(ProveError::NotSigned { .. })) && Instant::now() < give_up {
+        match checkpoints.signer() {
+            Ok(signer) => {
+                signer.sign_new().await?;
+                found = attempt().await;
+                break;
+            }
+            // Another node signs, every few seconds.
+            Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+        found = attempt().await;
     }
     Ok(Json(found?.into()))
 }

@@ -4,7 +4,7 @@ use stella_domain::checkpoint::PinnedKey;
 use stella_verify::manifest::names;
 
 use super::{Stage, live::DemoRun};
-use crate::failure::Failure;
+use crate::{failure::Failure, output::quoted};
 
 const HELLO: &str = r#"{"id":"hello","steps":[{"id":"greet","plugin":"core","action":"echo","with":{"text":"hello"}}]}"#;
 
@@ -33,27 +33,4 @@ pub(super) fn print(stage: &Stage, run: &DemoRun, pinned: &[PinnedKey]) -> Resul
     screen.command(format_args!("echo '{HELLO}' | {stella} orch dag apply -"))?;
     screen.command(format_args!("{stella} orch run start hello --wait"))?;
     screen.command(format_args!("{stella} orch run list"))
-}
-
-/// A word as a POSIX shell has to be given it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn words_are_quoted_where_a_shell_needs_it() {
-        for (word, expected) in
-            [("./a/b.c", "./a/b.c"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''")]
-        {
-            assert_eq!(quoted(word), expected);
-        }
-    }
 }

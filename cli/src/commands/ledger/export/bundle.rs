@@ -19,7 +19,7 @@ use crate::{
     commands::ledger::verify_bundle::{bundle_text, judge, verdict},
     failure::Failure,
     input,
-    output::{Progress, line, note},
+    output::{Progress, line, note, quoted},
 };
 
 /// An older checkpoint that the caller holds.
@@ -174,13 +174,14 @@ pub(super) async fn verify(
 }
 
 fn command(path: &Path, keys: &[PinnedKey], since: Option<&Since>) -> String {
-    let mut command = format!("stella orch ledger verify {}", path.display());
+    let word = |path: &Path| quoted(&path.to_string_lossy());
+    let mut command = format!("stella orch ledger verify {}", word(path));
     match keys {
         [] => command.push_str(" --key VKEY"),
         keys => keys.iter().for_each(|key| command.push_str(&format!(" --key {key}"))),
     }
     if let Some(since) = since {
-        command.push_str(&format!(" --since {}", since.path.display()));
+        command.push_str(&format!(" --since {}", word(&since.path)));
     }
     command
 }
