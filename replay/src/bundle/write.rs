@@ -56,14 +56,16 @@ impl Destination {
         self.archive
     }
 
-    /// That nothing is there.
+    /// That nothing is there, but the directory that it shall be in.
     ///
     /// # Errors
-    /// [`WriteError::Exists`].
+    /// [`WriteError::Exists`], [`WriteError::Io`].
     pub fn check_free(&self) -> Result<(), WriteError> {
         match fs::symlink_metadata(&self.path) {
             Ok(_) => Err(WriteError::Exists { path: self.path.clone() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::metadata(self.parent()).map(drop).map_err(|error| self.io(error))
+            }
             Err(source) => Err(WriteError::Io { path: self.path.clone(), source }),
         }
     }

@@ -72,8 +72,8 @@ impl Demo {
         let screen = Screen::new();
         let lockfile = lockfile::find(self.lockfile.as_deref())?;
         if let Some(dir) = &self.out {
-            Destination::directory(dir).check_free().map_err(write_failure)?;
             dir.parent().map_or(Ok(()), make_dir)?;
+            Destination::directory(dir).check_free().map_err(write_failure)?;
         }
         let scratch = tempfile::Builder::new()
             .prefix("stella-demo-")

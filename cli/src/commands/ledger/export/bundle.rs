@@ -97,7 +97,7 @@ pub(crate) async fn export(
     let stop = StopWhenDropped::default();
     let stopped = Arc::clone(&stop.0);
     let finished = tokio::task::spawn_blocking(move || {
-        let progress = Progress::bytes("compressing", writer.bytes());
+        let progress = Progress::bytes("finishing", writer.bytes());
         let total = writer.bytes();
         writer.finish(&proof, &mut |bytes| {
             progress.set(bytes, total.max(bytes));

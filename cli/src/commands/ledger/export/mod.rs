@@ -72,6 +72,9 @@ pub(crate) struct Window {
 
 /// Where a bundle shall be.
 fn destination(text: &str) -> Result<Destination, String> {
+    if text.is_empty() {
+        return Err("name a new directory, or a new file that ends in .tar.zst".to_owned());
+    }
     let destination = Destination::new(text);
     let other = OTHER_FORMS.iter().find(|ending| text.ends_with(*ending));
     match other {
