@@ -4,6 +4,7 @@
 mod architecture;
 mod backup;
 mod bad_input;
+mod bundles;
 mod checkpoints;
 mod crash;
 mod four_writers;

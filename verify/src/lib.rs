@@ -37,6 +37,7 @@ mod verdict;
 
 pub use self::{
     bundle::{verify_bundle, verify_bundles},
+    digest::Digesting,
     line::{HexHash, LINE_BYTES, Line, hash_of},
     reason::Reason,
     scan::FormError,

@@ -15,8 +15,9 @@ use stella_api::types::LedgerHead;
 use stella_verify::ndjson::Report;
 
 pub(crate) use self::{
-    export::Window,
-    verify::{exported, verify_failure},
+    export::{Window, export_bundle, pins, write_failure},
+    verify::verify_failure,
+    verify_bundle::{judge, verdict},
 };
 use crate::{
     failure::Failure,
@@ -37,7 +38,7 @@ pub(crate) enum Ledger {
     Seal(record::Seal),
     /// Record that a wrong clock is known, so that writing goes on.
     AcceptClockFault(record::AcceptClockFault),
-    /// Write a closed time window as NDJSON.
+    /// Write a closed time window as a bundle that proves it, or as NDJSON.
     Export(export::Export),
     /// Check an export, or a ledger, with no trust in any server.
     Verify(verify::Verify),
