@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use crate::{
     checkpoints::store::CheckpointStore,
-    mongo::{MongoLedger, MongoOptions},
+    mongo::{MadeRole, MongoLedger, MongoOptions, RoleError},
     port::{Ledger, LedgerError},
     sqlite::SqliteLedger,
 };
@@ -118,6 +118,20 @@ impl LedgerUri {
             Self::Sqlite(_) => self.open().await.map(drop),
             Self::Mongo(uri) => {
                 MongoLedger::connect(uri, MongoOptions::default()).await?.setup().await
+            }
+        }
+    }
+
+    /// Make the role that lets a server append, and nothing else.
+    ///
+    /// # Errors
+    /// [`RoleError`]; [`RoleError::NoRoles`] where storages know no users.
+    pub async fn make_role(&self, name: &str) -> Result<MadeRole, RoleError> {
+        match self {
+            Self::Sqlite(_) => Err(RoleError::NoRoles),
+            Self::Mongo(uri) => {
+                let ledger = MongoLedger::connect(uri, MongoOptions::default()).await?;
+                ledger.make_append_only_role(name).await
             }
         }
     }

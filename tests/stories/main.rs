@@ -1,6 +1,7 @@
 //! Stories: what the orchestrator promises, against real processes, real servers and real kills.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod append_only;
 mod architecture;
 mod backup;
 mod bad_input;
