@@ -14,3 +14,4 @@ mod plugins;
 mod readme;
 mod stream;
 mod unsound_storage;
+mod witness;

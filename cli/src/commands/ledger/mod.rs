@@ -16,6 +16,7 @@ use stella_verify::ndjson::Report;
 
 pub(crate) use self::{
     export::Window,
+    key::witness_name,
     verify::{exported, verify_failure},
 };
 use crate::{
