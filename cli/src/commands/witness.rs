@@ -25,7 +25,7 @@ Examples:
   stella orch witness --name witness.example.org/w1 --key-file /etc/stella/witness-key --data-dir /var/lib/stella-witness --listen 0.0.0.0:7788 --log 'stella.local/main+c0138297+AVFafrEGlqv49YpmR2Z5tc4Hrbp+VLfuILZP/B6FbQWV'
 
 The ledger's operator then starts the server with what this command prints:
-  stella orch serve --witness http://HOST:7788 --witness-key 'witness.example.org/w1+1dd0b5a5+BFFafrEGlqv49YpmR2Z5tc4Hrbp+VLfuILZP/B6FbQWV'")]
+  stella orch serve --witness http://HOST:7788 --witness-key 'witness.example.org/w1+24fbcac4+BBNQ+cN7eZ99OsbvTt6/5lrijWokh7IAl/efgPPPNi8n'")]
 pub(crate) struct Witness {
     /// What it is called in checkpoints, such as the name of its host and a path. It is part of its
     /// key: never change it.
