@@ -4,6 +4,7 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use crate::{
     checkpoints::store::CheckpointStore,
+    fsck::scan::Scan,
     mongo::{MadeRole, MongoLedger, MongoOptions, RoleError},
     port::{Ledger, LedgerError},
     sqlite::SqliteLedger,
@@ -105,6 +106,17 @@ impl LedgerUri {
                 Ok(Storage::of(MongoLedger::connect(uri, MongoOptions::default()).await?))
             }
         }
+    }
+
+    /// The way to look through the storage, whatever was done to it. Nothing is written.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn scan(&self) -> Result<Arc<dyn Scan>, LedgerError> {
+        Ok(match self {
+            Self::Sqlite(path) => Arc::new(SqliteLedger::open(path).await?),
+            Self::Mongo(uri) => Arc::new(MongoLedger::connect(uri, MongoOptions::default()).await?),
+        })
     }
 
     /// Put back whatever the storage's set-up lacks, also where a ledger has begun: something that

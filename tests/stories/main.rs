@@ -8,6 +8,7 @@ mod bad_input;
 mod checkpoints;
 mod crash;
 mod four_writers;
+mod fsck;
 mod main_path;
 mod outage;
 mod plugins;

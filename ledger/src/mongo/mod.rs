@@ -10,6 +10,7 @@ mod failure;
 mod findings;
 mod read;
 mod role;
+mod scan;
 mod setup;
 
 use std::{sync::Arc, time::Duration};

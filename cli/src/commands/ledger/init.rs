@@ -39,10 +39,27 @@ pub(crate) struct Init {
 /// What weakens the guarantees.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct FindingView {
+pub(super) struct FindingView {
     code: &'static str,
     blocks_writes: bool,
     message: String,
+}
+
+/// Findings as they are printed.
+pub(super) fn views(findings: Vec<Finding>) -> Vec<FindingView> {
+    let view =
+        |Finding { code, blocks_writes, message }| FindingView { code, blocks_writes, message };
+    findings.into_iter().map(view).collect()
+}
+
+/// Findings for people.
+pub(super) fn findings_table(findings: &[FindingView]) -> Table {
+    let mut table = Table::new(&["FOUND", "WRITES", "WHAT TO DO"]);
+    for finding in findings {
+        let writes = if finding.blocks_writes { "refused" } else { "possible" };
+        table.row([finding.code.into(), writes.into(), finding.message.clone()]);
+    }
+    table
 }
 
 impl Init {
@@ -58,20 +75,9 @@ impl Init {
             note(role_note(name, &made));
         }
         let findings = ledger.findings().await.map_err(ledger_failure)?;
-        let findings: Vec<_> = findings
-            .into_iter()
-            .map(|Finding { code, blocks_writes, message }| FindingView {
-                code,
-                blocks_writes,
-                message,
-            })
-            .collect();
+        let findings = views(findings);
         self.output.print(&findings, |findings| {
-            let mut table = Table::new(&["FOUND", "WRITES", "WHAT TO DO"]);
-            for finding in findings {
-                let writes = if finding.blocks_writes { "refused" } else { "possible" };
-                table.row([finding.code.into(), writes.into(), finding.message.clone()]);
-            }
+            let table = findings_table(findings);
             table.text(&format!("{uri} is set up, nothing weakens it"))
         })?;
         if findings.iter().any(|finding| finding.blocks_writes) {
