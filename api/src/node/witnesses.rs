@@ -38,7 +38,8 @@ pub struct WitnessAt {
 
 /// The witnesses of a node.
 pub(super) struct Witnesses {
-    http: Client,
+    /// Or why there is none, which each witness is then said to be left out for.
+    http: Result<Client, String>,
     each: Vec<Witness>,
 }
 
@@ -71,8 +72,7 @@ impl Witnesses {
             return None;
         }
         let http = Client::builder().redirect(redirect::Policy::none()).no_proxy().build();
-        // It fails where no TLS can be set up, which is the same on every machine.
-        let http = http.unwrap_or_default();
+        let http = http.map_err(|error| format!("no HTTP can be spoken: {}", words(&error)));
         let each = witnesses.iter().map(|WitnessAt { url, key }| {
             let mut endpoint = url.clone();
             let path = format!("{}/add-checkpoint", url.path().trim_end_matches('/'));
@@ -109,10 +109,11 @@ impl Witness {
     /// Its cosignature, a line, in bounded time.
     async fn cosign(
         &self,
-        http: &Client,
+        http: &Result<Client, String>,
         signed: &Noted,
         proofs: &Proofs,
     ) -> Result<String, Trouble> {
+        let http = http.as_ref().map_err(|why| Trouble::Absent(why.clone()))?;
         let slow = || {
             let (limit, rest) = (ANSWERS_WITHIN.as_secs(), RESTS_FOR.as_secs());
             Trouble::Absent(format!("no answer within {limit} s; it is asked again in {rest} s"))

@@ -225,15 +225,19 @@ fn logs_that_are_not_ours_are_cosigned_whole() {
     let witness = WitnessKey::new("witness.example/w1", &signing_key(9)).unwrap();
     let line = approved.cosign("witness.example/w1", 1_700_000_000, &signing_key(9)).unwrap();
     let cosigned = format!("{}{line}", approved.note);
-    let found = LogNote::parse(&cosigned).unwrap().cosigned_by(&[witness.clone()]).unwrap();
+    let found =
+        LogNote::parse(&cosigned).unwrap().cosigned_by(std::slice::from_ref(&witness)).unwrap();
     assert_eq!(found[0].unix_seconds, 1_700_000_000);
     let kept =
         |note: &str, origin, witness, keys: &[LogKey]| Seen::of_kept(note, origin, witness, keys);
     assert_eq!(kept(&cosigned, origin, &witness, &[]), Ok(Seen::default()));
     let renamed = WitnessKey::new("other", &signing_key(9)).unwrap();
-    assert_eq!(kept(&cosigned, origin, &renamed, &[known.clone()]), Ok(Seen::default()));
+    assert_eq!(
+        kept(&cosigned, origin, &renamed, std::slice::from_ref(&known)),
+        Ok(Seen::default())
+    );
     kept(&cosigned, origin, &renamed, &[]).unwrap_err();
-    kept(&cosigned, ORIGIN, &witness, &[known.clone()]).unwrap_err();
+    kept(&cosigned, ORIGIN, &witness, std::slice::from_ref(&known)).unwrap_err();
     kept(&cosigned.replacen("\n0\n", "\n1\n", 1), origin, &witness, &[known]).unwrap_err();
 
     // A key for some sizes only.
