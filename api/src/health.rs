@@ -74,7 +74,24 @@ async fn checkpoints(app: &AppState) -> Found {
     match checkpoints.signer() {
         Err(why) => (HealthStatus::Yellow, format!("this node does not sign: {why}")),
         Ok(signer) => match signer.signed().await {
-            Some(signed) => green(format!("{} events are signed", signed.checkpoint.size)),
+            Some(signed) => {
+                let size = signed.checkpoint.size;
+                let (cosigned, all) =
+                    (checkpoints.cosigned_by(&signed), checkpoints.witnesses.len());
+                match all {
+                    0 => green(format!("{size} events are signed")),
+                    _ if cosigned == all => {
+                        green(format!("{size} events are signed, and cosigned by {all} witnesses"))
+                    }
+                    _ => {
+                        let message = format!(
+                            "{size} events are signed, and cosigned by {cosigned} of {all} \
+                             witnesses: the ledger's findings say why"
+                        );
+                        (HealthStatus::Yellow, message)
+                    }
+                }
+            }
             None => green("nothing is signed yet"),
         },
     }

@@ -1,8 +1,8 @@
 //! HTTP: routes (one file a resource), authentication, streaming, OpenAPI; and the node that they
-//! are the door of.
+//! are the door of. [`witness`] is a service of its own, for other people's machines.
 //!
 //! *Invariants:* nothing but this crate names axum; nothing but `problem` names status codes of
-//! errors; every body passes the door for I-JSON; no route but the probes and the OpenAPI document
+//! errors (a witness's are those of its protocol); every body passes the door for I-JSON; no route but the probes and the OpenAPI document
 //! answers without the access token.
 
 pub mod app;
@@ -19,6 +19,7 @@ mod routes;
 mod serve;
 mod state;
 pub mod types;
+pub mod witness;
 
 pub use self::{
     router::{document, router},

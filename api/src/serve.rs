@@ -1,4 +1,4 @@
-//! The listener: loopback only, bounded in connections, headers and time.
+//! The listener: bounded in connections, headers and time, and for a node loopback only.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -44,6 +44,18 @@ pub async fn serve(
         );
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
     }
+    serve_anyone(listener, router, shutdown).await
+}
+
+/// [`serve`] for what asks nobody who they are, on any address.
+///
+/// # Errors
+/// Those of the listener.
+pub(crate) async fn serve_anyone(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
     let server = Arc::new(Server { router, stopping: CancellationToken::new() });
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();

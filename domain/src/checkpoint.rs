@@ -4,6 +4,7 @@
 //! Parsing is strict: what standard tools might read differently is refused here.
 
 mod keys;
+mod log;
 mod note;
 mod rotation;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use ed25519_dalek::SigningKey;
 
 pub use self::{
     keys::{Keyring, PinnedKey, WitnessKey},
+    log::{LogKey, LogNote},
     note::{Cosignature, Note, verify},
     rotation::SigningKeyRotated,
 };
@@ -142,17 +144,33 @@ impl Checkpoint {
             return malformed(1, "exactly three lines come before the blank one");
         };
         let ledger = ledger.parse()?;
-        let digits = size.bytes().all(|b| b.is_ascii_digit());
-        let canonical = digits && (size == "0" || !size.starts_with('0'));
-        let Some(size) = size.parse().ok().filter(|_| canonical) else {
-            return malformed(2, "the tree size in decimal, below 2^64, with no leading zero");
-        };
-        let root = STANDARD.decode(root).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        let Some(root) = root else {
-            return malformed(3, "the root: 32 bytes in padded standard base64");
-        };
-        Ok(Self { ledger, size, root: Hash32::from(root) })
+        let (size, root) = size_and_root(size, root)?;
+        Ok(Self { ledger, size, root })
     }
+}
+
+/// The second and third line of a checkpoint, strictly.
+fn size_and_root(size: &str, root: &str) -> Result<(u64, Hash32), CheckpointError> {
+    let Some(size) = decimal(size) else {
+        return malformed(2, "the tree size in decimal, below 2^64, with no leading zero");
+    };
+    match hash_in_base64(root) {
+        Some(root) => Ok((size, root)),
+        None => malformed(3, "the root: 32 bytes in padded standard base64"),
+    }
+}
+
+/// One text for one number.
+pub(crate) fn decimal(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let canonical = digits && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| canonical)
+}
+
+/// One text for one hash.
+pub(crate) fn hash_in_base64(text: &str) -> Option<Hash32> {
+    let bytes = STANDARD.decode(text).ok()?;
+    <[u8; 32]>::try_from(bytes).ok().map(Hash32::from)
 }
 
 /// The public half of a ledger's key, as auditors pin it: `name+hex(key id)+base64(1 ‖ key)`.

@@ -16,3 +16,4 @@ pub mod limits;
 pub mod merkle;
 pub mod open_work;
 pub mod time;
+pub mod witness;

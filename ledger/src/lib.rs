@@ -7,6 +7,7 @@ pub mod clock;
 pub mod conformance;
 pub mod copy;
 pub mod feed;
+pub mod fsck;
 pub mod mongo;
 pub mod name;
 mod page;

@@ -4,7 +4,8 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use crate::{
     checkpoints::store::CheckpointStore,
-    mongo::{MongoLedger, MongoOptions},
+    fsck::scan::Scan,
+    mongo::{MadeRole, MongoLedger, MongoOptions, RoleError},
     port::{Ledger, LedgerError},
     sqlite::SqliteLedger,
 };
@@ -107,6 +108,17 @@ impl LedgerUri {
         }
     }
 
+    /// The way to look through the storage, whatever was done to it. Nothing is written.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn scan(&self) -> Result<Arc<dyn Scan>, LedgerError> {
+        Ok(match self {
+            Self::Sqlite(path) => Arc::new(SqliteLedger::open(path).await?),
+            Self::Mongo(uri) => Arc::new(MongoLedger::connect(uri, MongoOptions::default()).await?),
+        })
+    }
+
     /// Put back whatever the storage's set-up lacks, also where a ledger has begun: something that
     /// people decide, hence apart from [`open`](Self::open). An index on a large ledger takes time.
     ///
@@ -118,6 +130,20 @@ impl LedgerUri {
             Self::Sqlite(_) => self.open().await.map(drop),
             Self::Mongo(uri) => {
                 MongoLedger::connect(uri, MongoOptions::default()).await?.setup().await
+            }
+        }
+    }
+
+    /// Make the role that lets a server append, and nothing else.
+    ///
+    /// # Errors
+    /// [`RoleError`]; [`RoleError::NoRoles`] where storages know no users.
+    pub async fn make_role(&self, name: &str) -> Result<MadeRole, RoleError> {
+        match self {
+            Self::Sqlite(_) => Err(RoleError::NoRoles),
+            Self::Mongo(uri) => {
+                let ledger = MongoLedger::connect(uri, MongoOptions::default()).await?;
+                ledger.make_append_only_role(name).await
             }
         }
     }

@@ -22,6 +22,7 @@ pub struct Builder {
     plugins: Vec<PathBuf>,
     lease_ttl_ms: u64,
     concurrency: u32,
+    args: Vec<String>,
 }
 
 /// A server. Dropping it kills it and removes its data.
@@ -52,6 +53,12 @@ impl Builder {
         self
     }
 
+    /// With more of the arguments of `serve`.
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
     /// Start it, and wait until it answers.
     pub async fn start(self) -> TestServer {
         let dir = tempfile::Builder::new().prefix("stella-story-").tempdir().unwrap();
@@ -68,7 +75,7 @@ impl Builder {
 impl TestServer {
     /// On the embedded ledger, with the built-in plugins, unless said otherwise.
     pub fn builder() -> Builder {
-        Builder { ledger: None, plugins: vec![], lease_ttl_ms: 2_000, concurrency: 4 }
+        Builder { ledger: None, plugins: vec![], lease_ttl_ms: 2_000, concurrency: 4, args: vec![] }
     }
 
     /// On the embedded ledger.
@@ -112,6 +119,7 @@ impl TestServer {
             .arg(self.data_dir())
             .arg("--ready-file")
             .arg(&ready)
+            .args(&self.builder.args)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);

@@ -1,6 +1,7 @@
 //! Stories: what the orchestrator promises, against real processes, real servers and real kills.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod append_only;
 mod architecture;
 mod backup;
 mod bad_input;
@@ -8,9 +9,11 @@ mod bundles;
 mod checkpoints;
 mod crash;
 mod four_writers;
+mod fsck;
 mod main_path;
 mod outage;
 mod plugins;
 mod readme;
 mod stream;
 mod unsound_storage;
+mod witness;

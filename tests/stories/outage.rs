@@ -1,16 +1,15 @@
 //! The database is away when a server starts, takes no writes, or comes back while nobody asks:
 //! commands are refused, reads go on, and recovery is nobody's work.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
-
 use harness::{
     client::{Answer, Client},
-    mongo::Database,
+    mongo::{Database, Guarded, SERVER},
     server::TestServer,
     stella, until,
 };
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
+use stella_ledger::mongo::APPEND_ONLY_ROLE;
 use stella_mongod::{Mongod, Options};
 
 fn dag() -> Value {
@@ -149,53 +148,21 @@ async fn a_database_without_a_primary_takes_no_commands_for_a_while() {
     commands_are_taken_again(client).await;
 }
 
-/// What a server's user has to be able to do; `insert` can be taken away.
-fn role(name: &str, database: &str, may_insert: bool) -> Document {
-    let mut actions = vec!["find", "listIndexes"];
-    actions.extend(may_insert.then_some("insert"));
-    let mut privileges: Vec<Document> = ["ledger", "tiles", "checkpoints"]
-        .map(|name| {
-            doc! { "resource": { "db": database, "collection": name }, "actions": &actions }
-        })
-        .into();
-    let listing = doc! { "db": database, "collection": "" };
-    privileges.push(doc! { "resource": listing, "actions": ["listCollections"] });
-    doc! { name: "server", "privileges": privileges, "roles": [] }
-}
-
 /// The server's user loses the right to insert, and gets it back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_read_only_takes_no_commands_for_a_while() {
-    let dir = tempfile::tempdir().unwrap();
-    let key_file = dir.path().join("key");
-    fs::write(&key_file, "c3RlbGxhIHN0b3J5IGtleQ").unwrap();
-    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).unwrap();
-    let args = vec!["--auth".into(), "--keyFile".into(), key_file.into()];
-    let mongod = Mongod::start(Options { args, ..Options::default() }).await.unwrap();
-    let database = Database::of(&mongod);
-    // The first user may be created without being one, from this machine.
-    let nobody = mongodb::Client::with_uri_str(mongod.uri()).await.unwrap();
-    let root = doc! { "createUser": "root", "pwd": "root", "roles": ["root"] };
-    nobody.database("admin").run_command(root).await.unwrap();
-    let uri_of = |user: &str| {
-        let uri = database.uri.replace("mongodb://", &format!("mongodb://{user}:{user}@"));
-        format!("{uri}&authSource=admin")
-    };
-    stella::run(&["ledger", "init", "--ledger", &uri_of("root")], 0).await;
-    let root = mongodb::Client::with_uri_str(uri_of("root")).await.unwrap().database("admin");
-    root.run_command(role("createRole", &database.name, true)).await.unwrap();
-    let user = doc! { "createUser": "server", "pwd": "server", "roles": ["server"] };
-    root.run_command(user).await.unwrap();
-
-    let server = TestServer::builder().ledger(&uri_of("server")).start().await;
+    let guarded = Guarded::start().await;
+    let server = TestServer::builder().ledger(&guarded.server_uri).start().await;
     let client = &server.client;
     let run = ended_run(client).await;
-    root.run_command(role("updateRole", &database.name, false)).await.unwrap();
+    let roles = |role: &str| doc! { "updateUser": SERVER, "roles": [role] };
+    let database = guarded.root.database(&guarded.name);
+    database.run_command(roles("read")).await.unwrap();
     commands_are_refused(client).await;
     reads_go_on(client, &run).await;
     // What the ledger alone can tell can be read as well.
     client.get(&format!("{run}/ledger")).await.ok();
-    root.run_command(role("updateRole", &database.name, true)).await.unwrap();
+    database.run_command(roles(APPEND_ONLY_ROLE)).await.unwrap();
     commands_are_taken_again(client).await;
 }
 

@@ -2,14 +2,17 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use stella_domain::{checkpoint::SigningKey, ids::LedgerId};
+use stella_domain::{
+    checkpoint::{Note, SigningKey, WitnessKey},
+    ids::LedgerId,
+};
 use stella_ledger::{
     checkpoints::{
         SignerError,
         gate::Gate,
         kept::Kept,
         keys::{self, NodeKeys},
-        proofs::Proofs,
+        proofs::{Noted, Proofs},
         signer::{Opened, Signer, SignerConfig},
     },
     uri::Storage,
@@ -17,7 +20,11 @@ use stella_ledger::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{NodeConfig, data_dir::DataDir};
+use super::{
+    NodeConfig,
+    data_dir::DataDir,
+    witnesses::{WitnessAt, Witnesses},
+};
 
 /// How often new events are signed, unless said otherwise.
 pub const SIGN_EVERY: Duration = Duration::from_secs(10);
@@ -33,11 +40,19 @@ pub struct CheckpointsConfig {
     pub every: Duration,
     /// Where else the newest checkpoint is kept, besides the data directory.
     pub also_kept_in: Option<PathBuf>,
+    /// Who is asked to cosign.
+    pub witnesses: Vec<WitnessAt>,
 }
 
 impl Default for CheckpointsConfig {
     fn default() -> Self {
-        Self { key: KeySource::DataDir, next_key: None, every: SIGN_EVERY, also_kept_in: None }
+        Self {
+            key: KeySource::DataDir,
+            next_key: None,
+            every: SIGN_EVERY,
+            also_kept_in: None,
+            witnesses: vec![],
+        }
     }
 }
 
@@ -67,6 +82,8 @@ impl fmt::Debug for KeySource {
 pub struct Checkpoints {
     /// Makes proofs from what is stored.
     pub proofs: Arc<Proofs>,
+    /// Who is asked to cosign.
+    pub witnesses: Arc<[WitnessKey]>,
     signing: Signing,
 }
 
@@ -85,7 +102,7 @@ impl Checkpoints {
         storage: Storage,
         gate: Arc<Gate>,
     ) -> Result<Self, SignerError> {
-        let CheckpointsConfig { key, next_key, also_kept_in, .. } = &config.checkpoints;
+        let CheckpointsConfig { key, next_key, also_kept_in, witnesses, .. } = &config.checkpoints;
         let given = match key {
             KeySource::Given(key) => key.clone(),
             KeySource::File(path) => keys::read(path)?,
@@ -102,6 +119,7 @@ impl Checkpoints {
             keys: NodeKeys { given, next },
             key_is_drawn: matches!(key, KeySource::DataDir),
             kept: Kept::new(kept.into_iter().flatten().collect()),
+            cosigners: Witnesses::ask(witnesses),
         };
         let proofs = Proofs::new(storage.clone(), origin);
         let opened = Signer::open(signer_config, storage, Arc::clone(&proofs), gate).await?;
@@ -112,7 +130,8 @@ impl Checkpoints {
                 Signing::Elsewhere(why.into())
             }
         };
-        Ok(Self { proofs, signing })
+        let witnesses = witnesses.iter().map(|witness| witness.key.clone()).collect();
+        Ok(Self { proofs, witnesses, signing })
     }
 
     /// The signer, where this node signs.
@@ -124,6 +143,12 @@ impl Checkpoints {
             Signing::Here(signer) => Ok(signer),
             Signing::Elsewhere(why) => Err(why),
         }
+    }
+
+    /// How many of the witnesses have cosigned it.
+    pub fn cosigned_by(&self, noted: &Noted) -> usize {
+        let cosigned = Note::parse(&noted.note).and_then(|note| note.cosigned_by(&self.witnesses));
+        cosigned.map_or(0, |cosigned| cosigned.len())
     }
 
     /// Sign now, and every so often until `stop`.

@@ -4,6 +4,7 @@ pub mod checkpoints;
 mod data_dir;
 mod lease_source;
 mod start;
+pub mod witnesses;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 

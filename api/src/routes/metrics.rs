@@ -29,7 +29,19 @@ pub(crate) async fn metrics(
     State(app): State<AppState>,
     caller: Caller,
 ) -> Result<Response, ApiError> {
+    let signed = match app.record().map(|record| record.checkpoints) {
+        Ok(checkpoints) => match checkpoints.signer() {
+            Ok(signer) => signer.signed().await.map(|signed| Signed {
+                events: signed.checkpoint.size,
+                cosignatures: checkpoints.cosigned_by(&signed) as u64,
+                witnesses: checkpoints.witnesses.len() as u64,
+            }),
+            Err(_) => None,
+        },
+        Err(_) => None,
+    };
     let snapshot = Snapshot {
+        signed,
         metrics: app.projections.metrics(&caller.tenant).await?,
         queue: app.projections.queue(&caller.tenant).await?.by_plugin.into_iter().collect(),
         position: app.projections.position(&caller.tenant).await?,
@@ -47,6 +59,15 @@ struct Snapshot {
     metrics: Metrics,
     queue: Vec<(stella_domain::ids::PluginName, QueueDepth)>,
     position: Position,
+    signed: Option<Signed>,
+}
+
+/// The newest checkpoint, where this node signs.
+#[derive(Debug)]
+struct Signed {
+    events: u64,
+    cosignatures: u64,
+    witnesses: u64,
 }
 
 impl Collector for Snapshot {
@@ -58,7 +79,26 @@ impl Collector for Snapshot {
             &tally.lease_expiries
         })?;
         self.queue(&mut encoder)?;
-        self.lag(&mut encoder)
+        self.lag(&mut encoder)?;
+        self.signed.iter().try_for_each(|signed| signed.encode(&mut encoder))
+    }
+}
+
+impl Signed {
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, n) in [
+            ("checkpoint_events", "Events in the newest signed checkpoint.", self.events),
+            ("witnesses", "Witnesses that are asked to cosign.", self.witnesses),
+            (
+                "checkpoint_cosignatures",
+                "Witnesses that cosigned the newest checkpoint.",
+                self.cosignatures,
+            ),
+        ] {
+            let name = format!("orchestrator_{name}");
+            gauge(encoder.encode_descriptor(&name, help, None, MetricType::Gauge)?, n)?;
+        }
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ mod run;
 mod serve;
 mod signing;
 mod storage;
+mod witness;
 
 use clap::{Args, Subcommand};
 
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     /// Look at the past.
     #[command(subcommand)]
     Replay(replay::Replay),
+    /// Cosign checkpoints of ledgers that others run.
+    Witness(witness::Witness),
     /// How well the server is.
     Health(health::Health),
     /// Completions for a shell.
@@ -81,6 +84,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Ledger(command) => command.run().await,
         Command::Projections(command) => command.run().await,
         Command::Replay(command) => command.run().await,
+        Command::Witness(witness) => witness.run().await,
         Command::Health(health) => health.run().await,
         Command::Completions(completions) => completions.run(),
         // Taken care of before there is a runtime.

@@ -145,13 +145,13 @@ async fn serve(mut node: Node, stop: &mut Stop) -> Result<(), Failure> {
 }
 
 /// SIGTERM and SIGINT.
-struct Stop {
+pub(super) struct Stop {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
 impl Stop {
-    fn listen() -> Result<Self, Failure> {
+    pub(super) fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind).map_err(|error| Failure::failed(format!("cannot hear signals: {error}")))
         };
@@ -161,7 +161,7 @@ impl Stop {
         })
     }
 
-    async fn requested(&mut self) {
+    pub(super) async fn requested(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -170,7 +170,7 @@ impl Stop {
 }
 
 /// Readers see the whole text or no file.
-fn write_atomically(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn write_atomically(path: &Path, text: &str) -> Result<(), Failure> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".tmp");
     std::fs::write(&unfinished, text)

@@ -9,7 +9,7 @@ use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use super::{Checkpoint, CheckpointError, Note, VerifierKey, key_id, note};
 
 /// Signature type of a witness's cosignature (C2SP tlog-cosignature, v1).
-const COSIGNATURE: u8 = 4;
+pub(super) const COSIGNATURE: u8 = 4;
 
 /// A ledger's key, and the tree sizes that it may sign: `<verifier key>@<from>-<to>`.
 ///
@@ -48,20 +48,21 @@ impl FromStr for PinnedKey {
         let Some((key, range)) = text.split_once('@') else {
             return text.parse().map(Self::always);
         };
-        let wrong = CheckpointError::Key("after @ stand the tree sizes that it may sign: FROM-TO");
-        let size = |digits: &str| {
-            let is_size = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-            digits.parse().ok().filter(|_| is_size)
-        };
-        let (from, to) = range.split_once('-').ok_or_else(|| wrong.clone())?;
-        let to = if to.is_empty() { Some(u64::MAX) } else { size(to) };
-        match (size(from), to) {
-            (Some(from), Some(to)) if from <= to => {
-                Ok(Self { key: key.parse()?, sizes: from..=to })
-            }
-            _ => Err(wrong),
-        }
+        Ok(Self { key: key.parse()?, sizes: parse_sizes(range)? })
     }
+}
+
+/// Tree sizes that a key may sign: `FROM-TO`, or `FROM-`.
+pub(super) fn parse_sizes(text: &str) -> Result<RangeInclusive<u64>, CheckpointError> {
+    let size = |digits: &str| {
+        let is_size = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        digits.parse().ok().filter(|_| is_size)
+    };
+    let range = text.split_once('-').and_then(|(from, to)| {
+        let to = if to.is_empty() { u64::MAX } else { size(to)? };
+        Some(size(from)?..=to).filter(|sizes| !sizes.is_empty())
+    });
+    range.ok_or(CheckpointError::Key("after @ stand the tree sizes that it may sign: FROM-TO"))
 }
 
 /// The keys that somebody trusts.
@@ -94,7 +95,9 @@ impl WitnessKey {
     /// [`CheckpointError::Key`] when the name cannot stand in a note.
     pub fn new(name: &str, key: &SigningKey) -> Result<Self, CheckpointError> {
         if !note::is_key_name(name) {
-            return Err(CheckpointError::Key("its name is not empty and has no + and no space"));
+            return Err(CheckpointError::Key(
+                "its name is not empty and holds no + and no white space",
+            ));
         }
         Ok(Self { name: name.to_owned(), key: key.verifying_key() })
     }
@@ -149,13 +152,23 @@ impl Checkpoint {
         unix_seconds: u64,
         key: &SigningKey,
     ) -> Result<String, CheckpointError> {
-        let witness = WitnessKey::new(name, key)?;
-        let text = note::cosigned_text(unix_seconds, &self.body());
-        let mut bytes = witness.id().to_vec();
-        bytes.extend(unix_seconds.to_be_bytes());
-        bytes.extend(key.sign(text.as_bytes()).to_bytes());
-        Ok(format!("— {name} {}\n", STANDARD.encode(bytes)))
+        cosign(&self.body(), name, unix_seconds, key)
     }
+}
+
+/// The signature line by which a witness cosigns the text of a note.
+pub(super) fn cosign(
+    body: &str,
+    name: &str,
+    unix_seconds: u64,
+    key: &SigningKey,
+) -> Result<String, CheckpointError> {
+    let witness = WitnessKey::new(name, key)?;
+    let text = note::cosigned_text(unix_seconds, body);
+    let mut bytes = witness.id().to_vec();
+    bytes.extend(unix_seconds.to_be_bytes());
+    bytes.extend(key.sign(text.as_bytes()).to_bytes());
+    Ok(format!("— {name} {}\n", STANDARD.encode(bytes)))
 }
 
 /// Name, key id and key of `name+id+base64(kind ‖ key)`; that the id belongs to them is for the

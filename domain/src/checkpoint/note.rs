@@ -23,11 +23,12 @@ pub struct Note<'a> {
 
 /// A signature line: `— name base64(key id ‖ signature)`.
 #[derive(Debug, Clone)]
-struct SignatureLine<'a> {
-    line: usize,
-    name: &'a str,
-    id: [u8; 4],
-    signature: Vec<u8>,
+pub(super) struct SignatureLine<'a> {
+    pub(super) line: usize,
+    pub(super) text: &'a str,
+    pub(super) name: &'a str,
+    pub(super) id: [u8; 4],
+    pub(super) signature: Vec<u8>,
 }
 
 /// A witness's statement that it saw this checkpoint, and that it extends all it saw before.
@@ -52,20 +53,7 @@ impl<'a> Note<'a> {
             return malformed(1, "a blank line stands between the text and its signatures");
         };
         let checkpoint = Checkpoint::parse(body)?;
-        let Some(lines) = signatures.strip_suffix('\n') else {
-            let last = FIRST_SIGNATURE + signatures.matches('\n').count();
-            return malformed(last, "the last line ends with a line feed, as every other");
-        };
-        let mut signatures = vec![];
-        for (line, text) in (FIRST_SIGNATURE..).zip(lines.split('\n')) {
-            if signatures.len() == NOTE_SIGNATURES {
-                return malformed(line, "more signatures than are read, which is 64");
-            }
-            let Some(signature) = SignatureLine::parse(line, text) else {
-                return malformed(line, "a signature line is `— name base64`");
-            };
-            signatures.push(signature);
-        }
+        let signatures = signature_lines(signatures, FIRST_SIGNATURE)?;
         // The line's end before the blank line belongs to the signed text.
         Ok(Self { checkpoint, signed: &text[..=body.len()], signatures })
     }
@@ -122,31 +110,62 @@ impl<'a> Note<'a> {
         &self,
         witnesses: &[WitnessKey],
     ) -> Result<Vec<Cosignature>, CheckpointError> {
-        let mut found = vec![];
-        for witness in witnesses {
-            let id = witness.id();
-            let own = |line: &&SignatureLine<'_>| line.name == witness.name && line.id == id;
-            let mut first = None;
-            for line in self.signatures.iter().filter(own) {
-                let cosignature = self.cosignature(witness, &line.signature).ok_or_else(|| {
-                    let witness = Box::new(witness.clone());
-                    CheckpointError::WrongCosignature { line: line.line, witness }
-                })?;
-                first = first.or(Some(cosignature));
-            }
-            found.extend(first);
-        }
-        Ok(found)
+        cosignatures(&self.signatures, self.signed, witnesses)
     }
+}
 
-    fn cosignature(&self, witness: &WitnessKey, bytes: &[u8]) -> Option<Cosignature> {
-        let (time, signature) = bytes.split_first_chunk()?;
-        let unix_seconds = u64::from_be_bytes(*time);
-        let text = cosigned_text(unix_seconds, self.signed);
-        let witness_name = witness.name.clone();
-        signs(&witness.key, &text, signature)
-            .then_some(Cosignature { witness: witness_name, unix_seconds })
+/// The cosignatures of `signed` by `witnesses` among these lines: the first of each, in their
+/// order.
+pub(super) fn cosignatures(
+    lines: &[SignatureLine<'_>],
+    signed: &str,
+    witnesses: &[WitnessKey],
+) -> Result<Vec<Cosignature>, CheckpointError> {
+    let mut found = vec![];
+    for witness in witnesses {
+        let id = witness.id();
+        let own = |line: &&SignatureLine<'_>| line.name == witness.name && line.id == id;
+        let mut first = None;
+        for line in lines.iter().filter(own) {
+            let cosignature = cosignature(signed, witness, &line.signature).ok_or_else(|| {
+                let witness = Box::new(witness.clone());
+                CheckpointError::WrongCosignature { line: line.line, witness }
+            })?;
+            first = first.or(Some(cosignature));
+        }
+        found.extend(first);
     }
+    Ok(found)
+}
+
+fn cosignature(signed: &str, witness: &WitnessKey, bytes: &[u8]) -> Option<Cosignature> {
+    let (time, signature) = bytes.split_first_chunk()?;
+    let unix_seconds = u64::from_be_bytes(*time);
+    let text = cosigned_text(unix_seconds, signed);
+    let name = witness.name.clone();
+    signs(&witness.key, &text, signature).then_some(Cosignature { witness: name, unix_seconds })
+}
+
+/// The lines after a note's blank one, of which the first has this number.
+pub(super) fn signature_lines(
+    text: &str,
+    first: usize,
+) -> Result<Vec<SignatureLine<'_>>, CheckpointError> {
+    let Some(lines) = text.strip_suffix('\n') else {
+        let last = first + text.matches('\n').count();
+        return malformed(last, "the last line ends with a line feed, as every other");
+    };
+    let mut signatures = vec![];
+    for (line, text) in (first..).zip(lines.split('\n')) {
+        if signatures.len() == NOTE_SIGNATURES {
+            return malformed(line, "more signatures than are read, which is 64");
+        }
+        let Some(signature) = SignatureLine::parse(line, text) else {
+            return malformed(line, "a signature line is `— name base64`");
+        };
+        signatures.push(signature);
+    }
+    Ok(signatures)
 }
 
 impl<'a> SignatureLine<'a> {
@@ -155,7 +174,7 @@ impl<'a> SignatureLine<'a> {
         let bytes = STANDARD.decode(base64).ok()?;
         let (id, signature) = bytes.split_first_chunk()?;
         let whole = is_key_name(name) && !signature.is_empty();
-        whole.then(|| Self { line, name, id: *id, signature: signature.to_vec() })
+        whole.then(|| Self { line, text, name, id: *id, signature: signature.to_vec() })
     }
 }
 
@@ -169,7 +188,7 @@ pub(super) fn cosigned_text(unix_seconds: u64, body: &str) -> String {
     format!("cosignature/v1\ntime {unix_seconds}\n{body}")
 }
 
-fn signs(key: &VerifyingKey, text: &str, signature: &[u8]) -> bool {
+pub(super) fn signs(key: &VerifyingKey, text: &str, signature: &[u8]) -> bool {
     Signature::from_slice(signature)
         .is_ok_and(|signature| key.verify_strict(text.as_bytes(), &signature).is_ok())
 }

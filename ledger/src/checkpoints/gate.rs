@@ -24,6 +24,8 @@ struct State {
     closed: Option<Finding>,
     /// Why nothing was signed when it was last tried.
     notice: Option<Finding>,
+    /// Which witnesses did not cosign what was signed last, and why.
+    witnesses: Vec<Finding>,
 }
 
 impl Gate {
@@ -35,7 +37,7 @@ impl Gate {
     /// Closed or not, everything that was found.
     pub fn findings(&self) -> Vec<Finding> {
         let state = self.lock();
-        state.closed.iter().chain(&state.notice).cloned().collect()
+        state.closed.iter().chain(&state.notice).chain(&state.witnesses).cloned().collect()
     }
 
     /// What came of signing.
@@ -59,6 +61,16 @@ impl Gate {
                 state.notice = Some(Finding { code, blocks_writes: false, message });
             }
         }
+    }
+
+    /// Who of the witnesses did not cosign.
+    pub(super) fn learn_of_witnesses(&self, findings: Vec<Finding>) {
+        let mut state = self.lock();
+        // Asked again every few seconds; said once.
+        for found in findings.iter().filter(|found| !state.witnesses.contains(found)) {
+            tracing::warn!(code = found.code, "{}", found.message);
+        }
+        state.witnesses = findings;
     }
 
     /// A poisoned lock guards plain data that every holder leaves whole.

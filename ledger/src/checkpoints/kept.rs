@@ -96,8 +96,12 @@ fn read(path: &Path, keyring: &Keyring) -> Result<Option<Noted>, SignerError> {
     Ok(Some(Noted { checkpoint, note }))
 }
 
-/// Readers, also after a power cut, see the old text or the new one.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+/// Replace a file's text, durably; its directory is made when it is missing. Readers, also after a
+/// power cut, see the old text or the new one.
+///
+/// # Errors
+/// Those of the file system; the file is whole nevertheless.
+pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }

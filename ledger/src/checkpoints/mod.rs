@@ -5,12 +5,14 @@
 //! - [`proofs`] reads the tree: every hash that it hands out was authenticated against the root
 //!   of the checkpoint asked about. A stored hash that does not fit is computed from events again.
 //! - [`signer`] extends and signs. [`kept`] keeps its newest note outside the database.
+//! - [`cosigners`] is the port to witnesses, who are asked before a note is stored.
 //! - [`gate`] stands between the writer and a ledger that does not extend what was signed.
 //!
 //! *Invariant:* nothing stored here is trusted. Notes bear signatures; tiles are checked against
 //! the root in a note each time that they are read; what is signed is computed from events.
 
 pub mod conformance;
+pub mod cosigners;
 mod error;
 mod events;
 pub mod gate;

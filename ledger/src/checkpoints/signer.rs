@@ -15,10 +15,11 @@ use stella_domain::{
     ids::{LedgerId, StreamId},
     merkle::{Edge, Tile},
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock};
 
 use super::{
     ProofError, SignerError,
+    cosigners::Cosigners,
     gate::Gate,
     kept::Kept,
     keys::{self, KeyHistory, NodeKeys},
@@ -46,6 +47,8 @@ pub struct SignerConfig {
     pub key_is_drawn: bool,
     /// Where the newest note is kept outside the database.
     pub kept: Kept,
+    /// Who cosigns, if somebody does.
+    pub cosigners: Option<Arc<dyn Cosigners>>,
 }
 
 /// What this node is to the ledger.
@@ -64,6 +67,14 @@ pub struct Signer {
     proofs: Arc<Proofs>,
     gate: Arc<Gate>,
     state: Mutex<State>,
+    shown: RwLock<Shown>,
+}
+
+/// What others may ask for while signing is under way.
+#[derive(Default)]
+struct Shown {
+    pinned: Keyring,
+    signed: Option<Noted>,
 }
 
 /// What was read and signed so far. It changes when what it says is durable.
@@ -88,10 +99,11 @@ impl Signer {
         gate: Arc<Gate>,
     ) -> Result<Opened, SignerError> {
         let own = VerifierKey::new(config.ledger.clone(), &config.keys.given);
-        let state = Mutex::default();
-        let signer = Self { config, own, storage, proofs, gate, state };
+        let (state, shown) = (Mutex::default(), RwLock::default());
+        let signer = Self { config, own, storage, proofs, gate, state, shown };
         match signer.checked().await {
             Ok(state) => {
+                signer.show(&state).await;
                 *signer.state.lock().await = state;
                 Ok(Opened::Signing(Arc::new(signer)))
             }
@@ -107,12 +119,17 @@ impl Signer {
 
     /// What auditors pin: each key with the sizes of tree that it may sign.
     pub async fn pinned(&self) -> Keyring {
-        self.state.lock().await.history.keyring(&self.own)
+        self.shown.read().await.pinned.clone()
     }
 
     /// The newest checkpoint that this node has signed or found.
     pub async fn signed(&self) -> Option<Noted> {
-        self.state.lock().await.signed.clone()
+        self.shown.read().await.signed.clone()
+    }
+
+    async fn show(&self, state: &State) {
+        let (pinned, signed) = (state.history.keyring(&self.own), state.signed.clone());
+        *self.shown.write().await = Shown { pinned, signed };
     }
 
     /// Sign what is new, until told to stop.
@@ -138,6 +155,7 @@ impl Signer {
     pub async fn sign_new(&self) -> Result<Option<Noted>, SignerError> {
         let mut state = self.state.lock().await;
         let outcome = self.advance(&mut state).await;
+        self.show(&state).await;
         self.gate.learn(outcome.as_ref().map(drop));
         outcome.map(|()| state.signed.clone())
     }
@@ -364,12 +382,17 @@ impl Signer {
             return Err(SignerError::KeyMissing { wanted, seq: since });
         };
         let note = checkpoint.sign(&key);
+        let mut signed = Noted { checkpoint, note };
+        if let Some(cosigners) = &self.config.cosigners {
+            let cosigned = cosigners.cosign(&signed, &self.proofs).await;
+            self.gate.learn_of_witnesses(cosigned.findings);
+            signed.note = cosigned.note;
+        }
         let (store, tenant) = (&self.storage.checkpoints, &self.config.ledger.tenant);
         // The first one claims the ledger for its key: kept only once it is known to have won.
         if state.signed.is_some() {
-            self.config.kept.store(&note).await?;
+            self.config.kept.store(&signed.note).await?;
         }
-        let mut signed = Noted { checkpoint, note };
         if !store.insert_note(tenant, size, &signed.note).await? {
             signed = self.agreeing(&signed, &state.history).await?;
         }

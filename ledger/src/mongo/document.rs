@@ -22,7 +22,7 @@ use stella_domain::{
     time::Timestamp,
 };
 
-use crate::port::LedgerError;
+use crate::{fsck::scan::Stored, port::LedgerError};
 
 /// The largest seq that a key can hold in its 12 digits.
 pub(super) const LAST_SEQ: u64 = 999_999_999_999;
@@ -130,17 +130,37 @@ impl Decoder {
     /// [`LedgerError::Malformed`] names the document's `_id`.
     pub(super) fn decode(&mut self, document: &RawDocument) -> Result<Commit, LedgerError> {
         let malformed = |reason| LedgerError::Malformed { id: id_of(document), reason };
-        let members = Members::of(document).map_err(malformed)?;
-        let last_seq = members.last_seq;
-        let id = members.id;
-        let commit = self.commit(members).map_err(malformed)?;
-        if id != Some(key(&commit.ledger.tenant, commit.seq).as_str()) {
-            return Err(malformed("`_id` is not that of its tenant and seq".to_owned()));
+        let (commit, misplaced) = self.read(document).map_err(malformed)?;
+        match misplaced {
+            Some(reason) => Err(malformed(reason.to_owned())),
+            None => Ok(commit),
         }
-        if last_seq != i64::try_from(commit.last_seq()).ok() {
-            return Err(malformed("`lastSeq` is not that of its last event".to_owned()));
+    }
+
+    /// What `document` holds, whether it holds together or not.
+    pub(super) fn look(&mut self, document: &RawDocument) -> Stored {
+        let id = id_of(document);
+        match self.read(document) {
+            Ok((commit, misplaced)) => {
+                Stored { id, commit: Some(commit), misplaced: misplaced.map(str::to_owned) }
+            }
+            Err(reason) => Stored { id, commit: None, misplaced: Some(reason) },
         }
-        Ok(commit)
+    }
+
+    /// The commit, and why it does not belong where it stands.
+    fn read(&mut self, document: &RawDocument) -> Result<(Commit, Option<&'static str>), String> {
+        let members = Members::of(document)?;
+        let (id, last_seq) = (members.id, members.last_seq);
+        let commit = self.commit(members)?;
+        let misplaced = if id != Some(key(&commit.ledger.tenant, commit.seq).as_str()) {
+            Some("`_id` is not that of its tenant and seq")
+        } else if last_seq != i64::try_from(commit.head().next_seq).ok().map(|next| next - 1) {
+            Some("`lastSeq` is not that of its last event")
+        } else {
+            None
+        };
+        Ok((commit, misplaced))
     }
 
     fn commit(&mut self, members: Members<'_>) -> Result<Commit, String> {

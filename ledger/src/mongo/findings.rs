@@ -1,15 +1,17 @@
 //! What weakens the ledger's guarantees in this deployment.
 
+use std::collections::BTreeSet;
+
 use mongodb::bson::{Bson, Document, doc};
 
 use super::{
-    MongoLedger,
+    CHECKPOINTS, MongoLedger, TILES,
     setup::{has_keys, is_ascending, is_stream_index},
 };
 use crate::port::{Finding, LedgerError};
 
-/// Actions that undo what was recorded, or what keeps it unique.
-const TOO_WIDE: [&str; 8] = [
+/// Actions that undo what was recorded, or what keeps it unique, or that give the right to.
+const TOO_WIDE: [&str; 10] = [
     "update",
     "remove",
     "dropCollection",
@@ -18,6 +20,8 @@ const TOO_WIDE: [&str; 8] = [
     "collMod",
     "convertToCapped",
     "renameCollectionSameDB",
+    "grantRole",
+    "anyAction",
 ];
 
 impl MongoLedger {
@@ -25,8 +29,8 @@ impl MongoLedger {
         let mut findings = self.set_up_findings().await?;
         let status =
             self.command("admin", doc! { "connectionStatus": 1, "showPrivileges": true }).await?;
-        let (database, collection) = (self.database.name(), self.collection.name());
-        findings.extend(privileges(&status, database, collection));
+        let collections = [self.collection.name(), TILES, CHECKPOINTS];
+        findings.extend(privileges(&status, self.database.name(), &collections));
         Ok(findings)
     }
 
@@ -93,7 +97,7 @@ fn shard_key(sharded: &Document) -> Option<Finding> {
 }
 
 /// `status`: the answer to `connectionStatus` with `showPrivileges`.
-fn privileges(status: &Document, database: &str, collection: &str) -> Option<Finding> {
+fn privileges(status: &Document, database: &str, collections: &[&str]) -> Option<Finding> {
     let auth = status.get_document("authInfo").ok()?;
     if auth.get_array("authenticatedUsers").is_ok_and(Vec::is_empty) {
         return Some(Finding {
@@ -105,24 +109,29 @@ fn privileges(status: &Document, database: &str, collection: &str) -> Option<Fin
         });
     }
     let granted = auth.get_array("authenticatedUserPrivileges").ok()?;
-    let mut too_wide: Vec<&str> = granted
-        .iter()
-        .filter_map(Bson::as_document)
-        .filter(|privilege| covers(privilege, database, collection))
-        .filter_map(|privilege| privilege.get_array("actions").ok())
-        .flatten()
-        .filter_map(Bson::as_str)
-        .filter(|action| TOO_WIDE.contains(action))
-        .collect();
-    too_wide.sort_unstable();
-    too_wide.dedup();
-    (!too_wide.is_empty()).then(|| Finding {
+    let granted: Vec<&Document> = granted.iter().filter_map(Bson::as_document).collect();
+    let (mut actions, mut places) = (BTreeSet::new(), vec![]);
+    for collection in collections {
+        let covering = granted.iter().filter(|grant| covers(grant, database, collection));
+        let found: BTreeSet<&str> = covering
+            .filter_map(|grant| grant.get_array("actions").ok())
+            .flatten()
+            .filter_map(Bson::as_str)
+            .filter(|action| TOO_WIDE.contains(action))
+            .collect();
+        if !found.is_empty() {
+            places.push(format!("{database}.{collection}"));
+            actions.extend(found);
+        }
+    }
+    (!places.is_empty()).then(|| Finding {
         code: "PRIVILEGES_TOO_WIDE",
         blocks_writes: false,
         message: format!(
-            "this node's database user may {} on {database}.{collection}: give it a role with \
-             find, insert, listIndexes and listCollections alone",
-            too_wide.join(", ")
+            "this node's database user may {} on {}: give it the role that `stella orch ledger \
+             init --role` makes, and no other",
+            Vec::from_iter(actions).join(", "),
+            places.join(", ")
         ),
     })
 }
@@ -182,13 +191,24 @@ mod tests {
             (doc! { "db": "stella", "collection": "" }, &["remove"], Some("PRIVILEGES_TOO_WIDE")),
             (doc! { "db": "", "collection": "" }, &["dropIndex"], Some("PRIVILEGES_TOO_WIDE")),
             (doc! { "anyResource": true }, &["update"], Some("PRIVILEGES_TOO_WIDE")),
+            (doc! { "anyResource": true }, &["anyAction"], Some("PRIVILEGES_TOO_WIDE")),
+            (
+                doc! { "db": "stella", "collection": "" },
+                &["grantRole"],
+                Some("PRIVILEGES_TOO_WIDE"),
+            ),
+            (
+                doc! { "db": "stella", "collection": "tiles" },
+                &["remove"],
+                Some("PRIVILEGES_TOO_WIDE"),
+            ),
             (doc! { "db": "stella", "collection": "other" }, &["update"], None),
             (doc! { "cluster": true }, &["update"], None),
         ] {
-            let found = privileges(&status(&resource, actions), "stella", "ledger");
+            let found = privileges(&status(&resource, actions), "stella", &["ledger", "tiles"]);
             assert_eq!(code(found), expected, "{resource} {actions:?}");
         }
         let nobody = doc! { "authInfo": { "authenticatedUsers": [] } };
-        assert_eq!(code(privileges(&nobody, "stella", "ledger")), Some("AUTH_DISABLED"));
+        assert_eq!(code(privileges(&nobody, "stella", &["ledger"])), Some("AUTH_DISABLED"));
     }
 }

@@ -9,6 +9,8 @@ mod document;
 mod failure;
 mod findings;
 mod read;
+mod role;
+mod scan;
 mod setup;
 
 use std::{sync::Arc, time::Duration};
@@ -28,7 +30,10 @@ use stella_domain::{
     time::Timestamp,
 };
 
-pub use self::checkpoints::{CHECKPOINTS, TILES};
+pub use self::{
+    checkpoints::{CHECKPOINTS, TILES},
+    role::{APPEND_ONLY_ROLE, MadeRole, RoleError},
+};
 use crate::{
     port::{AppendError, Finding, Ledger, LedgerError},
     sound::Sound,

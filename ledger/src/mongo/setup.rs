@@ -1,4 +1,4 @@
-//! The collection, its unique keys and its validator.
+//! The collections, the unique keys of the ledger, and the validators.
 
 use futures::TryStreamExt;
 use mongodb::{
@@ -8,7 +8,7 @@ use mongodb::{
     options::IndexOptions,
 };
 
-use super::{MongoLedger, failure};
+use super::{CHECKPOINTS, MongoLedger, TILES, failure};
 use crate::port::LedgerError;
 
 /// `NamespaceExists` and `NamespaceNotFound` (`src/mongo/base/error_codes.yml`).
@@ -21,43 +21,46 @@ pub(super) fn stream_index() -> Document {
 }
 
 impl MongoLedger {
-    /// Create the collection, its unique index and its validator, whatever of it is missing.
-    /// Where nothing is, nothing is written, and no privilege beyond reading is needed.
+    /// Create the collections, the ledger's unique index, and the validators, whatever of it is
+    /// missing. Where nothing is, nothing is written, and no privilege beyond reading is needed.
     ///
     /// # Errors
     /// [`LedgerError::Unavailable`] with the server's reason.
     pub async fn setup(&self) -> Result<(), LedgerError> {
-        let failed = |error| failure::unavailable(&error);
-        let database = &self.database;
-        let name = self.collection.name();
-        let mut found =
-            database.list_collections().filter(doc! { "name": name }).await.map_err(failed)?;
-        match found.try_next().await.map_err(failed)? {
-            None => {
-                let created = database.create_collection(name).validator(validator()).await;
-                match created {
-                    // Another node was faster; it made the same one.
-                    Err(error) if has_code(&error, NAMESPACE_EXISTS) => {}
-                    created => created.map_err(failed)?,
-                }
-            }
-            Some(found) if found.options.validator != Some(validator()) => {
-                let command = doc! {
-                    "collMod": name,
-                    "validator": validator(),
-                    "writeConcern": { "w": "majority" },
-                };
-                database.run_command(command).await.map_err(failed)?;
-            }
-            Some(_) => {}
-        }
+        self.set_up_collection(self.collection.name(), commits_only()).await?;
+        self.set_up_collection(TILES, only(&[("_id", "string"), ("root", "binData")])).await?;
+        self.set_up_collection(CHECKPOINTS, only(&[("_id", "string"), ("note", "string")])).await?;
         if !self.indexes().await?.iter().any(is_stream_index) {
             let unique = IndexOptions::builder().unique(true).build();
             let index = IndexModel::builder().keys(stream_index()).options(unique).build();
             // No limit of time: it reads the whole collection.
-            self.collection.create_index(index).await.map_err(failed)?;
+            let created = self.collection.create_index(index).await;
+            created.map_err(|error| failure::unavailable(&error))?;
         }
         Ok(())
+    }
+
+    async fn set_up_collection(&self, name: &str, validator: Document) -> Result<(), LedgerError> {
+        let failed = |error| failure::unavailable(&error);
+        let database = &self.database;
+        let mut found =
+            database.list_collections().filter(doc! { "name": name }).await.map_err(failed)?;
+        match found.try_next().await.map_err(failed)? {
+            None => match database.create_collection(name).validator(validator).await {
+                // Another node was faster; it made the same one.
+                Err(error) if has_code(&error, NAMESPACE_EXISTS) => Ok(()),
+                created => created.map_err(failed),
+            },
+            Some(found) if found.options.validator.as_ref() != Some(&validator) => {
+                let command = doc! {
+                    "collMod": name,
+                    "validator": validator,
+                    "writeConcern": { "w": "majority" },
+                };
+                database.run_command(command).await.map(drop).map_err(failed)
+            }
+            Some(_) => Ok(()),
+        }
     }
 
     /// [`setup`](Self::setup) for a database that holds no ledger yet: no collection, or one without
@@ -122,14 +125,14 @@ pub(super) fn is_ascending(direction: &Bson) -> bool {
     matches!(direction, Bson::Int32(1) | Bson::Int64(1)) || *direction == Bson::Double(1.0)
 }
 
-fn has_code(error: &mongodb::error::Error, code: i32) -> bool {
+pub(super) fn has_code(error: &mongodb::error::Error, code: i32) -> bool {
     matches!(&*error.kind, ErrorKind::Command(command) if command.code == code)
 }
 
 /// Keeps out what is no commit at all. Whether a commit is sound, its hashes say; the check is
 /// shallow because every insert pays for it.
-fn validator() -> Document {
-    let types = [
+fn commits_only() -> Document {
+    only(&[
         ("_id", "string"),
         ("origin", "string"),
         ("tenant", "string"),
@@ -141,7 +144,11 @@ fn validator() -> Document {
         ("actor", "string"),
         ("prev", "binData"),
         ("events", "array"),
-    ];
+    ])
+}
+
+/// Documents with exactly these members.
+fn only(types: &[(&str, &str)]) -> Document {
     let required: Vec<&str> = types.iter().map(|(name, _)| *name).collect();
     let properties: Document = types
         .iter()

@@ -9,6 +9,7 @@
 mod append;
 mod checkpoints;
 mod row;
+mod scan;
 mod schema;
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -21,7 +21,7 @@ use stella_domain::{
 };
 
 use super::malformed;
-use crate::port::LedgerError;
+use crate::{fsck::scan::Stored, port::LedgerError};
 
 /// The last commit of a tenant.
 pub(super) const LAST: &str = "SELECT * FROM ledger WHERE tenant = ? ORDER BY seq DESC LIMIT 1";
@@ -119,10 +119,26 @@ impl<'t> Decoder<'t> {
     /// The commit that `row` holds. Its hashes are not checked.
     pub(super) fn decode(&mut self, row: &SqliteRow) -> Result<Commit, LedgerError> {
         let seq: i64 = row.try_get("seq").map_err(super::read_error)?;
-        self.commit(row, seq).map_err(|reason| malformed(format!("{}/{seq}", self.tenant), &reason))
+        match self.commit(row, seq) {
+            Ok((commit, None)) => Ok(commit),
+            Ok((_, Some(reason))) | Err(reason) => {
+                Err(malformed(format!("{}/{seq}", self.tenant), &reason))
+            }
+        }
     }
 
-    fn commit(&mut self, row: &SqliteRow, seq: i64) -> Result<Commit, String> {
+    /// What `row` holds, whether it holds together or not.
+    pub(super) fn look(&mut self, row: &SqliteRow) -> Stored {
+        let seq = row.try_get("seq").unwrap_or_default();
+        let id = format!("{}/{seq}", self.tenant);
+        match self.commit(row, seq) {
+            Ok((commit, misplaced)) => Stored { id, commit: Some(commit), misplaced },
+            Err(reason) => Stored { id, commit: None, misplaced: Some(reason) },
+        }
+    }
+
+    /// The commit, and why it does not belong where it stands.
+    fn commit(&mut self, row: &SqliteRow, seq: i64) -> Result<(Commit, Option<String>), String> {
         let text = |column| row.try_get::<&str, _>(column).map_err(|e| e.to_string());
         let number = |column| row.try_get::<i64, _>(column).map_err(|e| e.to_string());
         let unsigned = |n: i64| u64::try_from(n).map_err(|_| format!("{n} is negative"));
@@ -141,10 +157,9 @@ impl<'t> Decoder<'t> {
             events: events.into_iter().map(stored).collect::<Result<_, _>>()?,
         };
         let last_seq = unsigned(number("last_seq")?)?;
-        if commit.head().next_seq != last_seq + 1 {
-            return Err(format!("`last_seq` {last_seq} does not fit its events"));
-        }
-        Ok(commit)
+        let fits = last_seq.checked_add(1) == Some(commit.head().next_seq);
+        let misplaced = (!fits).then(|| format!("`last_seq` {last_seq} does not fit its events"));
+        Ok((commit, misplaced))
     }
 
     fn ledger(&mut self, origin: &str) -> Result<Arc<LedgerId>, String> {

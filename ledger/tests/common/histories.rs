@@ -41,6 +41,7 @@ pub(crate) fn config(dir: &Path, seed: u8) -> SignerConfig {
         keys: NodeKeys { given: key(seed), next: dir.join("next-key") },
         key_is_drawn: false,
         kept: Kept::new(vec![dir.join("kept"), dir.join("elsewhere/kept")]),
+        cosigners: None,
     }
 }
 

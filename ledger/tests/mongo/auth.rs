@@ -2,10 +2,21 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
 
-use mongodb::{Client, bson::doc};
+use mongodb::{
+    Client,
+    bson::{Document, doc},
+};
+use stella_domain::{
+    hash::Hash32,
+    merkle::{Tile, TileId},
+};
 use stella_ledger::{
+    checkpoints::store::CheckpointStore as _,
     conformance::{Samples, suite},
-    mongo::{COLLECTION, MongoLedger, MongoOptions},
+    mongo::{
+        APPEND_ONLY_ROLE, CHECKPOINTS, COLLECTION, MadeRole, MongoLedger, MongoOptions, RoleError,
+        TILES,
+    },
     port::Ledger,
 };
 use stella_mongod::{Mongod, Options};
@@ -27,50 +38,152 @@ async fn server_with_auth() -> (Mongod, tempfile::TempDir) {
     (mongod, dir)
 }
 
-/// A place on `mongod`, and the URI of a user who may do no more there than `actions`.
-async fn place_with_user(mongod: &Mongod, actions: &[&str]) -> (Place, String) {
-    let as_user = |user: &str| {
-        let uri = mongod.uri().replace("mongodb://", &format!("mongodb://{user}:{user}@"));
-        format!("{uri}&authSource=admin")
-    };
-    let place = Place::at(as_user("root"), None).await;
-    let name = place.database.as_str();
-    let admin = place.client.database("admin");
-    let privileges = vec![
-        doc! { "resource": { "db": name, "collection": COLLECTION }, "actions": actions },
-        doc! { "resource": { "db": name, "collection": "" }, "actions": ["listCollections"] },
-    ];
-    let role = doc! { "createRole": name, "privileges": privileges, "roles": [] };
-    admin.run_command(role).await.unwrap();
-    let user = doc! { "createUser": name, "pwd": name, "roles": [name] };
-    admin.run_command(user).await.unwrap();
-    let uri = as_user(name);
-    (place, uri)
+/// `mongod`'s URI for one who has the same word as name and password.
+fn uri_of(mongod: &Mongod, user: &str, database: &str) -> String {
+    let uri = mongod.uri().replace("mongodb://", &format!("mongodb://{user}:{user}@"));
+    format!("{uri}&authSource={database}")
+}
+
+async fn place(mongod: &Mongod) -> Place {
+    Place::at(uri_of(mongod, "root", "admin"), None).await
+}
+
+/// A user of the place's own database with `role`; answers a ledger that is theirs.
+async fn ledger_with(mongod: &Mongod, place: &Place, role: &str) -> MongoLedger {
+    let database = place.client.database(&place.database);
+    let user = doc! { "createUser": role, "pwd": role, "roles": [role] };
+    database.run_command(user).await.unwrap();
+    let options =
+        MongoOptions { database: Some(place.database.clone()), ..MongoOptions::default() };
+    let uri = uri_of(mongod, role, &place.database);
+    MongoLedger::connect(&uri, options).await.unwrap()
 }
 
 #[tokio::test]
-async fn it_conforms_with_a_user_that_may_only_find_and_insert() {
+async fn it_conforms_with_the_role_that_it_makes() {
     let (mongod, _dir) = server_with_auth().await;
     suite(async || {
-        let actions = ["find", "insert", "listIndexes"];
-        let (place, uri) = place_with_user(&mongod, &actions).await;
+        let place = place(&mongod).await;
         let by_root = place.set_up().await;
         assert_eq!(codes(&by_root).await, [("PRIVILEGES_TOO_WIDE", false)]);
-        let options =
-            MongoOptions { database: Some(place.database.clone()), ..MongoOptions::default() };
-        let ledger = MongoLedger::connect(&uri, options).await.unwrap();
+        by_root.make_append_only_role(APPEND_ONLY_ROLE).await.unwrap();
+        let ledger = ledger_with(&mongod, &place, APPEND_ONLY_ROLE).await;
         ledger.setup().await.expect("nothing is left to do, so nothing is needed for it");
+        assert_eq!(codes(&ledger).await, []);
         Arc::new(ledger) as Arc<dyn Ledger>
     })
     .await;
+}
 
-    let (place, uri) = place_with_user(&mongod, &["find", "listIndexes"]).await;
+#[tokio::test]
+async fn one_who_may_not_insert_appends_nothing() {
+    let (mongod, _dir) = server_with_auth().await;
+    let place = place(&mongod).await;
     place.set_up().await;
-    let reader = MongoLedger::connect(
-        &uri,
-        MongoOptions { database: Some(place.database.clone()), ..MongoOptions::default() },
-    );
+    let read = ledger_with(&mongod, &place, "read").await;
     let commit = Samples::new("acme").commit("dag/x", 1, 1, 1);
-    let refused = reader.await.unwrap().append(&[commit]).await;
+    let refused = read.append(&[commit]).await;
     assert!(is_unavailable(&refused), "{refused:?}");
+}
+
+/// What was recorded, its tiles and its checkpoints are out of reach of whoever has the server's
+/// credentials: it is MongoDB that says so, whatever program asks.
+#[tokio::test]
+async fn the_role_changes_and_removes_nothing() {
+    let (mongod, _dir) = server_with_auth().await;
+    let place = place(&mongod).await;
+    let by_root = place.set_up().await;
+    by_root.make_append_only_role(APPEND_ONLY_ROLE).await.unwrap();
+    let ledger = ledger_with(&mongod, &place, APPEND_ONLY_ROLE).await;
+    let mut acme = Samples::new("acme");
+    ledger.append(&[acme.commit("dag/x", 1, 1, 1)]).await.unwrap();
+    let tile = Tile { id: TileId { level: 0, index: 0 }, root: Hash32::from([1; 32]) };
+    ledger.insert_tiles(acme.tenant(), &[tile]).await.unwrap();
+    ledger.insert_note(acme.tenant(), 1, "a note").await.unwrap();
+
+    let uri = uri_of(&mongod, APPEND_ONLY_ROLE, &place.database);
+    let server = Client::with_uri_str(&uri).await.unwrap().database(&place.database);
+    for name in [COLLECTION, TILES, CHECKPOINTS] {
+        let all = doc! { "q": {}, "limit": 0 };
+        let any = doc! { "q": {}, "u": { "$set": { "root": 1 } }, "multi": true };
+        let replace = doc! { "aggregate": name, "cursor": {}, "pipeline": [{ "$out": name }] };
+        for command in [
+            doc! { "update": name, "updates": [any] },
+            doc! { "delete": name, "deletes": [all] },
+            doc! { "findAndModify": name, "query": {}, "remove": true },
+            replace,
+            doc! { "drop": name },
+            doc! { "dropIndexes": name, "index": "*" },
+            doc! { "collMod": name, "validator": {} },
+            doc! { "renameCollection": format!("{}.{name}", place.database),
+            "to": format!("{}.gone", place.database) },
+        ] {
+            // Renaming is asked of `admin`; so it is not the wrong database that is refused.
+            let renames = command.contains_key("renameCollection");
+            let client = server.client();
+            let database = if renames { client.database("admin") } else { server.clone() };
+            let error = database.run_command(command.clone()).await.unwrap_err();
+            assert!(error.to_string().contains("not authorized"), "{command}: {error}");
+        }
+        let count = server.collection::<Document>(name).find_one(doc! {}).await.unwrap();
+        assert!(count.is_some(), "{name} has lost what it held");
+    }
+    for command in [
+        doc! { "dropDatabase": 1 },
+        doc! { "grantRolesToUser": APPEND_ONLY_ROLE,
+        "roles": [{ "role": "dbOwner", "db": &place.database }] },
+    ] {
+        let error = server.run_command(command.clone()).await.unwrap_err();
+        assert!(error.to_string().contains("not authorized"), "{command}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_is_made_once_and_never_changed() {
+    let (mongod, _dir) = server_with_auth().await;
+    let place = place(&mongod).await;
+    let by_root = place.set_up().await;
+    for is_new in [true, false] {
+        let made = by_root.make_append_only_role("append").await.unwrap();
+        assert_eq!(made, MadeRole { database: place.database.clone(), is_new });
+    }
+    let database = place.client.database(&place.database);
+    for (change, differs) in [
+        (doc! { "roles": ["readWrite"] }, "more, "),
+        (doc! { "roles": [], "privileges": [] }, "not insert on "),
+    ] {
+        let mut command = doc! { "updateRole": "append" };
+        command.extend(change);
+        database.run_command(command).await.unwrap();
+        let refused = by_root.make_append_only_role("append").await.unwrap_err();
+        assert!(matches!(refused, RoleError::Differs { .. }), "{refused:?}");
+        assert!(refused.to_string().contains(differs), "{refused}");
+    }
+    by_root.make_append_only_role(APPEND_ONLY_ROLE).await.unwrap();
+    let server = ledger_with(&mongod, &place, APPEND_ONLY_ROLE).await;
+    let refused = server.make_append_only_role("mine").await.unwrap_err();
+    assert!(matches!(refused, RoleError::MayNot { .. }), "{refused:?}");
+}
+
+/// Tiles and checkpoints are as much a part of the record as the ledger itself.
+#[tokio::test]
+async fn privileges_on_any_of_the_collections_are_found() {
+    let (mongod, _dir) = server_with_auth().await;
+    let place = place(&mongod).await;
+    place.set_up().await.make_append_only_role(APPEND_ONLY_ROLE).await.unwrap();
+    let database = place.client.database(&place.database);
+    for name in [TILES, CHECKPOINTS] {
+        let resource = doc! { "db": &place.database, "collection": name };
+        let wide = doc! {
+            "createRole": name,
+            "privileges": [{ "resource": resource, "actions": ["remove"] }],
+            "roles": [APPEND_ONLY_ROLE],
+        };
+        database.run_command(wide).await.unwrap();
+        let ledger = ledger_with(&mongod, &place, name).await;
+        let [found] = &ledger.findings().await.unwrap()[..] else { panic!("one finding") };
+        assert_eq!(found.code, "PRIVILEGES_TOO_WIDE");
+        let says = format!("may remove on {}.{name}: ", place.database);
+        assert!(found.message.contains(&says), "{}", found.message);
+    }
 }

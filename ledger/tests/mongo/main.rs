@@ -12,8 +12,11 @@ mod damage;
 #[path = "../writer/faulty.rs"]
 #[allow(dead_code)]
 mod faulty;
+mod fsck;
 #[path = "../common/histories.rs"]
 mod histories;
+#[path = "../common/looked_over.rs"]
+mod looked_over;
 #[path = "../writer/node.rs"]
 #[allow(dead_code)]
 mod node;

@@ -6,7 +6,7 @@ use futures::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use stella_ledger::{
     conformance::Samples,
-    mongo::MongoOptions,
+    mongo::{CHECKPOINTS, MongoOptions, TILES},
     port::{AppendError, AppendFailure, Ledger, READ_LIMIT},
 };
 
@@ -20,6 +20,12 @@ async fn setting_up_is_idempotent_and_keeps_out_what_is_no_commit() {
     one.and(other).unwrap();
     let foreign = place.raw().insert_one(doc! { "_id": "acme/000000000000" }).await.unwrap_err();
     assert!(foreign.to_string().contains("Document failed validation"), "{foreign}");
+    for name in [TILES, CHECKPOINTS] {
+        let database = place.client.database(&place.database);
+        let foreign = database.collection(name).insert_one(doc! { "_id": "acme/0" }).await;
+        let foreign = foreign.unwrap_err().to_string();
+        assert!(foreign.contains("Document failed validation"), "{name}: {foreign}");
+    }
     assert!(ledgers[0].server_time().await.unwrap().is_some());
     place.leave().await;
 }

@@ -7,8 +7,8 @@ use super::{
     bundle::{Bundle, checkpoint, key},
     case::Case,
     good::{
-        ACME, END, ERASED, Expected, FIRST, INCOMPLETE, SIZE, TAMPERED, UNTRUSTED, case, erased,
-        good, incomplete, ledger, tampered, window,
+        ACME, END, ERASED, FIRST, INCOMPLETE, SIZE, TAMPERED, UNTRUSTED, case, erased, good,
+        incomplete, ledger, tampered, window,
     },
     ledger::{Ledger, time},
 };

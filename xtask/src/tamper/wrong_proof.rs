@@ -7,8 +7,8 @@ use super::{
     bundle::{Bundle, checkpoint, key, set},
     case::{Case, pinned},
     good::{
-        ACME, END, ERASED, Expected, FIRST, INCOMPLETE, OLDER, SIZE, TAMPERED, UNTRUSTED, case,
-        good, incomplete, ledger, tampered, window, witnessed,
+        ACME, END, ERASED, FIRST, INCOMPLETE, OLDER, SIZE, TAMPERED, UNTRUSTED, case, good,
+        incomplete, ledger, tampered, window, witnessed,
     },
     ledger::Ledger,
 };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use stella_api::types::{RotateKeyBody, SigningKeys};
 use stella_domain::{
-    checkpoint::{PinnedKey, SigningKey, VerifierKey},
+    checkpoint::{PinnedKey, SigningKey, VerifierKey, WitnessKey},
     ids::{LedgerId, Origin, Tenant},
 };
 use stella_ledger::checkpoints::keys::{self, KeyError};
@@ -33,7 +33,8 @@ pub(crate) enum Key {
 #[command(after_help = "\
 Examples:
   stella orch ledger key generate --out signing-key
-  stella orch ledger key generate --out signing-key --origin example.org --tenant acme")]
+  stella orch ledger key generate --out signing-key --origin example.org --tenant acme
+  stella orch ledger key generate --out witness-key --witness witness.example.org/w1")]
 pub(crate) struct Generate {
     /// The file, which must not be there yet.
     #[arg(long, value_name = "FILE")]
@@ -48,7 +49,8 @@ pub(crate) struct Generate {
 #[command(after_help = "\
 Examples:
   stella orch ledger key show
-  stella orch ledger key show --signing-key /etc/stella/signing-key --tenant acme")]
+  stella orch ledger key show --signing-key /etc/stella/signing-key --tenant acme
+  stella orch ledger key show --signing-key witness-key --witness witness.example.org/w1")]
 pub(crate) struct Show {
     /// The key file.
     #[arg(long, value_name = "FILE")]
@@ -86,11 +88,36 @@ struct LedgerName {
     /// Whose ledger.
     #[arg(long, value_name = "NAME", default_value = "main")]
     tenant: Tenant,
+    /// Not for a ledger: for a witness of this name, which cosigns.
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = witness_name,
+        conflicts_with_all = ["origin", "tenant"]
+    )]
+    witness: Option<String>,
+}
+
+/// A name that can stand in a note.
+pub(crate) fn witness_name(name: &str) -> Result<String, String> {
+    // Any key will do to find out.
+    let named = WitnessKey::new(name, &SigningKey::from_bytes(&[1; 32]));
+    named.map(|key| key.name().to_owned()).map_err(|error| error.to_string())
 }
 
 impl LedgerName {
-    fn verifier(self, key: &SigningKey) -> VerifierKey {
-        VerifierKey::new(LedgerId { origin: self.origin, tenant: self.tenant }, key)
+    /// The public half of `key` under this name.
+    fn verifier(self, key: &SigningKey) -> Result<String, Failure> {
+        match self.witness {
+            Some(name) => match WitnessKey::new(&name, key) {
+                Ok(witness) => Ok(witness.to_string()),
+                Err(error) => Err(Failure::usage(format!("--witness {name:?}: {error}"))),
+            },
+            None => {
+                let ledger = LedgerId { origin: self.origin, tenant: self.tenant };
+                Ok(VerifierKey::new(ledger, key).to_string())
+            }
+        }
     }
 }
 
@@ -107,9 +134,14 @@ impl Key {
 impl Generate {
     fn run(self) -> Result<(), Failure> {
         let key = keys::create(&self.out).map_err(key_failure)?;
-        line(self.name.verifier(&key))?;
-        let file = self.out.display();
-        note(format_args!("sign with it: stella orch serve --signing-key {file}"));
+        let (file, name) = (self.out.display(), self.name.witness.clone());
+        line(self.name.verifier(&key)?)?;
+        match name {
+            None => note(format_args!("sign with it: stella orch serve --signing-key {file}")),
+            Some(name) => note(format_args!(
+                "cosign with it: stella orch witness --name {name} --key-file {file}"
+            )),
+        }
         Ok(())
     }
 }
@@ -117,7 +149,7 @@ impl Generate {
 impl Show {
     async fn run(self) -> Result<(), Failure> {
         if let Some(path) = &self.signing_key {
-            return line(self.name.verifier(&read(path)?));
+            return line(self.name.verifier(&read(path)?)?);
         }
         let keys: SigningKeys = self.api.client()?.get("/ledger/keys", &[]).await?;
         self.api.output.print(&keys, |keys| keys.pins.join("\n"))

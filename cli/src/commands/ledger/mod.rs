@@ -3,6 +3,7 @@
 mod checkpoint;
 mod copy;
 mod export;
+mod fsck;
 mod head;
 mod init;
 mod key;
@@ -16,6 +17,7 @@ use stella_verify::ndjson::Report;
 
 pub(crate) use self::{
     export::{Window, export_bundle, pins, write_failure},
+    key::witness_name,
     verify::verify_failure,
     verify_bundle::{judge, verdict},
 };
@@ -44,6 +46,8 @@ pub(crate) enum Ledger {
     Verify(verify::Verify),
     /// Copy ledgers from one storage to another, unchanged.
     Copy(copy::Copy),
+    /// Look a stored ledger over: everything that is wrong with it.
+    Fsck(fsck::Fsck),
     /// Set up a storage for ledgers, and say what weakens it.
     Init(init::Init),
 }
@@ -59,6 +63,7 @@ impl Ledger {
             Self::Export(command) => command.run().await,
             Self::Verify(command) => command.run().await,
             Self::Copy(command) => command.run().await,
+            Self::Fsck(command) => command.run().await,
             Self::Init(command) => command.run().await,
         }
     }

@@ -1,0 +1,124 @@
+//! What is found when a storage is looked over after somebody went behind the ledger's back: on
+//! any storage.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use stella_domain::{
+    checkpoint::{Checkpoint, Keyring, PinnedKey, VerifierKey},
+    hash::Hash32,
+};
+use stella_ledger::{
+    conformance::Samples,
+    fsck::{LISTED, Report, fsck, scan::Scan},
+    uri::Storage,
+};
+
+use crate::histories;
+
+/// What is done to the commit that begins at a seq, or to what is stored beside the commits.
+pub(crate) enum Damage {
+    /// Its data says something else.
+    Data(u64),
+    /// Everybody's commits were somebody else's.
+    Actors,
+    /// It is gone.
+    Removed(u64),
+    /// It ends elsewhere, by its own column.
+    LastSeq(u64),
+    /// It has no events that could be read.
+    Unreadable(u64),
+    /// The lowest tile of this index has another root, or none.
+    Tile(u64, Option<Hash32>),
+    /// Another note stands under this size.
+    Note(u64, String),
+}
+
+/// A storage, and the way behind its back.
+pub(crate) trait Place {
+    fn storage(&self) -> &Storage;
+    fn scan(&self) -> &Arc<dyn Scan>;
+    async fn damage(&self, damage: Damage);
+}
+
+/// A signed ledger; answers where its commits begin, and the sizes that were signed.
+async fn recorded(place: &impl Place) -> (Vec<u64>, Vec<u64>) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut samples = Samples::new("acme");
+    let (mut begins, mut signed) = (vec![], vec![1]);
+    let storage = place.storage();
+    let (signer, _) = histories::open(histories::config(dir.path(), 1), storage).await.unwrap();
+    for count in [150, 150] {
+        let commits = histories::commits(&mut samples, count);
+        begins.extend(commits.iter().map(|commit| commit.seq));
+        storage.ledger.append(&commits).await.unwrap();
+        signed.push(signer.sign_new().await.unwrap().unwrap().checkpoint.size);
+    }
+    (begins, signed)
+}
+
+async fn looked_over(place: &impl Place, keys: Option<&Keyring>) -> Report {
+    let (storage, tenant) = (place.storage(), histories::id().tenant);
+    fsck(storage, place.scan(), &tenant, keys, &mut |_| {}).await.unwrap()
+}
+
+fn keyring(seed: u8) -> Keyring {
+    let key = VerifierKey::new(histories::id(), &histories::key(seed));
+    Keyring(vec![PinnedKey::always(key)])
+}
+
+pub(crate) async fn everything_wrong_is_found<P: Place>(fresh: impl AsyncFn() -> P) {
+    let good = fresh().await;
+    let (begins, signed) = recorded(&good).await;
+    let report = looked_over(&good, Some(&keyring(1))).await;
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!((report.commits, report.streams), (300, 1));
+    assert_eq!((report.events, report.checkpoints), (signed[2], 3));
+    assert_eq!(report.tiles, signed[2] / 256);
+    let foreign = looked_over(&good, Some(&keyring(2))).await;
+    assert_eq!(foreign.counts, BTreeMap::from([("CHECKPOINT_NOT_SIGNED", 3)]));
+
+    let (seq, last) = (begins[100], begins[299]);
+    let forged = Checkpoint { ledger: histories::id(), size: signed[1], root: Hash32::ZERO };
+    let forged = forged.sign(&histories::key(1));
+    let other = Some(Hash32::from([7; 32]));
+    for (damages, counts) in [
+        (vec![Damage::Data(seq)], &[("CONTENT_CHANGED", 1)][..]),
+        (vec![Damage::Actors], &[("CONTENT_CHANGED", 300)]),
+        (
+            vec![Damage::Removed(seq)],
+            &[("EVENTS_MISSING", 1), ("STREAM_GAP", 1), ("TREE_INTERRUPTED", 1)],
+        ),
+        (vec![Damage::LastSeq(seq)], &[("COMMIT_MISPLACED", 1), ("STREAM_GAP", 1)]),
+        (vec![Damage::Unreadable(seq)], &[("COMMIT_UNREADABLE", 1), ("TREE_INTERRUPTED", 1)]),
+        (vec![Damage::Tile(1, other)], &[("TILE_WRONG", 1)]),
+        (vec![Damage::Tile(1, None)], &[("TILE_MISSING", 1)]),
+        (vec![Damage::Note(signed[1], forged)], &[("CHECKPOINT_CONTRADICTS", 1)]),
+        (vec![Damage::Note(signed[1], "no note".into())], &[("CHECKPOINT_UNREADABLE", 1)]),
+        (vec![Damage::Removed(last)], &[("CHECKPOINT_BEYOND_END", 1)]),
+        // One does not hide the other.
+        (
+            vec![Damage::Data(seq), Damage::Data(begins[200]), Damage::Tile(0, other)],
+            &[("CONTENT_CHANGED", 2), ("TILE_WRONG", 1)],
+        ),
+        (
+            vec![Damage::Unreadable(seq), Damage::Removed(begins[200])],
+            &[
+                ("COMMIT_UNREADABLE", 1),
+                ("EVENTS_MISSING", 1),
+                ("STREAM_GAP", 1),
+                ("TREE_INTERRUPTED", 1),
+            ],
+        ),
+    ] {
+        let place = fresh().await;
+        recorded(&place).await;
+        for damage in damages {
+            place.damage(damage).await;
+        }
+        let report = looked_over(&place, None).await;
+        assert_eq!(report.counts, counts.iter().copied().collect(), "{:?}", report.problems);
+        assert!(!report.is_sound());
+        let all: u64 = report.counts.values().sum();
+        assert_eq!(report.problems.len() as u64, all.min(LISTED as u64));
+    }
+}
