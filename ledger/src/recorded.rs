@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use stella_domain::{
     chain::Commit,
-    event::{DecodeError, Event},
+    event::{DataErased, DecodeError, Event, LedgerEvent},
 };
 
 /// A commit and its events as the domain knows them.
@@ -33,6 +33,14 @@ impl Recorded {
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self { commit, events })
+    }
+
+    /// The erasures that it records, each with the seq of its event.
+    pub fn erasures(&self) -> impl Iterator<Item = (u64, &DataErased)> {
+        self.with_seq().filter_map(|(seq, event)| match event {
+            Event::Ledger(LedgerEvent::DataErased(erased, _)) => Some((seq, erased)),
+            Event::Ledger(_) | Event::Dag(_) | Event::Run(_) => None,
+        })
     }
 
     /// The events with their seqs.

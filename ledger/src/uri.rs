@@ -4,9 +4,10 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use crate::{
     checkpoints::store::CheckpointStore,
-    mongo::{MongoLedger, MongoOptions},
+    erasure::Eraser,
+    mongo::{MongoEraser, MongoLedger, MongoOptions},
     port::{Ledger, LedgerError},
-    sqlite::SqliteLedger,
+    sqlite::{SqliteEraser, SqliteLedger},
 };
 
 /// `sqlite:PATH`, or a MongoDB connection string.
@@ -105,6 +106,17 @@ impl LedgerUri {
                 Ok(Storage::of(MongoLedger::connect(uri, MongoOptions::default()).await?))
             }
         }
+    }
+
+    /// The way to blank payloads there, with the credential that this names.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn eraser(&self) -> Result<Arc<dyn Eraser>, LedgerError> {
+        Ok(match self {
+            Self::Sqlite(path) => Arc::new(SqliteEraser::open(path).await?),
+            Self::Mongo(uri) => Arc::new(MongoEraser::connect(uri, MongoOptions::default()).await?),
+        })
     }
 
     /// Put back whatever the storage's set-up lacks, also where a ledger has begun: something that

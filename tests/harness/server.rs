@@ -22,6 +22,7 @@ pub struct Builder {
     plugins: Vec<PathBuf>,
     lease_ttl_ms: u64,
     concurrency: u32,
+    erasing: Option<PathBuf>,
 }
 
 /// A server. Dropping it kills it and removes its data.
@@ -43,6 +44,12 @@ impl Builder {
     /// With the plugin bundle in this directory.
     pub fn plugin(mut self, dir: &Path) -> Self {
         self.plugins.push(dir.to_owned());
+        self
+    }
+
+    /// With what this file says to erase payloads with.
+    pub fn erasing(mut self, file: &Path) -> Self {
+        self.erasing = Some(file.to_owned());
         self
     }
 
@@ -68,7 +75,13 @@ impl Builder {
 impl TestServer {
     /// On the embedded ledger, with the built-in plugins, unless said otherwise.
     pub fn builder() -> Builder {
-        Builder { ledger: None, plugins: vec![], lease_ttl_ms: 2_000, concurrency: 4 }
+        Builder {
+            ledger: None,
+            plugins: vec![],
+            lease_ttl_ms: 2_000,
+            concurrency: 4,
+            erasing: None,
+        }
     }
 
     /// On the embedded ledger.
@@ -117,6 +130,9 @@ impl TestServer {
             .stderr(log);
         for plugin in &self.builder.plugins {
             command.arg("--plugins").arg(plugin);
+        }
+        if let Some(file) = &self.builder.erasing {
+            command.arg("--erasure-ledger-file").arg(file);
         }
         self.child = Some(command.spawn().unwrap());
         until("the server is ready", async || {

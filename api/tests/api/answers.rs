@@ -67,6 +67,11 @@ const CASES: &[Case] = &[
         JSON,
         r#"{"reason":"{large}"}"#,
     ),
+    ("post /ledger:erase", 404, "/ledger:erase", JSON, r#"{"runId":"{none}","reason":"r"}"#),
+    ("post /ledger:erase", 409, "/ledger:erase", JSON, r#"{"runId":"{slow}","reason":"r"}"#),
+    ("post /ledger:erase", 422, "/ledger:erase", JSON, r#"{"runId":"{run}","reason":" "}"#),
+    ("post /ledger:erase", 422, "/ledger:erase", JSON, r#"{"runId":"{run}","reason":"{large}"}"#),
+    ("post /ledger:erase", 200, "/ledger:erase", JSON, r#"{"runId":"{run}","reason":"r"}"#),
     ("get /runs/{runId}/receipt", 200, "/runs/{run}/receipt", "", ""),
     ("get /runs/{runId}/receipt", 404, "/runs/{none}/receipt", "", ""),
     ("post /ledger:sign", 200, "/ledger:sign", "", ""),
@@ -89,6 +94,7 @@ const CASES: &[Case] = &[
 /// What a node answers whose ledger another one signs.
 const OF_AN_OBSERVER: &[Case] = &[
     ("get /ledger/keys", 409, "/ledger/keys", "", ""),
+    ("post /ledger:erase", 501, "/ledger:erase", JSON, r#"{"runId":"{run}","reason":"r"}"#),
     ("post /ledger:sign", 409, "/ledger:sign", "", ""),
     ("post /ledger:rotateKey", 409, "/ledger:rotateKey", JSON, r#"{"newKey":"{key}"}"#),
 ];
@@ -215,6 +221,8 @@ async fn every_documented_answer_is_real() {
         let path = path.replace("{none}", NO_RUN);
         let below = operation.path.strip_prefix(PREFIX).map_or("", |_| PREFIX);
         let body = body.replace("{large}", &large).replace("{echo}", ECHO).replace("{key}", &key);
+        let body = body.replace("{run}", &of(&run)).replace("{none}", NO_RUN);
+        let body = body.replace("{slow}", &of(&slow));
         let mut request = api.bare(operation.method.clone(), &format!("{below}{path}"));
         request = request.header("authorization", api.bearer());
         if !media_type.is_empty() {
