@@ -47,12 +47,6 @@ impl Builder {
         self
     }
 
-    /// With what this file says to erase payloads with.
-    pub fn erasing(mut self, file: &Path) -> Self {
-        self.erasing = Some(file.to_owned());
-        self
-    }
-
     /// With so many steps at a time; 0: no worker at all.
     pub fn concurrency(mut self, steps: u32) -> Self {
         self.concurrency = steps;
@@ -172,6 +166,11 @@ impl TestServer {
         self.kill();
         let addr = self.spawn().await;
         self.client.moved(addr);
+    }
+
+    /// From its next start on, erase payloads with what this file says.
+    pub fn erase_with(&mut self, file: &Path) {
+        self.builder.erasing = Some(file.to_owned());
     }
 
     /// Run `stella orch ARGS` against it, and expect this exit code; answers what it printed.

@@ -6,6 +6,7 @@ mod backup;
 mod bad_input;
 mod checkpoints;
 mod crash;
+mod erasure;
 mod four_writers;
 mod main_path;
 mod outage;
