@@ -70,6 +70,10 @@ impl Failure {
         let what = format!("{} ({})", problem.detail, problem.code);
         let next = match problem.code.as_str() {
             "WINDOW_OPEN" => "`stella orch ledger seal` closes every window that ends before it",
+            "ERASURE_REFUSED" => {
+                "give the server a user who may: `stella orch serve --help` says how"
+            }
+            "ERASURE_PENDING" => "nothing: the server goes on by itself; ask again to see it done",
             "OUTCOME_UNKNOWN" => "repeat it: commands are idempotent",
             _ if exit == Exit::Unavailable => "try again in a moment",
             _ => "",

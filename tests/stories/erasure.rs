@@ -102,7 +102,7 @@ async fn everything_holds(server: &TestServer, uri: &str, runs: &[Value]) {
     assert_eq!(erased, explained, "each erased payload is explained by a receipt, and only those");
     assert!(!erased.is_empty());
     server.stella(&["projections", "check"], 0).await;
-    server.stella(&["projections", "rebuild"], 0).await;
+    server.stella(&["projections", "rebuild", "--online"], 0).await;
     server.stella(&["projections", "check"], 0).await;
     server.stella(&["ledger", "seal", "--reason", "to export"], 0).await;
     let file = server.scratch("events.ndjson");
