@@ -7,7 +7,7 @@ mod support;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use stella_projections::{DIGEST_INTERVAL, PageRequest, ProjectionError, Projections, RunFilter};
-use support::{Action, History, MemoryLedger, dump, long_history, projections, tenant};
+use support::{History, MemoryLedger, dump, long_history, projections, tenant};
 use tokio::sync::oneshot;
 
 /// Longer than anything here takes.
