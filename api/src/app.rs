@@ -13,7 +13,10 @@ use stella_projections::Projections;
 use stella_worker::Plugins;
 use tokio::sync::watch;
 
-use crate::{auth::AccessToken, node::checkpoints::Checkpoints};
+use crate::{
+    auth::AccessToken,
+    node::{checkpoints::Checkpoints, erasures::Erasures},
+};
 
 /// The parts of a node that the HTTP API speaks to; cheap to clone.
 #[derive(Clone)]
@@ -42,6 +45,8 @@ pub struct Record {
     pub ledger: Arc<dyn Ledger>,
     /// What was signed of it, and proofs.
     pub checkpoints: Checkpoints,
+    /// The way to have payloads blanked.
+    pub erasures: Erasures,
     /// Committed events as they come.
     pub feed: Arc<Feed>,
 }

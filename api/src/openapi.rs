@@ -96,6 +96,17 @@ problems! {
         400: "`MALFORMED_TEXT` (not UTF-8), `BODY_INCOMPLETE`.",
         422: "`SPEC_INVALID`: `errors` lists everything that is wrong, with the text or the spec.",
     }
+    /// Erasing the payloads of a run.
+    NotErased {
+        404: "`RUN_NOT_FOUND`.",
+        409: "`RUN_NOT_ENDED`; `NOTHING_TO_ERASE`: somebody removed the payloads before.",
+        422: "`REASON_REFUSED`: it has 1 to 1024 bytes.",
+        501: "`ERASURE_NOT_CONFIGURED`: this server has no credential that may; nothing was \
+              recorded.",
+        503: "`ERASURE_REFUSED`: the storage refuses its credential, nothing was recorded. \
+              `ERASURE_PENDING`: recorded, and carried out as soon as the storage lets it. \
+              `LEDGER_UNAVAILABLE`, `OUTCOME_UNKNOWN` and others that pass: try again.",
+    }
     /// Exporting a window.
     WindowOpen {
         409: "`WINDOW_OPEN`: no event at or after `to` yet; seal the ledger.",

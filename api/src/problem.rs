@@ -11,7 +11,7 @@ use axum::{
 };
 use stella_commands::{CommandError, Refusal};
 use stella_domain::{
-    aggregate::{DagRefusal, LedgerRefusal, RunRefusal},
+    aggregate::{DagRefusal, ErasureReasonError, LedgerRefusal, RunRefusal},
     checkpoint::Checkpoint,
     dag::{InputViolation, SpecError, SpecErrors},
     ids::{DagId, RunId},
@@ -24,7 +24,10 @@ use stella_ledger::{
 };
 use stella_projections::ProjectionError;
 
-use crate::types::{PROBLEM_JSON, Problem, SpecErrorView};
+use crate::{
+    node::erasures::ErasureError,
+    types::{PROBLEM_JSON, Problem, SpecErrorView},
+};
 
 /// Seconds after which a client may try again what failed for want of the ledger.
 const RETRY_AFTER_S: u16 = 1;
@@ -142,6 +145,10 @@ impl ApiError {
         Refusal::Ledger(LedgerRefusal::NotOpened).into()
     }
 
+    pub(crate) fn erasure_reason(error: ErasureReasonError) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "REASON_REFUSED", error)
+    }
+
     pub(crate) fn checkpoint_not_found(size: Option<u64>) -> Self {
         let detail = match size {
             Some(size) => format!("no checkpoint of exactly {size} events was signed"),
@@ -249,11 +256,30 @@ impl From<Refusal> for ApiError {
             Refusal::Ledger(
                 refusal @ (LedgerRefusal::RotationUnsound(_) | LedgerRefusal::KeyNotCurrent { .. }),
             ) => Self::new(StatusCode::CONFLICT, "KEY_ROTATION_REFUSED", refusal),
+            Refusal::Ledger(LedgerRefusal::RunUnknown(run_id)) => Self::run_not_found(&run_id),
+            Refusal::Ledger(refusal @ LedgerRefusal::RunNotEnded { .. }) => {
+                Self::new(StatusCode::CONFLICT, "RUN_NOT_ENDED", refusal)
+            }
+            Refusal::Ledger(refusal @ LedgerRefusal::NothingToErase(_)) => {
+                Self::new(StatusCode::CONFLICT, "NOTHING_TO_ERASE", refusal)
+            }
             refusal @ Refusal::TooLarge { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "EVENT_TOO_LARGE", refusal)
             }
             // Decided again so often already that others are to go first.
             refusal @ Refusal::Conflict { .. } => Self::unavailable("STREAM_BUSY", refusal),
+        }
+    }
+}
+
+impl From<ErasureError> for ApiError {
+    fn from(error: ErasureError) -> Self {
+        match &error {
+            ErasureError::NotConfigured => {
+                Self::new(StatusCode::NOT_IMPLEMENTED, "ERASURE_NOT_CONFIGURED", error)
+            }
+            ErasureError::Refused(_) => Self::unavailable("ERASURE_REFUSED", error),
+            ErasureError::Pending { .. } => Self::unavailable("ERASURE_PENDING", error),
         }
     }
 }

@@ -80,6 +80,7 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(ledger::ledger_head))
         .routes(routes!(ledger::seal_ledger))
         .routes(routes!(ledger::accept_clock_fault))
+        .routes(routes!(ledger::erase_run))
         .routes(routes!(export::export_ledger))
         .routes(routes!(checkpoints::get_checkpoint))
         .routes(routes!(checkpoints::sign_checkpoint))

@@ -72,6 +72,10 @@ impl Failure {
             "WINDOW_OPEN" => {
                 "close it first with --seal, if its end has passed; or choose an earlier --to"
             }
+            "ERASURE_REFUSED" => {
+                "give the server a user who may: `stella orch serve --help` says how"
+            }
+            "ERASURE_PENDING" => "nothing: the server goes on by itself; ask again to see it done",
             "OUTCOME_UNKNOWN" => "repeat it: commands are idempotent",
             _ if exit == Exit::Unavailable => "try again in a moment",
             _ => "",

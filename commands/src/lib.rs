@@ -6,6 +6,7 @@
 
 pub mod dispatch;
 pub mod engine;
+mod erasing;
 mod leases;
 mod refusal;
 mod run_ends;
@@ -39,6 +40,7 @@ use self::{
     run_ends::RunEnds,
 };
 pub use self::{
+    erasing::ErasedRun,
     leases::{Completion, HeartbeatAnswer, Poll},
     refusal::Refusal,
     run_ends::{RunEnd, RunEndWait},

@@ -18,3 +18,9 @@ pub const MESSAGE_BYTES: usize = 4 * 1024;
 pub const LABELS: usize = 32;
 /// Seconds that clocks may differ before a writer refuses to write (ledger format, section 4).
 pub const CLOCK_TOLERANCE_MICROS: i64 = 5_000_000;
+/// Seqs that one `DataErased` names at most, so that its data keeps far from [`EVENT_PART_BYTES`].
+pub const ERASED_SEQS: usize = 2_000;
+/// `DataErased` events of one commit: with full data and reasons they keep below [`COMMIT_BYTES`].
+pub const ERASURES_AT_ONCE: usize = 100;
+/// Bytes of the reason for an erasure, which stands in each of its events.
+pub const ERASURE_REASON_BYTES: usize = 1_024;

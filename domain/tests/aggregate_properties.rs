@@ -5,7 +5,10 @@ use std::{fmt::Debug, sync::Arc};
 
 use proptest::prelude::*;
 use stella_domain::{
-    aggregate::{Aggregate, Dag, DagCommand, Ledger, LedgerCommand, LedgerRefusal},
+    aggregate::{
+        Aggregate, Dag, DagCommand, ErasureReason, Ledger, LedgerCommand, LedgerRefusal, RunStatus,
+        RunToErase,
+    },
     chain::{Commit, Draft, Head},
     dag::{DagSpec, PluginCatalog},
     event::{DagEvent, EncodedEvent, Event, LedgerEvent},
@@ -128,6 +131,43 @@ proptest! {
             folded.evolve(&event);
         }
         prop_assert_eq!(folded, dag, "folding is deterministic");
+    }
+
+    /// However many payloads a run has, and however often it is asked: each is named once, in order,
+    /// in commits that the format takes.
+    #[test]
+    fn every_payload_is_named_once(
+        counts in prop::collection::vec(
+            prop_oneof![
+                12 => 0..20_usize, 6 => 1_990..2_010_usize, 1 => 199_000..200_500_usize,
+            ],
+            1..3,
+        ),
+        gap in 1..40_000_000_u64,
+        reason in "[a-z\u{1}\"é]{1,340}",
+    ) {
+        let reason: ErasureReason = format!("r{reason}").parse().unwrap();
+        let mut ledger = Ledger::default();
+        let open = LedgerCommand::Open { tenant: "t".parse().unwrap() };
+        ask(&mut ledger, open, LedgerEvent::encode).unwrap();
+        for (n, count) in counts.into_iter().enumerate() {
+            let payloads: Vec<u64> = (1..=count as u64).map(|i| i * gap).collect();
+            let run_id = format!("0000000000000000000000000{n}").parse().unwrap();
+            let status = Some(RunStatus::Succeeded);
+            let run = Arc::new(RunToErase { run_id, status, payloads });
+            let mut named = vec![];
+            for _ in 0..5 {
+                let erase = LedgerCommand::Erase { run: Arc::clone(&run), reason: reason.clone() };
+                let decided = ask(&mut ledger, erase, LedgerEvent::encode);
+                prop_assert_eq!(decided.is_err(), run.payloads.is_empty());
+                for event in decided.unwrap_or_default() {
+                    let LedgerEvent::DataErased(data, Some(_)) = event else { panic!("{event:?}") };
+                    prop_assert!(!data.seqs.is_empty() && data.run_id == run.run_id);
+                    named.extend(data.seqs);
+                }
+            }
+            prop_assert_eq!(&named, &run.payloads);
+        }
     }
 
     #[test]

@@ -17,12 +17,12 @@ use serde::{Deserialize, de::DeserializeOwned};
 use stella_domain::{
     aggregate::{
         Aggregate, Dag, DagCommand, DagRefusal, Ledger, LedgerCommand, Outcome, Run, RunCommand,
-        RunRefusal, StartRun,
+        RunRefusal, RunStatus, RunToErase, StartRun,
     },
     checkpoint::{SigningKey, SigningKeyRotated},
     dag::{DagSpec, PluginCatalog},
     event::{DagEvent, EncodedEvent, ErrorCode, Labels, LedgerEvent, RunEvent},
-    ids::{PluginName, RunToken, StepId, Tenant, WorkerId},
+    ids::{PluginName, RunId, RunToken, StepId, Tenant, WorkerId},
     json::CanonicalJson,
     time::Timestamp,
 };
@@ -329,6 +329,14 @@ enum LedgerAsk {
         old: u8,
         new: u8,
     },
+    #[serde(rename_all = "camelCase")]
+    Erase {
+        run_id: RunId,
+        /// None: there is no such run.
+        status: Option<RunStatus>,
+        payloads: Vec<u64>,
+        reason: String,
+    },
 }
 
 fn rotation(ledger: &str, old: u8, new: u8) -> SigningKeyRotated {
@@ -353,6 +361,10 @@ impl Subject for Ledger {
                 rotation.old_signature = rotation.new_signature.clone();
                 LedgerCommand::RotateKey { rotation: Box::new(rotation) }
             }
+            LedgerAsk::Erase { run_id, status, payloads, reason } => LedgerCommand::Erase {
+                run: Arc::new(RunToErase { run_id, status, payloads }),
+                reason: reason.parse().expect("a reason"),
+            },
         }
     }
 
@@ -369,7 +381,9 @@ impl Subject for Ledger {
         let fault = self.clock_fault_accepted_at;
         let fault = fault.map(|at| format!("clock fault accepted at {at}"));
         let key = self.signing_key.as_ref().map(|key| format!("signed by {key}"));
-        [Some(opened.to_owned()), fault, key].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        let erased = (!self.erased.is_empty()).then(|| format!("erased {:?}", self.erased));
+        let all = [Some(opened.to_owned()), fault, key, erased];
+        all.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 

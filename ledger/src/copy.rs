@@ -102,7 +102,9 @@ async fn held(
     let Some(first) = page.first() else { return Ok(0) };
     let found = target.read(tenant, first.seq, page.len()).await.map_err(CopyError::Target)?;
     for (ours, theirs) in page.iter().zip(&found) {
-        if **ours != *theirs {
+        // Hashes stand for everything; only a payload may have been erased in one place already.
+        let same = ours.head() == theirs.head() && ours.seq == theirs.seq;
+        if !same {
             return Err(CopyError::Differs { tenant: tenant.clone(), seq: ours.seq });
         }
     }

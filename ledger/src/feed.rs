@@ -97,7 +97,9 @@ impl Feed {
 impl Recent {
     fn push(&mut self, recorded: &Arc<Recorded>) {
         let last = self.commits.back();
-        if last.is_some_and(|last| last.commit.head().next_seq != recorded.commit.seq) {
+        let parted = last.is_some_and(|last| last.commit.head().next_seq != recorded.commit.seq);
+        // What was erased is not kept in memory either. Who is behind reads the ledger.
+        if parted || recorded.erasures().next().is_some() {
             *self = Self::default();
         }
         self.bytes += bytes(recorded);
@@ -105,6 +107,13 @@ impl Recent {
         while self.commits.len() > RECENT_COMMITS || self.bytes > RECENT_BYTES {
             let Some(oldest) = self.commits.pop_front() else { return };
             self.bytes -= bytes(&oldest);
+        }
+    }
+
+    /// An erasure at `seq` was recorded by somebody else.
+    fn forget_before(&mut self, seq: u64) {
+        if self.commits.front().is_some_and(|first| first.commit.seq < seq) {
+            *self = Self::default();
         }
     }
 }
@@ -199,10 +208,16 @@ impl Follower {
         if let Some(last) = commits.last() {
             self.feed.reach(last.head().next_seq);
         }
-        Ok(commits
+        let commits = commits
             .into_iter()
             .map(|commit| Recorded::decode(commit).map(Arc::new))
-            .collect::<Result<_, _>>()?)
+            .collect::<Result<Vec<_>, _>>()?;
+        // Another node's erasure is heard of here first.
+        let erased = commits.iter().rev().find(|recorded| recorded.erasures().next().is_some());
+        if let Some(erased) = erased {
+            locked(&self.feed.recent).forget_before(erased.commit.seq);
+        }
+        Ok(commits)
     }
 }
 

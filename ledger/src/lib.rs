@@ -6,6 +6,7 @@ pub mod checkpoints;
 pub mod clock;
 pub mod conformance;
 pub mod copy;
+pub mod erasure;
 pub mod feed;
 pub mod fsck;
 pub mod mongo;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use stella_domain::{
     chain::Commit,
-    event::{DecodeError, Event},
+    event::{DataErased, DecodeError, Event, LedgerEvent},
+    ids::StreamId,
 };
 
 /// A commit and its events as the domain knows them.
@@ -33,6 +34,17 @@ impl Recorded {
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self { commit, events })
+    }
+
+    /// The erasures that it records, each with the seq of its event.
+    pub fn erasures(&self) -> impl Iterator<Item = (u64, &DataErased)> {
+        // Most commits are of runs, and are not looked through.
+        let is_ledgers = matches!(self.commit.stream, StreamId::Ledger(_));
+        let events = if is_ledgers { &self.events[..] } else { &[] };
+        (self.commit.seq..).zip(events).filter_map(|(seq, event)| match event {
+            Event::Ledger(LedgerEvent::DataErased(erased, _)) => Some((seq, erased)),
+            Event::Ledger(_) | Event::Dag(_) | Event::Run(_) => None,
+        })
     }
 
     /// The events with their seqs.

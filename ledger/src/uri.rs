@@ -4,10 +4,11 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use crate::{
     checkpoints::store::CheckpointStore,
+    erasure::Eraser,
     fsck::scan::Scan,
-    mongo::{MadeRole, MongoLedger, MongoOptions, RoleError},
+    mongo::{MadeRole, MongoEraser, MongoLedger, MongoOptions, RoleError},
     port::{Ledger, LedgerError},
-    sqlite::SqliteLedger,
+    sqlite::{SqliteEraser, SqliteLedger},
 };
 
 /// `sqlite:PATH`, or a MongoDB connection string.
@@ -116,6 +117,17 @@ impl LedgerUri {
         Ok(match self {
             Self::Sqlite(path) => Arc::new(SqliteLedger::open(path).await?),
             Self::Mongo(uri) => Arc::new(MongoLedger::connect(uri, MongoOptions::default()).await?),
+        })
+    }
+
+    /// The way to blank payloads there, with the credential that this names.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn eraser(&self) -> Result<Arc<dyn Eraser>, LedgerError> {
+        Ok(match self {
+            Self::Sqlite(path) => Arc::new(SqliteEraser::open(path).await?),
+            Self::Mongo(uri) => Arc::new(MongoEraser::connect(uri, MongoOptions::default()).await?),
         })
     }
 

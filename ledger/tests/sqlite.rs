@@ -9,10 +9,12 @@ use std::{
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions,
 };
+use stella_domain::event::DataErased;
 use stella_ledger::{
     conformance::{self, Samples},
+    erasure::{self, EraseError, Eraser},
     port::{AppendFailure, Ledger, LedgerError},
-    sqlite::SqliteLedger,
+    sqlite::{SqliteEraser, SqliteLedger},
 };
 use tempfile::TempDir;
 
@@ -45,6 +47,134 @@ async fn it_conforms() {
         ledger
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_eraser_conforms() {
+    let dirs = std::sync::Mutex::new(vec![]);
+    erasure::conformance::suite(async || {
+        let dir = TempDir::new().unwrap();
+        let ledger: Arc<dyn Ledger> = Arc::new(open(&dir).await);
+        let eraser: Arc<dyn Eraser> = Arc::new(SqliteEraser::open(file(&dir)).await.unwrap());
+        dirs.lock().unwrap().push(dir);
+        (ledger, eraser)
+    })
+    .await;
+}
+
+/// The gap in the trigger is as wide as blanking, and no wider.
+#[tokio::test]
+async fn nothing_but_blanking_passes_the_trigger() {
+    let dir = TempDir::new().unwrap();
+    let (ledger, mut acme) = (open(&dir).await, Samples::new("acme"));
+    let run = "run/0RQ9CWTXP9BPJR3KTYEG0MB9FF";
+    let commits = [acme.commit(run, 1, 3, 1), acme.commit("dag/x", 1, 3, 1)];
+    ledger.append(&commits).await.unwrap();
+    let hash = "0".repeat(64);
+    let without = "json_remove(events, '$[0].payload', '$[0].salt')";
+    let blanked = format!("json_insert({without}, '$[0].payloadHash', '{hash}')");
+    let set = |events: &str, more: &str, seq: u64| {
+        format!("UPDATE ledger SET events = {events}{more} WHERE seq = {seq}")
+    };
+    for sql in [
+        set(without, "", 0),
+        set(&blanked, ", actor = 'user:x'", 0),
+        set(&blanked, ", seq = 9, last_seq = 11", 0),
+        set(&blanked, ", rowid = 77", 0),
+        set(&blanked, ", prev = x'00'", 0),
+        set(&format!("json_set({blanked}, '$[0].hash', '{hash}')"), "", 0),
+        set(&format!("json_set({blanked}, '$[1].data', json('{{}}'))"), "", 0),
+        set(&format!("json_set({blanked}, '$[0].salt', '00')"), "", 0),
+        set(&format!("json_remove({blanked}, '$[2]')"), "", 0),
+        set(&format!("json_set({blanked}, '$[0].payloadHash', NULL)"), "", 0),
+        set(&format!("json_set({blanked}, '$[0].payloadHash', 'short')"), "", 0),
+        set("json_set(events, '$[0].payload', json('{}'))", "", 0),
+        set("json_set(events, '$[0].salt', '00')", "", 0),
+        // One that never had a payload.
+        set(&format!("json_set(events, '$[1].payloadHash', '{hash}')"), "", 0),
+        set("'[]'", "", 0),
+        set("'no JSON'", "", 0),
+        // Only payloads of runs are ever erased.
+        set(&blanked, "", 3),
+    ] {
+        let refused = run_sql(&dir, &sql).await.expect_err(&sql).to_string();
+        let expected = if sql.contains("no JSON") { "malformed JSON" } else { "append-only" };
+        assert!(refused.contains(expected), "{sql}: {refused}");
+    }
+    let found = ledger.read(acme.tenant(), 0, 9).await.unwrap();
+    assert!(found.iter().eq(commits.iter().map(|commit| &**commit)));
+    run_sql(&dir, &set(&blanked, "", 0)).await.expect("blanking, though with a wrong hash");
+    let noticed = ledger.read(acme.tenant(), 0, 9).await.unwrap_err();
+    assert!(matches!(noticed, LedgerError::Damaged { .. }), "{noticed}");
+}
+
+async fn run_sql(dir: &TempDir, sql: &str) -> Result<(), sqlx::Error> {
+    run(&file(dir), sql).await
+}
+
+/// What is blanked is in none of the files, while they are in use.
+#[tokio::test]
+async fn the_bytes_of_what_is_erased_are_gone() {
+    const SECRET: &str = "xxxxxxxxxxxxxxxxxxxx";
+    let dir = TempDir::new().unwrap();
+    let (ledger, mut acme) = (open(&dir).await, Samples::new("acme"));
+    let run_id = "0RQ9CWTXP9BPJR3KTYEG0MB9FF";
+    // Payloads of the samples grow with their place: some need pages of their own.
+    for version in 0..40 {
+        let commit = acme.commit(&format!("run/{run_id}"), 1 + 100 * version, 100, 1);
+        ledger.append(&[commit]).await.unwrap();
+    }
+    let holds_secret = || {
+        let files = std::fs::read_dir(dir.path()).unwrap();
+        let mut contents = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        contents.any(|bytes| bytes.windows(SECRET.len()).any(|w| w == SECRET.as_bytes()))
+    };
+    assert!(holds_secret());
+    let eraser = SqliteEraser::open(file(&dir)).await.unwrap();
+    let run_id = run_id.parse().unwrap();
+    let erased = DataErased { run_id, seqs: (0..4_000).collect() };
+    erasure::carry_out(&ledger, &eraser, acme.tenant(), &erased).await.unwrap();
+    eraser.scrub().await.unwrap();
+    assert!(!holds_secret());
+    assert_eq!(ledger.head(acme.tenant()).await.unwrap(), acme.head());
+}
+
+/// A reader that stays keeps the write-ahead log: that is said, and tried again.
+#[tokio::test]
+async fn a_log_that_cannot_be_emptied_is_said() {
+    let dir = TempDir::new().unwrap();
+    let (ledger, mut acme) = (open(&dir).await, Samples::new("acme"));
+    ledger.append(&[acme.commit("dag/x", 1, 1, 1)]).await.unwrap();
+    let mut reader = raw(&file(&dir)).await;
+    let mut reading = reader.begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM ledger").fetch_one(&mut *reading).await.unwrap();
+    ledger.append(&[acme.commit("dag/x", 2, 1, 1)]).await.unwrap();
+    let eraser = SqliteEraser::open(file(&dir)).await.unwrap();
+    let kept = eraser.scrub().await;
+    assert!(matches!(kept, Err(EraseError::Unavailable(_))), "{kept:?}");
+    reading.commit().await.unwrap();
+    eraser.scrub().await.unwrap();
+}
+
+/// A file of the first version let nothing pass.
+#[tokio::test]
+async fn a_file_of_version_1_gets_the_gap_unless_its_trigger_is_another() {
+    let old = "CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger BEGIN
+  SELECT RAISE(ABORT, 'the ledger is append-only');
+END";
+    let changed = old.replace("append-only", "mine");
+    for (trigger, findings) in [(old, 0), ("", 1), (&*changed, 1)] {
+        let dir = TempDir::new().unwrap();
+        open(&dir).await.close().await;
+        let sql = format!("DROP TRIGGER ledger_no_update; {trigger}; PRAGMA user_version = 1");
+        run_sql(&dir, &sql.replace("; ;", ";")).await.unwrap();
+        let ledger = open(&dir).await;
+        assert_eq!(ledger.findings().await.unwrap().len(), findings, "{trigger}");
+        let eraser = SqliteEraser::open(file(&dir)).await.unwrap();
+        let refused = eraser.may_blank().await;
+        let is_another = trigger.contains("mine");
+        assert_eq!(matches!(refused, Err(EraseError::Refused(_))), is_another, "{refused:?}");
+    }
 }
 
 #[tokio::test]
@@ -212,7 +342,7 @@ async fn what_is_no_ledger_is_not_opened() {
     assert!(matches!(error, LedgerError::Malformed { .. }), "{error}");
 
     open(&dir).await.close().await;
-    run(&file(&dir), "PRAGMA user_version = 2").await.unwrap();
+    run(&file(&dir), "PRAGMA user_version = 3").await.unwrap();
     let error = SqliteLedger::open(file(&dir)).await.err().expect("a newer one");
     assert!(error.to_string().contains("upgrade"), "{error}");
 }

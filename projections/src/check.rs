@@ -1,10 +1,11 @@
 //! Comparing the read models in use with a fresh fold of the same events.
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::{Stream, TryStreamExt};
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
-use stella_domain::ids::Tenant;
+use stella_domain::ids::{StreamId, Tenant};
+use stella_ledger::recorded::Recorded;
 
 use crate::{
     Digest, Divergence, Model, ProjectionError, Projections,
@@ -12,8 +13,13 @@ use crate::{
     files,
     rebuild::{Builder, Progress},
     store::read_position,
+    tenant::TenantModels,
 };
 
+/// Comparisons before a difference is reported that an erasure under way may have made.
+const ATTEMPTS: usize = 3;
+/// How long such an erasure may take to be folded.
+const FOLDED_WITHIN: Duration = Duration::from_secs(10);
 /// Differing rows that a report names, per model.
 const DIFFERENCES_NAMED: usize = 5;
 
@@ -57,6 +63,10 @@ pub struct Report {
 }
 
 impl Report {
+    fn is_as_recorded(&self) -> bool {
+        self.is_identical() && self.models.iter().all(|model| model.diverged.is_none())
+    }
+
     /// Whether the read models in use are what the ledger gives.
     pub fn is_identical(&self) -> bool {
         self.strays == 0 && self.models.iter().all(ModelReport::is_identical)
@@ -114,6 +124,40 @@ impl Projections {
     ) -> Result<Report, ProjectionError> {
         let models = self.tenant(tenant).await?;
         models.verify().await?;
+        for _ in 1..ATTEMPTS {
+            let report = models.compare(progress).await?;
+            let next_seq = report.next_seq;
+            if report.is_as_recorded() || !models.erased_since(next_seq).await? {
+                return Ok(report);
+            }
+        }
+        models.compare(progress).await
+    }
+}
+
+impl TenantModels {
+    /// Whether an erasure was recorded after `next_seq`: then what is folded up to there may lack
+    /// payloads that the read models in use were folded from. Waits until they have folded it too.
+    async fn erased_since(&self, next_seq: u64) -> Result<bool, ProjectionError> {
+        let own = [StreamId::Ledger(self.tenant.clone())];
+        let commits = self.ledger.read_streams(&self.tenant, &own).await?;
+        let mut newest = None;
+        for commit in commits.into_iter().filter(|commit| commit.seq >= next_seq) {
+            newest = Recorded::decode(commit)?.erasures().last().map(|(seq, _)| seq).or(newest);
+        }
+        let Some(seq) = newest else { return Ok(false) };
+        let mut head = self.watch();
+        let folded = head.wait_for(|head| head.next_seq > seq);
+        // Where they stand still, the report says how they differ, and by what.
+        Ok(matches!(tokio::time::timeout(FOLDED_WITHIN, folded).await, Ok(Ok(_))))
+    }
+
+    async fn compare(
+        &self,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Report, ProjectionError> {
+        let models = self;
+        let tenant = &self.tenant;
         let _alone = models.maintenance().await;
         let readers = models.readers().await;
         let (live_path, check_path) = (&models.files.live, &models.files.check);

@@ -2,7 +2,10 @@
 //! own, so that they outlive the read models and two folds of one ledger can be compared without
 //! the rows of the first.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
 
 use sqlx::SqlitePool;
 
@@ -51,20 +54,31 @@ impl Digests {
         self.pool.close().await;
     }
 
-    /// Keep these checkpoints. Recording the same again changes nothing.
-    pub(crate) async fn record(&self, checkpoints: &[Checkpoint]) -> Result<(), ProjectionError> {
-        if checkpoints.is_empty() {
+    /// Keep these checkpoints, and none in these ranges any more. Recording the same again changes
+    /// nothing.
+    pub(crate) async fn record(
+        &self,
+        checkpoints: &[Checkpoint],
+        unrepeatable: &[RangeInclusive<u64>],
+    ) -> Result<(), ProjectionError> {
+        if checkpoints.is_empty() && unrepeatable.is_empty() {
             return Ok(());
         }
-        self.write(checkpoints, false).await.map_err(ProjectionError::storage(&self.path))
+        let written = self.write(checkpoints, unrepeatable, false).await;
+        written.map_err(ProjectionError::storage(&self.path))
     }
 
     /// Keep these checkpoints and none besides: they are those of the whole ledger, from seq 0.
     pub(crate) async fn replace(&self, checkpoints: &[Checkpoint]) -> Result<(), ProjectionError> {
-        self.write(checkpoints, true).await.map_err(ProjectionError::storage(&self.path))
+        self.write(checkpoints, &[], true).await.map_err(ProjectionError::storage(&self.path))
     }
 
-    async fn write(&self, checkpoints: &[Checkpoint], afresh: bool) -> Result<(), sqlx::Error> {
+    async fn write(
+        &self,
+        checkpoints: &[Checkpoint],
+        unrepeatable: &[RangeInclusive<u64>],
+        afresh: bool,
+    ) -> Result<(), sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
         if afresh {
             sqlx::query("DELETE FROM digests").execute(&mut *transaction).await?;
@@ -79,6 +93,13 @@ impl Digests {
                     .execute(&mut *transaction)
                     .await?;
             }
+        }
+        for range in unrepeatable {
+            sqlx::query("DELETE FROM digests WHERE next_seq BETWEEN ? AND ?")
+                .bind(db_int(*range.start()))
+                .bind(db_int(*range.end()))
+                .execute(&mut *transaction)
+                .await?;
         }
         transaction.commit().await
     }

@@ -60,7 +60,20 @@ async fn follow_until_error(
     models.verify().await?;
     let mut follower = feed.follow(&models.tenant, models.head().next_seq);
     loop {
-        let commits = follower.next(BATCH_COMMITS).await?;
+        let swept = async {
+            match models.sweeping.at() {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let commits = tokio::select! {
+            biased;
+            () = swept => {
+                sweep(models).await;
+                continue;
+            }
+            commits = follower.next(BATCH_COMMITS) => commits?,
+        };
         let begun = Instant::now();
         if !models.apply_if_next(&commits).await? {
             follower = feed.follow(&models.tenant, models.head().next_seq);
@@ -70,5 +83,16 @@ async fn follow_until_error(
             let pace = (begun.elapsed() * SHARE).clamp(LEAST_PACE, MOST_PACE);
             sleep_until(begun + pace).await;
         }
+    }
+}
+
+/// Batches wait meanwhile, reads go on until the files change places. One that fails holds nothing
+/// back: it is tried again.
+async fn sweep(models: &TenantModels) {
+    let begun = Instant::now();
+    let swept = models.sweep().await;
+    models.sweeping.ended(begun, matches!(swept, Ok(true)));
+    if let Err(error) = swept {
+        tracing::warn!(tenant = %models.tenant, %error, "what was erased is still to be swept out");
     }
 }

@@ -172,6 +172,9 @@ impl Builder {
         .await?;
         self.state = state;
         self.checkpoints.append(&mut batch.checkpoints);
+        for range in &batch.erased.unrepeatable {
+            self.checkpoints.retain(|known| !range.contains(&known.next_seq));
+        }
         self.written().await?;
         let store = self.store.clone();
         self.writing = Some(tokio::spawn(async move { store.write(batch).await }));

@@ -8,7 +8,9 @@ CREATE TABLE position (
   next_seq INTEGER NOT NULL,
   hash TEXT NOT NULL,
   recorded_at INTEGER NOT NULL,
-  digests TEXT NOT NULL
+  digests TEXT NOT NULL,
+  -- 1 while pages without use may still hold what was erased.
+  unswept INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE TABLE runs (
@@ -32,7 +34,7 @@ CREATE INDEX runs_by_time ON runs (created_at);
 CREATE INDEX runs_by_error ON runs (error_code) WHERE error_code IS NOT NULL;
 CREATE INDEX runs_by_inputs ON runs (inputs_key);
 
--- Written with a run's first row: labels never change.
+-- Written with a run's first row: labels never change, until they are erased.
 CREATE TABLE run_labels (
   label TEXT NOT NULL,
   run_key INTEGER NOT NULL,

@@ -9,7 +9,7 @@ use crate::{
     PROJECTION_VERSION, ProjectionError,
     digest::ModelDigests,
     files,
-    fold::{Batch, State},
+    fold::{Batch, State, labels_text},
     model::{Model, Value},
     rows::{DagRow, QueueRow, Row, RunRow, StepRow, TallyRow},
     tracked::Tracked,
@@ -29,6 +29,9 @@ const STATEMENT_ROWS: usize = 128;
 
 const WRITE_LABELS: &str = "INSERT INTO run_labels (label, run_key)
     SELECT value ->> 0, value ->> 1 FROM json_each(?)";
+
+const REMOVE_LABELS: &str = "DELETE FROM run_labels WHERE (label, run_key) IN
+    (SELECT value ->> 0, value ->> 1 FROM json_each(?))";
 
 const READ_RUNS: &str =
     "SELECT row FROM runs WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY key";
@@ -84,6 +87,33 @@ impl Store {
     /// Close every connection; what is in the write-ahead log goes into the file.
     pub(crate) async fn close(&self) {
         self.pool.close().await;
+    }
+
+    /// Whether pages without use may still hold what was erased.
+    pub(crate) async fn is_unswept(&self) -> Result<bool, ProjectionError> {
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM position WHERE unswept = 1)")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(ProjectionError::storage(&self.path))
+    }
+
+    /// Write what is in use, and nothing else, to a new file at `path`.
+    pub(crate) async fn copy_swept(&self, path: &Path) -> Result<(), ProjectionError> {
+        files::remove(path)?;
+        // SQLite takes the name as a value; a path that is no text cannot be named there at all.
+        let name = path.to_string_lossy().into_owned();
+        sqlx::query("VACUUM INTO ?")
+            .bind(name)
+            .execute(&self.pool)
+            .await
+            .map_err(ProjectionError::storage(&self.path))?;
+        let copy = Self { pool: files::bulk(path), path: path.to_owned() };
+        sqlx::query("UPDATE position SET unswept = 0")
+            .execute(&copy.pool)
+            .await
+            .map_err(ProjectionError::storage(path))?;
+        copy.close().await;
+        Ok(())
     }
 
     /// What has to be in memory to go on from the file's position.
@@ -164,8 +194,15 @@ impl Store {
             .bind(batch.digests.to_text())
             .execute(&mut *transaction)
             .await?;
-        if let Some(labels) = batch.labels_text() {
-            sqlx::query(WRITE_LABELS).bind(labels).execute(&mut *transaction).await?;
+        // A run that was begun and erased within the batch leaves no label.
+        for (sql, labels) in [(WRITE_LABELS, &batch.labels), (REMOVE_LABELS, &batch.erased.labels)]
+        {
+            if let Some(labels) = labels_text(labels) {
+                sqlx::query(sql).bind(labels).execute(&mut *transaction).await?;
+            }
+        }
+        if batch.erased.anything {
+            sqlx::query("UPDATE position SET unswept = 1").execute(&mut *transaction).await?;
         }
         for (model, values) in Model::ALL.into_iter().zip(batch.rows) {
             write_rows(&mut transaction, model, values).await?;

@@ -14,6 +14,7 @@ use crate::{
     fold::State,
     rebuild::{Builder, Progress, Rebuilt},
     store::{Store, read_position},
+    sweep::Sweeping,
 };
 
 /// One tenant's read models.
@@ -28,6 +29,7 @@ pub(crate) struct TenantModels {
     /// Held by what takes long and reads or swaps the whole file.
     maintenance: Mutex<()>,
     head: watch::Sender<Head>,
+    pub(crate) sweeping: Sweeping,
 }
 
 struct Writer {
@@ -62,6 +64,10 @@ impl TenantModels {
         // Connecting switches a new file to its write-ahead log, which readers would be in the
         // way of.
         store.version().await?;
+        let sweeping = Sweeping::new(store.is_unswept().await?);
+        // A build or a check that did not come to its end: it may hold what was erased since.
+        files::remove(&files.rebuild)?;
+        files::remove(&files.check)?;
         let readers = files::readers(&files.live);
         let position = read_position(&readers, &files.live).await?;
         let head = position.map_or(Head::EMPTY, |position| position.head);
@@ -74,6 +80,7 @@ impl TenantModels {
             writer: Mutex::new(Writer { store, state: None }),
             maintenance: Mutex::default(),
             head: watch::Sender::new(head),
+            sweeping,
         };
         Ok((models, rebuilt))
     }
@@ -159,8 +166,12 @@ impl TenantModels {
         commits.iter().try_for_each(|recorded| state.fold(recorded))?;
         let batch = state.take_batch();
         // Before the rows: after a crash between them, the same is folded and recorded again.
-        self.digests.record(&batch.checkpoints).await?;
+        self.digests.record(&batch.checkpoints, &batch.erased.unrepeatable).await?;
+        let erased = batch.erased.anything;
         writer.store.write(batch).await?;
+        if erased {
+            self.sweeping.is_due();
+        }
         self.head.send_replace(state.head);
         writer.state = Some(state);
         Ok(())
@@ -183,6 +194,16 @@ impl TenantModels {
         self.swap(&mut writer).await?;
         self.head.send_replace(built.head);
         Ok(rebuilt)
+    }
+
+    /// Put a copy without pages that hold what was erased in the place of the file in use. Answers
+    /// whether it was done: it waits for nobody who works on the whole file.
+    pub(crate) async fn sweep(&self) -> Result<bool, ProjectionError> {
+        let Ok(_alone) = self.maintenance.try_lock() else { return Ok(false) };
+        let mut writer = self.writer.lock().await;
+        writer.store.copy_swept(&self.files.rebuild).await?;
+        self.swap(&mut writer).await?;
+        Ok(true)
     }
 
     async fn swap(&self, writer: &mut Writer) -> Result<(), ProjectionError> {

@@ -166,6 +166,12 @@ impl TestServer {
         self.client.moved(addr);
     }
 
+    /// From its next start on, erase payloads with what this file says.
+    pub fn erase_with(&mut self, file: &Path) {
+        let file = file.display().to_string();
+        self.builder.args.extend(["--erasure-ledger-file".to_owned(), file]);
+    }
+
     /// Run `stella orch ARGS` against it, and expect this exit code; answers what it printed.
     pub async fn stella(&self, args: &[&str], code: i32) -> String {
         let mut command = stella::command(args);

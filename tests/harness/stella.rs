@@ -39,6 +39,7 @@ pub fn command(args: &[&str]) -> Command {
         "STELLA_SERVER",
         "STELLA_TOKEN_FILE",
         "STELLA_SIGNING_KEY",
+        "STELLA_ERASURE_LEDGER",
     ] {
         command.env_remove(variable);
     }

@@ -8,6 +8,7 @@ mod bad_input;
 mod bundles;
 mod checkpoints;
 mod crash;
+mod erasure;
 mod four_writers;
 mod fsck;
 mod main_path;

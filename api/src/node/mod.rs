@@ -2,6 +2,7 @@
 
 pub mod checkpoints;
 mod data_dir;
+pub mod erasures;
 mod lease_source;
 mod start;
 pub mod witnesses;
@@ -56,6 +57,8 @@ pub struct NodeConfig {
     pub strict: bool,
     /// Signing.
     pub checkpoints: CheckpointsConfig,
+    /// The same ledger with a credential that may blank payloads; none: nothing is erased here.
+    pub erasure: Option<LedgerUri>,
 }
 
 /// Why a node did not start.
@@ -156,6 +159,10 @@ impl Node {
             .map_err(|error| data_dir.error(format!("the token file: {error}")))?;
         let plugins = Arc::new(Plugins::load(&config.plugins, &config.plugin_keys)?);
         let storage = config.ledger.connect().await?;
+        let eraser = match &config.erasure {
+            Some(uri) => Some(uri.eraser().await?),
+            None => None,
+        };
         let gate = Arc::<Gate>::default();
         let ledger: Arc<dyn Ledger> =
             Arc::new(GatedLedger::new(Arc::clone(&storage.ledger), Arc::clone(&gate)));
@@ -174,6 +181,7 @@ impl Node {
             config,
             data_dir: Arc::clone(&data_dir),
             storage,
+            eraser,
             gate,
             ledger,
             feed,

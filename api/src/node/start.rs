@@ -9,7 +9,8 @@ use stella_domain::{
     open_work::OpenWork,
 };
 use stella_ledger::{
-    checkpoints::gate::Gate, clock::Clock, feed::Feed, name::check_name, port::Ledger, uri::Storage,
+    checkpoints::gate::Gate, clock::Clock, erasure::Eraser, feed::Feed, name::check_name,
+    port::Ledger, uri::Storage,
 };
 use stella_projections::Projections;
 use stella_worker::{Plugins, Worker, WorkerConfig};
@@ -20,6 +21,7 @@ use super::{
     NodeConfig, NodeError,
     checkpoints::{Checkpoints, SigningTask},
     data_dir::{DataDir, NodeName},
+    erasures::Erasures,
     lease_source::LocalLeases,
 };
 use crate::app::Record;
@@ -33,6 +35,8 @@ pub(super) struct Starter {
     pub(super) name: NodeName,
     pub(super) data_dir: Arc<DataDir>,
     pub(super) storage: Storage,
+    /// What may blank payloads, where there is something that may.
+    pub(super) eraser: Option<Arc<dyn Eraser>>,
     pub(super) gate: Arc<Gate>,
     /// The ledger behind the gate.
     pub(super) ledger: Arc<dyn Ledger>,
@@ -51,6 +55,7 @@ pub(super) struct Begun {
     follow: JoinHandle<()>,
     writer: JoinHandle<()>,
     signing: Option<SigningTask>,
+    erasing: Option<JoinHandle<()>>,
 }
 
 impl Starter {
@@ -85,7 +90,7 @@ impl Starter {
         };
         // What it holds would keep the writer from ending.
         drop(self);
-        let Begun { worker, follow, mut writer, signing } = begun;
+        let Begun { worker, follow, mut writer, signing, erasing } = begun;
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
@@ -98,6 +103,9 @@ impl Starter {
             let _ = worker.await;
         }
         let _ = follow.await;
+        if let Some(erasing) = erasing {
+            let _ = erasing.await;
+        }
         let _ = writer.await;
         if let Some(signing) = signing {
             signing.end().await;
@@ -168,9 +176,18 @@ impl Starter {
         let (follow, worker) = (self.follow(), self.worker(&commands));
         let signing = checkpoints.start(self.config.checkpoints.every, &self.stop);
         let (ledger, feed) = (Arc::clone(&self.ledger), Arc::clone(&self.feed));
-        drop(self.opened.send_replace(Ok(Record { commands, ledger, checkpoints, feed })));
+        let erasures = Erasures::new(
+            self.eraser.clone(),
+            tenant.clone(),
+            Arc::clone(&ledger),
+            Arc::clone(&self.gate),
+            commands.clone(),
+        );
+        let erasing = erasures.start(&self.stop);
+        let record = Record { commands, ledger, checkpoints, erasures, feed };
+        drop(self.opened.send_replace(Ok(record)));
         tracing::info!(%tenant, "the ledger answers, and is the one that the projections know");
-        Ok(Begun { worker, follow, writer, signing })
+        Ok(Begun { worker, follow, writer, signing, erasing })
     }
 
     fn follow(&self) -> JoinHandle<()> {

@@ -1,16 +1,17 @@
-//! The ledger as a whole: where it ends, sealing, clock faults.
+//! The ledger as a whole: where it ends, sealing, clock faults, erasures.
 
 use axum::{Json, extract::State};
 use stella_commands::CommandError;
 use stella_ledger::writer::Receipt;
 
 use crate::{
+    app::Record,
     auth::Caller,
-    extract::OptionalJson,
-    openapi::EventTooLarge,
+    extract::{JsonBody, OptionalJson},
+    openapi::{EventTooLarge, NotErased},
     problem::ApiError,
     state::AppState,
-    types::{LedgerHead, ReasonBody, ReceiptView},
+    types::{EraseBody, ErasedRunView, LedgerHead, ReasonBody, ReceiptView},
 };
 
 /// Where the ledger ends.
@@ -58,6 +59,34 @@ pub(crate) async fn accept_clock_fault(
 ) -> Result<Json<ReceiptView>, ApiError> {
     let Caller { tenant, actor } = caller;
     answer(app.record()?.commands.accept_clock_fault(&tenant, &actor, body.reason).await)
+}
+
+/// Erase the payloads of a run that has ended: inputs, outputs, labels, run token, messages.
+///
+/// Records `DataErased`, which stays for ever with its reason, then blanks payloads and salts in
+/// the ledger. Chain, proofs, receipts and state stay valid; what is data stays: ids, times, phases,
+/// error codes, and `inputsHash`, by which inputs that can be guessed can be recognised. Idempotent.
+#[utoipa::path(post, path = "/ledger:erase", tag = "ledger",
+    request_body(content = EraseBody),
+    responses((status = 200, description = "Erased.", body = ErasedRunView), NotErased))]
+pub(crate) async fn erase_run(
+    State(app): State<AppState>,
+    caller: Caller,
+    JsonBody(body): JsonBody<EraseBody>,
+) -> Result<Json<ErasedRunView>, ApiError> {
+    let (Caller { tenant, actor }, EraseBody { run_id, reason }) = (caller, body);
+    let reason = reason.parse().map_err(ApiError::erasure_reason)?;
+    let Record { commands, erasures, .. } = app.record()?;
+    erasures.possible().await?;
+    let erased = commands.erase_run(&tenant, &actor, &run_id, reason).await?;
+    erasures.carried_out(erased.seq).await?;
+    Ok(Json(ErasedRunView {
+        run_id,
+        payloads: erased.payloads,
+        seq: erased.seq,
+        recorded_at: erased.recorded_at,
+        replayed: erased.replayed,
+    }))
 }
 
 /// Both commands always record an event, so that there is always a receipt.

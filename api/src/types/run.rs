@@ -128,6 +128,10 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub ended_at: Option<Timestamp>,
+    /// `seq` of the newest `DataErased` of it: inputs, outputs, labels, run token and messages are
+    /// gone for good. Left out with `asOf`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub erased_seq: Option<u64>,
     /// `seq` of its newest event.
     pub last_seq: u64,
     /// The code that it fails or failed with.

@@ -40,6 +40,7 @@ const CASES: &[Case] = &[
     ("get /runs/{runId}/steps", 404, "/runs/{none}/steps", "", ""),
     ("get /runs/{runId}/ledger", 200, "/runs/{run}/ledger", "", ""),
     ("get /runs/{runId}/ledger", 404, "/runs/{none}/ledger", "", ""),
+    ("post /ledger:erase", 409, "/ledger:erase", JSON, r#"{"runId":"{slow}","reason":"r"}"#),
     ("post /runs/{runId}:cancel", 422, "/runs/{slow}:cancel", JSON, r#"{"reason":"{large}"}"#),
     ("post /runs/{runId}:cancel", 200, "/runs/{slow}:cancel", "", ""),
     ("post /runs/{runId}:cancel", 404, "/runs/{none}:cancel", "", ""),
@@ -67,6 +68,10 @@ const CASES: &[Case] = &[
         JSON,
         r#"{"reason":"{large}"}"#,
     ),
+    ("post /ledger:erase", 404, "/ledger:erase", JSON, r#"{"runId":"{none}","reason":"r"}"#),
+    ("post /ledger:erase", 422, "/ledger:erase", JSON, r#"{"runId":"{run}","reason":" "}"#),
+    ("post /ledger:erase", 422, "/ledger:erase", JSON, r#"{"runId":"{run}","reason":"{large}"}"#),
+    ("post /ledger:erase", 200, "/ledger:erase", JSON, r#"{"runId":"{run}","reason":"r"}"#),
     ("get /runs/{runId}/receipt", 200, "/runs/{run}/receipt", "", ""),
     ("get /runs/{runId}/receipt", 404, "/runs/{none}/receipt", "", ""),
     ("post /ledger:sign", 200, "/ledger:sign", "", ""),
@@ -98,6 +103,7 @@ const CASES: &[Case] = &[
 /// What a node answers whose ledger another one signs.
 const OF_AN_OBSERVER: &[Case] = &[
     ("get /ledger/keys", 409, "/ledger/keys", "", ""),
+    ("post /ledger:erase", 501, "/ledger:erase", JSON, r#"{"runId":"{run}","reason":"r"}"#),
     ("post /ledger:sign", 409, "/ledger:sign", "", ""),
     ("post /ledger:rotateKey", 409, "/ledger:rotateKey", JSON, r#"{"newKey":"{key}"}"#),
 ];
@@ -227,6 +233,8 @@ async fn every_documented_answer_is_real() {
         let path = path.replace("{none}", NO_RUN);
         let below = operation.path.strip_prefix(PREFIX).map_or("", |_| PREFIX);
         let body = body.replace("{large}", &large).replace("{echo}", ECHO).replace("{key}", &key);
+        let body = body.replace("{run}", &of(&run)).replace("{none}", NO_RUN);
+        let body = body.replace("{slow}", &of(&slow));
         let mut request = api.bare(operation.method.clone(), &format!("{below}{path}"));
         request = request.header("authorization", api.bearer());
         if !media_type.is_empty() {

@@ -7,6 +7,7 @@ mod checkpoints;
 mod dags;
 mod documentation;
 mod door;
+mod erasure;
 mod ledger;
 mod operations;
 mod runs;

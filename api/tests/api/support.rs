@@ -46,19 +46,27 @@ impl Api {
         Self::with_concurrency(0).await
     }
 
-    /// Another node on the same ledger, with a key of its own.
+    /// Another node on the same ledger, with a key of its own, that may not erase.
     pub(crate) async fn beside(&self) -> Self {
-        Self::on(self.dir.path().join("ledger.sqlite"), tempfile::tempdir().unwrap(), 0).await
+        Self::on(self.dir.path().join("ledger.sqlite"), tempfile::tempdir().unwrap(), 0, false)
+            .await
     }
 
     async fn with_concurrency(concurrency: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self::on(dir.path().join("ledger.sqlite"), dir, concurrency).await
+        Self::on(dir.path().join("ledger.sqlite"), dir, concurrency, true).await
     }
 
-    async fn on(ledger: PathBuf, dir: tempfile::TempDir, concurrency: u32) -> Self {
+    async fn on(
+        ledger: PathBuf,
+        dir: tempfile::TempDir,
+        concurrency: u32,
+        may_erase: bool,
+    ) -> Self {
+        let ledger = LedgerUri::Sqlite(ledger);
+        let erasure = may_erase.then(|| ledger.clone());
         let node = Node::start(NodeConfig {
-            ledger: LedgerUri::Sqlite(ledger),
+            ledger,
             data_dir: dir.path().into(),
             listen: "127.0.0.1:0".parse().unwrap(),
             origin: "stella.test".parse().unwrap(),
@@ -69,6 +77,7 @@ impl Api {
             lease_ms: 30_000,
             strict: false,
             checkpoints: CheckpointsConfig::default(),
+            erasure,
         })
         .await
         .unwrap();

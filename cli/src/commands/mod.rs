@@ -3,6 +3,7 @@
 mod completions;
 mod dag;
 mod demo;
+mod erasing;
 mod health;
 mod ledger;
 pub(crate) mod plugin_host;

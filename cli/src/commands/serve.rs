@@ -13,6 +13,7 @@ use stella_ledger::checkpoints::SignerError;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
+    erasing::ErasingArgs,
     signing::SigningArgs,
     storage::{StorageArgs, ledger_failure},
 };
@@ -61,6 +62,8 @@ pub(crate) struct Serve {
     strict: bool,
     #[command(flatten)]
     signing: SigningArgs,
+    #[command(flatten)]
+    erasing: ErasingArgs,
     /// Write ADDR:PORT to this file once the server answers.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -96,6 +99,7 @@ impl Serve {
             lease_ms: self.lease_ttl,
             strict: self.strict,
             checkpoints: self.signing.config()?,
+            erasure: self.erasing.config(&uri)?,
         };
         let node = tokio::select! {
             node = Node::start(config) => node.map_err(node_failure)?,

@@ -83,7 +83,7 @@ impl Caches {
                     | StreamId::Control(_) => {}
                 }
             }
-            Command::CatchUp => {}
+            Command::Forget { .. } | Command::CatchUp => {}
         }
         missing
     }

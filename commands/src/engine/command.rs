@@ -49,6 +49,11 @@ pub enum Command {
         /// The events.
         events: Vec<Event>,
     },
+    /// Drop what is cached of a run: its payloads were erased.
+    Forget {
+        /// The run, which has ended.
+        run_id: RunId,
+    },
     /// Nothing but to read what others, or an earlier process, have written.
     CatchUp,
 }

@@ -237,6 +237,10 @@ impl Decider for Engine {
             Command::Append { actor, stream, expected, events } => {
                 self.append(tenant, actor, stream, *expected, events)
             }
+            Command::Forget { run_id } => {
+                self.caches.tenant(tenant).drop_stream(&StreamId::Run(run_id.clone()));
+                Decision { commit: None, answer: Ok(Answer::Appended), effects: vec![] }
+            }
             Command::CatchUp => {
                 Decision { commit: None, answer: Ok(Answer::Appended), effects: vec![] }
             }
@@ -266,6 +270,10 @@ impl Decider for Engine {
             self.untold.remove(tenant);
         } else {
             cache.drop_stream(&recorded.commit.stream);
+        }
+        // Nothing is staged on a run that has ended.
+        for (_, erased) in recorded.erasures() {
+            cache.drop_stream(&StreamId::Run(erased.run_id.clone()));
         }
         let StreamId::Run(run_id) = &recorded.commit.stream else { return };
         let now = self.shared.clock.now();
@@ -394,7 +402,10 @@ impl Command {
                 | RunCommand::Cancel { .. } => None,
             },
             Self::CatchUp => Some(Due::CatchUp),
-            Self::Grant { .. } | Self::StartRun { .. } | Self::Append { .. } => None,
+            Self::Grant { .. }
+            | Self::StartRun { .. }
+            | Self::Append { .. }
+            | Self::Forget { .. } => None,
         }
     }
 }

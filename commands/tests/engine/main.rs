@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod dropped;
+mod erasing;
 mod leases;
 mod life;
 mod node;

@@ -228,6 +228,18 @@ impl Node {
         }
     }
 
+    /// What followers on this node get, from the beginning.
+    pub(crate) async fn followed(&self) -> Vec<Arc<Recorded>> {
+        let (mut follower, mut all) = (self.feed.follow(&acme(), 0), vec![]);
+        loop {
+            let more = follower.try_next(100).await.unwrap();
+            if more.is_empty() {
+                return all;
+            }
+            all.extend(more);
+        }
+    }
+
     /// Wait until an event of this type is recorded.
     pub(crate) async fn recorded(&self, event_type: &str) {
         let mut follower = self.feed.follow(&acme(), 0);

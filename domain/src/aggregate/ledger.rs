@@ -1,12 +1,14 @@
-//! The ledger as an aggregate: opened once, sealed at will.
+//! The ledger as an aggregate: opened once, sealed at will; and what is erased is its decision.
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::Aggregate;
+use super::{Aggregate, ErasureReason, RunStatus, RunToErase};
 use crate::{
     checkpoint::{CheckpointError, VerifierKey},
     event::{LedgerEvent, LedgerOpened, NoData, Reason, SigningKeyRotated},
-    ids::Tenant,
+    ids::{RunId, Tenant},
 };
 
 /// State of the stream `ledger/<tenant>`.
@@ -22,6 +24,9 @@ pub struct Ledger {
     /// The key that signs its checkpoints; `None` until it was rotated for the first time, because
     /// the first key is recorded nowhere but in the checkpoints themselves.
     pub signing_key: Option<VerifierKey>,
+    /// Runs of which payloads were erased, each with the last seq that was named: those of a large
+    /// run are named commit by commit, in their order.
+    pub erased: BTreeMap<RunId, u64>,
 }
 
 /// What can be asked of a ledger.
@@ -47,6 +52,14 @@ pub enum LedgerCommand {
         /// Both keys, and their signatures.
         rotation: Box<SigningKeyRotated>,
     },
+    /// Erase the payloads of a run. Asked again until nothing more is decided: a run may have more
+    /// of them than one commit can name.
+    Erase {
+        /// The run as it stands in the ledger.
+        run: Arc<RunToErase>,
+        /// In the operator's words.
+        reason: ErasureReason,
+    },
 }
 
 /// Why a ledger refuses a command.
@@ -66,6 +79,27 @@ pub enum LedgerRefusal {
         /// The key that the rotation begins at.
         old: Box<VerifierKey>,
     },
+    /// The run whose payloads are to be erased does not exist.
+    #[error("there is no run {0}: nothing was erased")]
+    RunUnknown(RunId),
+    /// The run whose payloads are to be erased may still need them.
+    #[error(
+        "run {run_id} is {}: only payloads of runs that have ended are erased; wait for its end, \
+         or cancel it",
+        status.as_str()
+    )]
+    RunNotEnded {
+        /// The run.
+        run_id: RunId,
+        /// Where it stands.
+        status: RunStatus,
+    },
+    /// The run has no payload left although none was erased.
+    #[error(
+        "run {0} has no payload to erase, and no erasure is recorded: somebody removed them; see \
+         `stella orch ledger verify`"
+    )]
+    NothingToErase(RunId),
 }
 
 impl Aggregate for Ledger {
@@ -74,7 +108,7 @@ impl Aggregate for Ledger {
     type Error = LedgerRefusal;
 
     fn decide(&self, command: LedgerCommand) -> Result<Vec<LedgerEvent>, LedgerRefusal> {
-        use LedgerCommand::{AcceptClockFault, Open, RotateKey, Seal};
+        use LedgerCommand::{AcceptClockFault, Erase, Open, RotateKey, Seal};
         match (self.opened, command) {
             (true, Open { .. }) => Ok(vec![]),
             (false, Open { tenant }) => {
@@ -87,7 +121,8 @@ impl Aggregate for Ledger {
                 Ok(vec![LedgerEvent::ClockFaultAccepted(NoData {}, Some(Reason { reason }))])
             }
             (true, RotateKey { rotation }) => self.rotate(rotation),
-            (false, Seal { .. } | AcceptClockFault { .. } | RotateKey { .. }) => {
+            (true, Erase { run, reason }) => self.erase(&run, &reason),
+            (false, Seal { .. } | AcceptClockFault { .. } | RotateKey { .. } | Erase { .. }) => {
                 Err(LedgerRefusal::NotOpened)
             }
         }
@@ -104,11 +139,33 @@ impl Aggregate for Ledger {
             LedgerEvent::SigningKeyRotated(rotation) => {
                 self.signing_key = Some(rotation.new_key.clone());
             }
+            LedgerEvent::DataErased(erased, _) => {
+                let named = self.erased.entry(erased.run_id.clone()).or_default();
+                *named = erased.seqs.iter().copied().fold(*named, u64::max);
+            }
         }
     }
 }
 
 impl Ledger {
+    fn erase(
+        &self,
+        run: &RunToErase,
+        reason: &ErasureReason,
+    ) -> Result<Vec<LedgerEvent>, LedgerRefusal> {
+        let run_id = || run.run_id.clone();
+        let status = run.status.ok_or_else(|| LedgerRefusal::RunUnknown(run_id()))?;
+        if !status.is_ended() {
+            return Err(LedgerRefusal::RunNotEnded { run_id: run_id(), status });
+        }
+        let named = self.erased.get(&run.run_id).copied();
+        match (named, run.erase(named, reason)) {
+            (None, events) if events.is_empty() => Err(LedgerRefusal::NothingToErase(run_id())),
+            // Nothing more when it was asked before: what was named is named once.
+            (_, events) => Ok(events),
+        }
+    }
+
     fn rotate(&self, rotation: Box<SigningKeyRotated>) -> Result<Vec<LedgerEvent>, LedgerRefusal> {
         rotation.verify()?;
         match &self.signing_key {

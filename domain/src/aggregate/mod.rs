@@ -1,10 +1,11 @@
 //! The aggregates: what may happen next, given everything recorded so far.
 
 mod dag;
+mod erasure;
 mod ledger;
 mod run;
 
-pub use self::{dag::*, ledger::*, run::*};
+pub use self::{dag::*, erasure::*, ledger::*, run::*};
 
 /// A consistency boundary: its events stand in one stream, and one decision sees them all.
 ///

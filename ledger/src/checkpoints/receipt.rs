@@ -1,15 +1,24 @@
 //! The receipt of a run: its events, the proof that each is in a signed tree, and the checkpoint.
 //! `docs/ledger-format.md`, section 11, to the byte.
 
-use std::fmt::Write as _;
+use std::{collections::HashSet, fmt::Write as _, sync::Arc};
 
-use stella_domain::ids::{RunId, StreamId, Tenant};
+use stella_domain::{
+    chain::{Commit, StoredPayload},
+    checkpoint::Checkpoint,
+    event::DataErased,
+    ids::{RunId, StreamId, Tenant},
+};
 
 use super::{
     ProofError,
     proofs::{Noted, Proofs},
 };
-use crate::port::Ledger;
+use crate::{
+    erasure,
+    port::{Ledger, LedgerError},
+    recorded::Recorded,
+};
 
 /// Bytes that a receipt may have.
 pub const RECEIPT_BYTES: usize = 32 * 1024 * 1024;
@@ -22,11 +31,11 @@ pub enum ReceiptError {
     UnknownRun(RunId),
     /// No checkpoint holds all of its events yet.
     #[error(
-        "no checkpoint holds event {last_seq} of this run yet: they are signed every few seconds; \
-         `stella orch ledger checkpoint --sign-now` signs one"
+        "no checkpoint holds event {last_seq} yet, which this receipt needs: they are signed every \
+         few seconds; `stella orch ledger checkpoint --sign-now` signs one"
     )]
     NotSigned {
-        /// The run's last event.
+        /// The last event that the receipt needs: the run's, or its erasure.
         last_seq: u64,
     },
     /// The run is too large for one document.
@@ -55,36 +64,93 @@ pub async fn receipt(
     let Some(last) = commits.last() else {
         return Err(ReceiptError::UnknownRun(run_id.clone()));
     };
-    let last_seq = last.last_seq();
+    let erasures = erasures(ledger, tenant, run_id, &commits).await.map_err(ProofError::from)?;
+    let explaining = erasures.iter().flat_map(|(_, seqs)| seqs.iter().copied());
+    let last_seq = explaining.fold(last.last_seq(), u64::max);
     let covering = proofs.oldest_checkpoint_covering(tenant, last_seq + 1).await?;
     let Some(Noted { checkpoint, note }) = covering else {
         return Err(ReceiptError::NotSigned { last_seq });
     };
-    let mut text = String::from("{\"checkpoint\":");
+    let mut receipt = Receipt { text: String::from("{\"checkpoint\":"), proofs, checkpoint };
     // A string: serialising it cannot fail, and its escapes are the canonical ones.
-    text.push_str(&serde_json::to_string(&note).unwrap_or_default());
-    // Filled once payloads can be erased.
-    text.push_str(",\"erasures\":[],\"events\":[");
-    let (mut lines, mut comma) = (String::new(), "");
-    for commit in &commits {
-        lines.clear();
-        commit.write_ndjson(&mut lines);
-        for ((seq, event), line) in (commit.seq..).zip(&commit.events).zip(lines.lines()) {
-            let proof = proofs.inclusion(&checkpoint, seq, &event.hash).await?;
-            // Hashes in hex, with quotes, and commas between them.
-            if text.len() + line.len() + 67 * proof.len() > RECEIPT_BYTES {
-                return Err(ReceiptError::TooLarge);
-            }
-            let hashes: Vec<String> = proof.iter().map(|hash| format!("\"{hash}\"")).collect();
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{comma}{{\"event\":{line},\"proof\":[{}]}}", hashes.join(","));
-            comma = ",";
-        }
+    receipt.text.push_str(&serde_json::to_string(&note).unwrap_or_default());
+    receipt.text.push_str(",\"erasures\":[");
+    for (recorded, explaining) in &erasures {
+        receipt.add(&recorded.commit, |seq| explaining.contains(&seq)).await?;
     }
+    receipt.text.push_str("],\"events\":[");
+    for commit in &commits {
+        receipt.add(commit, |_| true).await?;
+    }
+    let Receipt { mut text, checkpoint, .. } = receipt;
+    // Writing to a String cannot fail.
     let _ = writeln!(
         text,
         "],\"format\":1,\"ledger\":\"{}\",\"runId\":\"{run_id}\",\"treeSize\":{}}}",
         checkpoint.ledger, checkpoint.size
     );
     Ok(text)
+}
+
+/// The erasures that explain what is erased of these commits of a run: commits, each with the
+/// seqs of those of its events that do.
+async fn erasures(
+    ledger: &dyn Ledger,
+    tenant: &Tenant,
+    run_id: &RunId,
+    commits: &[Commit],
+) -> Result<Vec<(Arc<Recorded>, Vec<u64>)>, LedgerError> {
+    let events = commits.iter().flat_map(|commit| (commit.seq..).zip(&commit.events));
+    let erased: HashSet<u64> = events
+        .filter(|(_, event)| matches!(event.payload, StoredPayload::Erased(_)))
+        .map(|(seq, _)| seq)
+        .collect();
+    if erased.is_empty() {
+        return Ok(vec![]);
+    }
+    let explains = |data: &DataErased| {
+        data.run_id == *run_id && data.seqs.iter().any(|seq| erased.contains(seq))
+    };
+    let found = erasure::of_run(ledger, tenant, run_id).await?;
+    let with_seqs = found.into_iter().map(|recorded| {
+        let explaining = recorded.erasures().filter(|(_, data)| explains(data));
+        let seqs = explaining.map(|(seq, _)| seq).collect();
+        (recorded, seqs)
+    });
+    Ok(with_seqs.collect())
+}
+
+/// A receipt in the making.
+struct Receipt<'a> {
+    text: String,
+    proofs: &'a Proofs,
+    checkpoint: Checkpoint,
+}
+
+impl Receipt<'_> {
+    /// Add the events of `commit` with these seqs, each with its proof.
+    async fn add(
+        &mut self,
+        commit: &Commit,
+        wanted: impl Fn(u64) -> bool,
+    ) -> Result<(), ReceiptError> {
+        let mut lines = String::new();
+        commit.write_ndjson(&mut lines);
+        for ((seq, event), line) in (commit.seq..).zip(&commit.events).zip(lines.lines()) {
+            if !wanted(seq) {
+                continue;
+            }
+            let proof = self.proofs.inclusion(&self.checkpoint, seq, &event.hash).await?;
+            // Hashes in hex, with quotes, and commas between them.
+            if self.text.len() + line.len() + 67 * proof.len() > RECEIPT_BYTES {
+                return Err(ReceiptError::TooLarge);
+            }
+            let hashes: Vec<String> = proof.iter().map(|hash| format!("\"{hash}\"")).collect();
+            let comma = if self.text.ends_with('[') { "" } else { "," };
+            // Writing to a String cannot fail.
+            let _ =
+                write!(self.text, "{comma}{{\"event\":{line},\"proof\":[{}]}}", hashes.join(","));
+        }
+        Ok(())
+    }
 }

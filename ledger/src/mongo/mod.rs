@@ -1,4 +1,5 @@
-//! The ledger in MongoDB: one document per commit, insert only.
+//! The ledger in MongoDB: one document per commit, insert only; payloads are blanked by another
+//! client, with a credential of its own.
 //!
 //! A single document is written whole or not at all, so no transactions are used. Writes are
 //! acknowledged by a majority, from their journals; reads see what a majority has.
@@ -6,6 +7,7 @@
 mod append;
 mod checkpoints;
 mod document;
+mod erase;
 mod failure;
 mod findings;
 mod read;
@@ -32,6 +34,7 @@ use stella_domain::{
 
 pub use self::{
     checkpoints::{CHECKPOINTS, TILES},
+    erase::MongoEraser,
     role::{APPEND_ONLY_ROLE, MadeRole, RoleError},
 };
 use crate::{

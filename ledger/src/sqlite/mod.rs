@@ -3,11 +3,12 @@
 //! WAL and `synchronous=FULL`: a commit that was acknowledged survives a power cut. Several
 //! processes may write one file; each batch takes the write lock for one transaction.
 //!
-//! Nothing here updates or deletes, and triggers refuse it to everybody else. Erasing a payload
-//! will need a path of its own past `ledger_no_update`.
+//! Nothing here deletes, and nothing but [`SqliteEraser`] updates; triggers refuse it to everybody
+//! else, and to that one all but blanking payloads.
 
 mod append;
 mod checkpoints;
+mod erase;
 mod row;
 mod scan;
 mod schema;
@@ -27,6 +28,7 @@ use stella_domain::{
 };
 use tokio::sync::Mutex;
 
+pub use self::erase::SqliteEraser;
 use crate::{
     page::Page,
     port::{AppendError, AppendFailure, Finding, Ledger, LedgerError, READ_LIMIT},
@@ -69,6 +71,8 @@ impl SqliteLedger {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
+            // What is blanked is overwritten, and so is a page that is given another use.
+            .pragma("secure_delete", "ON")
             .disable_statement_logging();
         let mut writer = connect_patiently(&options).await?;
         schema::create(&mut writer).await?;

@@ -13,9 +13,10 @@ use stella_domain::{
 use stella_ledger::{
     checkpoints::store::CheckpointStore as _,
     conformance::{Samples, suite},
+    erasure::{self, Blanking, EraseError, Eraser},
     mongo::{
-        APPEND_ONLY_ROLE, CHECKPOINTS, COLLECTION, MadeRole, MongoLedger, MongoOptions, RoleError,
-        TILES,
+        APPEND_ONLY_ROLE, CHECKPOINTS, COLLECTION, MadeRole, MongoEraser, MongoLedger,
+        MongoOptions, RoleError, TILES,
     },
     port::Ledger,
 };
@@ -57,6 +58,22 @@ async fn ledger_with(mongod: &Mongod, place: &Place, role: &str) -> MongoLedger 
         MongoOptions { database: Some(place.database.clone()), ..MongoOptions::default() };
     let uri = uri_of(mongod, role, &place.database);
     MongoLedger::connect(&uri, options).await.unwrap()
+}
+
+/// The URI of a user who may do no more at `place` than `actions` on the ledger.
+async fn user_at(mongod: &Mongod, place: &Place, actions: &[&str]) -> String {
+    let name = format!("{}_{}", place.database, actions.join("_"));
+    let database = place.client.database(&place.database);
+    let resource = |collection: &str| doc! { "db": &place.database, "collection": collection };
+    let privileges = vec![
+        doc! { "resource": resource(COLLECTION), "actions": actions },
+        doc! { "resource": resource(""), "actions": ["listCollections"] },
+    ];
+    let role = doc! { "createRole": &name, "privileges": privileges, "roles": [] };
+    database.run_command(role).await.unwrap();
+    let user = doc! { "createUser": &name, "pwd": &name, "roles": [&name] };
+    database.run_command(user).await.unwrap();
+    uri_of(mongod, &name, &place.database)
 }
 
 #[tokio::test]
@@ -186,4 +203,48 @@ async fn privileges_on_any_of_the_collections_are_found() {
         let says = format!("may remove on {}.{name}: ", place.database);
         assert!(found.message.contains(&says), "{}", found.message);
     }
+}
+
+/// What blanks is not what appends, and neither can do the other's work.
+#[tokio::test]
+async fn only_the_erasing_credential_blanks() {
+    let (mongod, _dir) = server_with_auth().await;
+    let connect = async |uri: &str, database: &str| {
+        let options =
+            MongoOptions { database: Some(database.to_owned()), ..MongoOptions::default() };
+        (
+            MongoLedger::connect(uri, options.clone()).await.unwrap(),
+            MongoEraser::connect(uri, options).await.unwrap(),
+        )
+    };
+    erasure::conformance::suite(async || {
+        let place = place(&mongod).await;
+        place.set_up().await;
+        let erasing = user_at(&mongod, &place, &["find", "update"]).await;
+        let appending = user_at(&mongod, &place, &["find", "insert", "listIndexes"]).await;
+        let (ledger, _) = connect(&appending, &place.database).await;
+        let (_, eraser) = connect(&erasing, &place.database).await;
+        (Arc::new(ledger) as Arc<dyn Ledger>, Arc::new(eraser) as Arc<dyn Eraser>)
+    })
+    .await;
+
+    let place = place(&mongod).await;
+    let by_root = place.set_up().await;
+    let erasing = user_at(&mongod, &place, &["find", "update"]).await;
+    let appending = user_at(&mongod, &place, &["find", "insert", "listIndexes"]).await;
+    let mut acme = Samples::new("acme");
+    let stored = acme.commit("run/0RQ9CWTXP9BPJR3KTYEG0MB9FF", 1, 3, 1);
+    let (ledger, not_an_eraser) = connect(&appending, &place.database).await;
+    ledger.append(&[Arc::clone(&stored)]).await.unwrap();
+    let seqs = (0..9).collect();
+    let blanking = Blanking::of(&stored, &seqs).unwrap();
+    for refused in [not_an_eraser.may_blank().await, not_an_eraser.blank(&blanking).await] {
+        assert!(matches!(refused, Err(EraseError::Refused(_))), "{refused:?}");
+    }
+    assert_eq!(by_root.read(acme.tenant(), 0, 9).await.unwrap(), [(*stored).clone()]);
+    let (not_a_writer, eraser) = connect(&erasing, &place.database).await;
+    assert!(is_unavailable(&not_a_writer.append(&[acme.commit("dag/x", 1, 1, 1)]).await));
+    eraser.may_blank().await.unwrap();
+    eraser.blank(&blanking).await.unwrap();
+    assert_eq!(ledger.read(acme.tenant(), 0, 9).await.unwrap(), [blanking.after()]);
 }

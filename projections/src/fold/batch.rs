@@ -1,6 +1,6 @@
 //! What a batch of commits changed, ready to be written.
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use stella_domain::{chain::Head, ids::LedgerId};
 
@@ -20,6 +20,17 @@ pub(crate) struct Checkpoint {
     pub(crate) digests: ModelDigests,
 }
 
+/// What erasures took away.
+#[derive(Debug, Default)]
+pub(crate) struct Erased {
+    /// Labels that are to be removed: the label's text, the run's key.
+    pub(crate) labels: Vec<(String, u64)>,
+    /// Places whose digests cannot be reached again.
+    pub(crate) unrepeatable: Vec<RangeInclusive<u64>>,
+    /// Whether any row, or label, lost something: the file's free pages may still hold it.
+    pub(crate) anything: bool,
+}
+
 /// What a batch of commits changed.
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -31,20 +42,21 @@ pub(crate) struct Batch {
     pub(crate) rows: [Vec<Value>; Model::ALL.len()],
     pub(crate) labels: Vec<(String, u64)>,
     pub(crate) checkpoints: Vec<Checkpoint>,
+    pub(crate) erased: Erased,
 }
 
 impl Batch {
     pub(crate) fn at(ledger: Option<Arc<LedgerId>>, head: Head, digests: ModelDigests) -> Self {
-        let (labels, checkpoints) = (vec![], vec![]);
-        Self { ledger, head, digests, rows: Default::default(), labels, checkpoints }
+        let (labels, checkpoints, erased) = (vec![], vec![], Erased::default());
+        Self { ledger, head, digests, rows: Default::default(), labels, checkpoints, erased }
     }
 
     pub(crate) fn push<R: Row>(&mut self, row: &mut Tracked<R>) {
         row.bind(&mut self.rows[R::MODEL as usize]);
     }
+}
 
-    /// The new labels as one JSON array of pairs; `None` when there are none.
-    pub(crate) fn labels_text(&self) -> Option<String> {
-        (!self.labels.is_empty()).then(|| serde_json::json!(self.labels).to_string())
-    }
+/// Labels as one JSON array of pairs; `None` when there are none.
+pub(crate) fn labels_text(labels: &[(String, u64)]) -> Option<String> {
+    (!labels.is_empty()).then(|| serde_json::json!(labels).to_string())
 }

@@ -19,7 +19,7 @@ use stella_domain::{
 };
 use stella_ledger::recorded::Recorded;
 
-pub(crate) use self::batch::{Batch, Checkpoint};
+pub(crate) use self::batch::{Batch, Checkpoint, Erased, labels_text};
 use crate::{
     DIGEST_INTERVAL, ProjectionError,
     digest::ModelDigests,
@@ -77,6 +77,7 @@ pub(crate) struct State {
     /// Labels of new runs: the label's text, the run's key.
     new_labels: Vec<(String, u64)>,
     checkpoints: Vec<Checkpoint>,
+    erased: Erased,
 }
 
 /// Where an event stands.
@@ -101,6 +102,7 @@ impl Default for State {
             new_versions: vec![],
             new_labels: vec![],
             checkpoints: vec![],
+            erased: Erased::default(),
         }
     }
 }
@@ -114,6 +116,12 @@ impl State {
         let mut seen = HashSet::new();
         let mut missing = vec![];
         for recorded in commits {
+            for (_, erased) in recorded.erasures() {
+                let id = &erased.run_id;
+                if !self.runs.contains(id) && seen.insert(id) {
+                    missing.push(id.clone());
+                }
+            }
             let StreamId::Run(id) = &recorded.commit.stream else { continue };
             let begins_here = recorded.commit.stream_version == 1;
             if !self.runs.contains(id) && seen.insert(id) && !begins_here {
@@ -148,11 +156,9 @@ impl State {
         match &commit.stream {
             StreamId::Run(id) => self.fold_run(id, recorded)?,
             StreamId::Dag(id) => self.fold_dag(id, recorded)?,
+            StreamId::Ledger(_) => self.fold_erasures(recorded)?,
             // Nothing of these is shown by a read model yet.
-            StreamId::Ledger(_)
-            | StreamId::Schedule(_)
-            | StreamId::Plugin(_)
-            | StreamId::Control(_) => {}
+            StreamId::Schedule(_) | StreamId::Plugin(_) | StreamId::Control(_) => {}
         }
         let reached = self.head.next_seq / DIGEST_INTERVAL;
         self.head = commit.head();
@@ -189,6 +195,30 @@ impl State {
             folded.map_err(|reason| ProjectionError::Contradiction { seq: place.seq, reason })?;
         }
         run::drop_what_cannot_start(run, dag).map_err(wrong)?;
+        Ok(())
+    }
+
+    /// Of what happens to the ledger itself, only erasures are to be seen in a read model.
+    fn fold_erasures(&mut self, recorded: &Recorded) -> Result<(), ProjectionError> {
+        for (seq, erased) in recorded.erasures() {
+            let wrong = |reason| ProjectionError::Contradiction { seq, reason };
+            let place = place(recorded, (seq - recorded.commit.seq) as usize);
+            let run = self.runs.get_mut(&erased.run_id);
+            let run = run.ok_or_else(|| wrong("it erases payloads of a run that never was"))?;
+            if !std::mem::replace(&mut run.touched, true) {
+                self.touched_runs.push(erased.run_id.clone());
+            }
+            let row = run.row.get();
+            let labels = row.labels.iter().map(|(k, v)| (label_text(k, v), row.created_seq));
+            self.erased.labels.extend(labels);
+            self.erased.anything |= run::erase(run, &place).map_err(wrong)?;
+            if let Some(first) = erased.seqs.first() {
+                // What was folded in between was folded from payloads, and never is again.
+                let unrepeatable = first + 1..=seq;
+                self.checkpoints.retain(|known| !unrepeatable.contains(&known.next_seq));
+                self.erased.unrepeatable.push(unrepeatable);
+            }
+        }
         Ok(())
     }
 
@@ -235,6 +265,7 @@ impl State {
         let mut batch = Batch::at(self.ledger.clone(), self.head, self.digests);
         batch.labels = std::mem::take(&mut self.new_labels);
         batch.checkpoints = std::mem::take(&mut self.checkpoints);
+        batch.erased = std::mem::take(&mut self.erased);
         for id in std::mem::take(&mut self.touched_runs) {
             let Some(run) = self.runs.peek_mut(&id) else { continue };
             run.touched = false;

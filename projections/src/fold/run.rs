@@ -31,6 +31,7 @@ pub(super) fn created(
         dag_id: created.dag_id.clone(),
         dag_version: created.dag_version,
         ended_at: None,
+        erased_seq: None,
         error_code: None,
         failed_step: None,
         inputs_hash: created.inputs_hash.clone(),
@@ -105,6 +106,28 @@ pub(super) fn fold(
         }
     }
     Ok(())
+}
+
+/// The run's payloads are erased: nothing stays here of what came from them. Whether they are
+/// blanked in the ledger already, or not all of them at once, makes no difference to the outcome.
+/// Answers whether anything went.
+pub(super) fn erase(run: &mut LiveRun, place: &Place) -> Result<bool, &'static str> {
+    if !run.row.get().status.is_ended() {
+        return Err("it erases payloads of a run that has not ended");
+    }
+    let row = run.row.change();
+    row.erased_seq = Some(place.seq);
+    let mut gone = !std::mem::take(&mut row.labels).is_empty();
+    gone |= row.run_token.take().is_some();
+    for step in run.steps.values_mut() {
+        let StepRow { outputs, message, .. } = step.get();
+        if outputs.is_some() || message.is_some() {
+            let step = step.change();
+            (step.outputs, step.message) = (None, None);
+            gone = true;
+        }
+    }
+    Ok(gone)
 }
 
 /// A run that is failing, being cancelled or has ended starts nothing: what waits leaves the queue.

@@ -30,6 +30,9 @@ pub struct RunRow {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended_at: Option<Timestamp>,
+    /// `seq` of the newest `DataErased` of it: labels, run token, outputs and messages are gone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub erased_seq: Option<u64>,
     /// The code that it fails or failed with.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error_code: Option<ErrorCode>,

@@ -10,17 +10,19 @@ use std::{
 use proptest::prelude::*;
 use stella_domain::{
     aggregate::{
-        Aggregate, Dag, DagCommand, Outcome, Run, RunCommand, RunStatus, StartRun, StepPhase,
+        Aggregate, Dag, DagCommand, Ledger as LedgerAggregate, LedgerCommand, Outcome, Run,
+        RunCommand, RunStatus, RunToErase, StartRun, StepPhase,
     },
     chain::{Commit, Draft, Head},
     dag::DagSpec,
-    event::{ErrorCode, Event, LedgerEvent, LedgerOpened},
+    event::{DataErased, ErrorCode, Event, LedgerEvent, LedgerOpened},
     hash::Salt,
     ids::{Actor, LedgerId, RunId, StreamId, Tenant},
     json::CanonicalJson,
     time::Timestamp,
 };
 use stella_ledger::{
+    erasure::Blanking,
     feed::Feed,
     port::{AppendError, Finding, Ledger, LedgerError, READ_LIMIT},
     recorded::Recorded,
@@ -38,6 +40,11 @@ pub struct MemoryLedger(Mutex<Vec<Arc<Commit>>>);
 impl MemoryLedger {
     pub fn of(commits: &[Arc<Commit>]) -> Arc<Self> {
         Arc::new(Self(Mutex::new(commits.to_vec())))
+    }
+
+    /// These commits and no others: what erasing does to a storage.
+    pub fn put(&self, commits: &[Arc<Commit>]) {
+        *self.0.lock().unwrap() = commits.to_vec();
     }
 
     pub fn push(&self, commits: &[Arc<Commit>]) {
@@ -111,6 +118,7 @@ pub struct History {
     pub commits: Vec<Arc<Commit>>,
     pub specs: Vec<Arc<DagSpec>>,
     versions: BTreeMap<StreamId, u64>,
+    ledger: LedgerAggregate,
     pub runs: Vec<(RunId, Run)>,
     now: Timestamp,
     /// The first run that may not have ended.
@@ -129,6 +137,7 @@ pub enum Action {
     GiveBack { pick: usize },
     RetryDue { pick: usize },
     Cancel { pick: usize },
+    Erase { pick: usize },
 }
 
 pub fn actions(most: usize) -> impl Strategy<Value = Vec<Action>> {
@@ -147,6 +156,7 @@ pub fn actions(most: usize) -> impl Strategy<Value = Vec<Action>> {
         1 => pick().prop_map(|pick| Action::GiveBack { pick }),
         4 => pick().prop_map(|pick| Action::RetryDue { pick }),
         1 => pick().prop_map(|pick| Action::Cancel { pick }),
+        2 => pick().prop_map(|pick| Action::Erase { pick }),
     ];
     prop::collection::vec(action, 1..most)
 }
@@ -179,6 +189,7 @@ impl History {
             commits: vec![],
             specs: specs(),
             versions: BTreeMap::new(),
+            ledger: LedgerAggregate { opened: true, version: 1, ..LedgerAggregate::default() },
             runs: vec![],
             now: Timestamp::from_micros(1_790_000_000_000_000),
             settled: 0,
@@ -265,7 +276,54 @@ impl History {
                 let Some(run) = pick.checked_rem(self.runs.len()) else { return };
                 self.command(run, RunCommand::Cancel { reason: "enough".to_owned() });
             }
+            Action::Erase { pick } => {
+                let Some(run) = pick.checked_rem(self.runs.len()) else { return };
+                self.erase(run);
+            }
         }
+    }
+
+    /// Erase a run's payloads if it has ended; they are still in `commits`.
+    pub fn erase(&mut self, run: usize) {
+        let (id, folded) = &mut self.runs[run];
+        let of_run =
+            |recorded: &&Arc<Recorded>| recorded.commit.stream == StreamId::Run(id.clone());
+        let recorded: Vec<Arc<Recorded>> = self
+            .commits
+            .iter()
+            .map(|commit| Arc::new(Recorded::decode(Arc::clone(commit)).unwrap()))
+            .collect();
+        let history = recorded.iter().filter(of_run).map(|r| (&*r.commit, &*r.events));
+        let to_erase = Arc::new(RunToErase::read(id.clone(), history));
+        let reason = "somebody asked".parse().unwrap();
+        let command = LedgerCommand::Erase { run: to_erase, reason };
+        let events = self.ledger.decide(command).unwrap_or_default();
+        if events.is_empty() {
+            return;
+        }
+        folded.request = None;
+        folded.steps.iter_mut().for_each(|step| step.outputs = None);
+        events.iter().for_each(|event| self.ledger.evolve(event));
+        let events = events.into_iter().map(Event::Ledger).collect();
+        self.commit(StreamId::Ledger(tenant()), events);
+    }
+
+    /// Whatever the run says to it.
+    pub fn record_erasure(&mut self, run_id: RunId, seqs: Vec<u64>) {
+        let erased = LedgerEvent::DataErased(DataErased { run_id, seqs }, None);
+        self.commit(StreamId::Ledger(tenant()), vec![Event::Ledger(erased)]);
+    }
+
+    /// The commits as they are once every erasure is carried out.
+    pub fn blanked(&self) -> Vec<Arc<Commit>> {
+        let recorded = self.recorded();
+        let erasures = recorded.iter().flat_map(|recorded| recorded.erasures());
+        let seqs = erasures.flat_map(|(_, erased)| erased.seqs.iter().copied()).collect();
+        let blank = |commit: &Arc<Commit>| match Blanking::of(commit, &seqs) {
+            Some(blanking) => Arc::new(blanking.after()),
+            None => Arc::clone(commit),
+        };
+        self.commits.iter().map(blank).collect()
     }
 
     pub fn start(&mut self, dag: usize, label: u8, priority: i32) {

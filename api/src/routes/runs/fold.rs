@@ -127,6 +127,7 @@ impl Fold {
             created_seq,
             ended_at: status.is_ended().then_some(last.1),
             last_seq: last.0,
+            erased_seq: None,
             error_code,
             failed_step,
             steps_succeeded,

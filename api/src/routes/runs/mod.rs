@@ -114,6 +114,7 @@ impl From<RunRow> for RunView {
             created_seq: row.created_seq,
             ended_at: row.ended_at,
             last_seq: row.last_seq,
+            erased_seq: row.erased_seq,
             error_code: row.error_code,
             failed_step: row.failed_step,
             steps_succeeded: row.steps_succeeded,

@@ -121,6 +121,7 @@ async fn start(dir: &Path, ledger: Option<LedgerUri>) -> Result<(Node, String), 
         lease_ms: 30_000,
         strict: false,
         checkpoints: CheckpointsConfig::default(),
+        erasure: None,
     })
     .await
     .map_err(node_failure)?;

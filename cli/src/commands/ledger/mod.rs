@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod copy;
+mod erase;
 mod export;
 mod fsck;
 mod head;
@@ -40,6 +41,8 @@ pub(crate) enum Ledger {
     Seal(record::Seal),
     /// Record that a wrong clock is known, so that writing goes on.
     AcceptClockFault(record::AcceptClockFault),
+    /// Erase the payloads of a run that has ended.
+    Erase(erase::Erase),
     /// Write a closed time window as a bundle that proves it, or as NDJSON.
     Export(export::Export),
     /// Check an export, or a ledger, with no trust in any server.
@@ -60,6 +63,7 @@ impl Ledger {
             Self::Key(command) => command.run().await,
             Self::Seal(command) => command.run().await,
             Self::AcceptClockFault(command) => command.run().await,
+            Self::Erase(command) => command.run().await,
             Self::Export(command) => command.run().await,
             Self::Verify(command) => command.run().await,
             Self::Copy(command) => command.run().await,

@@ -79,6 +79,7 @@ pub(crate) fn run_details(run: &RunView) -> String {
         ("token", run.run_token.clone().unwrap_or_default()),
         ("inputs", run.inputs_hash.clone()),
         ("seq", format!("{} to {}", run.created_seq, run.last_seq)),
+        ("erased", run.erased_seq.map(|seq| format!("by event {seq}")).unwrap_or_default()),
     ])
 }
 
