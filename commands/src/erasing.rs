@@ -6,6 +6,7 @@ use std::sync::Arc;
 use stella_domain::{
     aggregate::{ErasureReason, LedgerCommand, RunToErase},
     ids::{Actor, RunId, StreamId, Tenant},
+    limits::{ERASED_SEQS, ERASURES_AT_ONCE},
     time::Timestamp,
 };
 use stella_ledger::{erasure, recorded::Recorded};
@@ -40,9 +41,10 @@ impl Commands {
     ) -> Result<ErasedRun, CommandError> {
         let run = Arc::new(self.run_to_erase(tenant, run_id).await?);
         let mut replayed = true;
-        loop {
+        // As many commits as it takes to name all, and one more that finds nothing left.
+        for _ in 0..run.payloads.len() / (ERASED_SEQS * ERASURES_AT_ONCE) + 2 {
             let command = LedgerCommand::Erase { run: Arc::clone(&run), reason: reason.clone() };
-            // Each names more of a finite number; nearly always the first names all.
+            // Nearly always the first names all.
             if self.ledger_command(tenant, actor, command).await?.is_none() {
                 break;
             }
