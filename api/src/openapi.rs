@@ -100,6 +100,13 @@ problems! {
     WindowOpen {
         409: "`WINDOW_OPEN`: no event at or after `to` yet; seal the ledger.",
     }
+    /// Asking for the proof of a window.
+    NoWindowProof {
+        409: "`WINDOW_OPEN`: no event at or after `to` yet; seal the ledger. \
+              `CHECKPOINT_BEYOND_LEDGER`: `since` is larger than the ledger. `SIGNED_ELSEWHERE`, \
+              `SIGNING_KEY_MISSING`, `SIGNING_KEY_UNUSABLE`.",
+        422: "`TOO_MANY_ERASURES`: export shorter windows.",
+    }
     /// Asking for a checkpoint, or for a proof from one.
     CheckpointNotFound {
         404: "`CHECKPOINT_NOT_FOUND`: none was signed of this size, or none at all yet.",

@@ -1,6 +1,8 @@
 //! What went wrong, as an answer. The only place that names status codes of errors; what is this
 //! node's fault is logged here, once.
 
+mod window;
+
 use std::fmt;
 
 use axum::{
@@ -21,7 +23,6 @@ use stella_ledger::{
     writer::WriteError,
 };
 use stella_projections::ProjectionError;
-use stella_replay::export::{ExportError, WindowError};
 
 use crate::types::{PROBLEM_JSON, Problem, SpecErrorView};
 
@@ -397,31 +398,6 @@ impl From<ProjectionError> for ApiError {
             | ProjectionError::Contradiction { .. }
             | ProjectionError::BadRow { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "PROJECTION_FAULT", error)
-            }
-        }
-    }
-}
-
-impl From<WindowError> for ApiError {
-    fn from(error: WindowError) -> Self {
-        match error {
-            WindowError::FromAfterTo { .. } => Self::bad_request("WINDOW_INVALID", error),
-            WindowError::Open { .. } => Self::new(StatusCode::CONFLICT, "WINDOW_OPEN", error),
-            WindowError::Ledger(error) => error.into(),
-        }
-    }
-}
-
-impl From<ExportError> for ApiError {
-    fn from(error: ExportError) -> Self {
-        match error {
-            ExportError::Ledger(error) => error.into(),
-            ExportError::ResumeOutside { .. } => Self::bad_request("SEQ_OUTSIDE_WINDOW", error),
-            ExportError::Shrunk { .. } => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "LEDGER_DAMAGED", error)
-            }
-            ExportError::Write(_) => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "EXPORT_FAILED", error)
             }
         }
     }

@@ -17,7 +17,9 @@ use crate::{
     guard,
     openapi::{self, Document, PREFIX, Verbs},
     problem::ApiError,
-    routes::{admin, checkpoints, dags, export, ledger, metrics, probes, proofs, queue, runs},
+    routes::{
+        admin, bundle, checkpoints, dags, export, ledger, metrics, probes, proofs, queue, runs,
+    },
     state::AppState,
 };
 
@@ -85,6 +87,7 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(checkpoints::rotate_key))
         .routes(routes!(proofs::prove_inclusion))
         .routes(routes!(proofs::prove_consistency))
+        .routes(routes!(bundle::prove_window))
         .routes(routes!(admin::get_health))
         .routes(routes!(admin::get_projections))
         .routes(routes!(admin::rebuild_projections))

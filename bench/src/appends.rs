@@ -116,6 +116,15 @@ impl Ledger for Noting {
     ) -> Result<Vec<Commit>, LedgerError> {
         self.inner.read_streams(tenant, streams).await
     }
+    async fn read_stream(
+        &self,
+        tenant: &Tenant,
+        stream: &StreamId,
+        from_version: u64,
+        limit: usize,
+    ) -> Result<Vec<Commit>, LedgerError> {
+        self.inner.read_stream(tenant, stream, from_version, limit).await
+    }
     async fn first_at_or_after(
         &self,
         tenant: &Tenant,

@@ -184,8 +184,11 @@ async fn measure(args: &Args, name: &str, figures: &mut Figures) -> Result<(), F
     measure_size(&place, &server, rate, time, "grown", figures).await?;
     let streams = streams::hundred_events(&server, &place.ledger, &bench).await?;
     server.stop().await?;
-    let rate = streams::cold_loads(&place.ledger, &bench, &streams, time / 2).await?;
-    figures.put("(g) cold load of a 100-event stream", "loads/s", place.name, rate);
+    for at_once in [1, streams::GATHERED] {
+        let rate = streams::cold_loads(&place.ledger, &bench, &streams, at_once, time / 2).await?;
+        let row = format!("(g) cold load of a 100-event stream, {at_once} a read");
+        figures.put(&row, "loads/s", place.name, rate);
+    }
     reads::verify(&place.ledger, &bench, place.dir.path(), place.name, figures).await?;
     place.drop().await
 }

@@ -1,6 +1,7 @@
 //! Row (g): streams of a hundred events, loaded cold as the write side loads them.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,7 +21,9 @@ const STREAMS: usize = 1_000;
 /// 33 steps of three events, the run's first and its last.
 const STEPS: usize = 33;
 const EVENTS: u64 = 101;
-const CALLERS: usize = 4;
+const CALLERS: usize = 2;
+/// Streams of a read where many commands wait for one.
+pub(crate) const GATHERED: usize = 64;
 
 /// Streams to be loaded, all of one DAG version.
 pub(crate) struct Streams {
@@ -71,11 +74,13 @@ async fn spec(ledger: &dyn Ledger, tenant: &Tenant) -> Result<Arc<DagSpec>, Fail
     Err("the DAG is not in the ledger".into())
 }
 
-/// Read, verify, decode and fold one stream after the other; loads per second.
+/// Read, verify, decode and fold streams, `at_once` in one read as the writer does when so many
+/// commands wait for runs that are not in memory; loads per second.
 pub(crate) async fn cold_loads(
     ledger: &Arc<dyn Ledger>,
     tenant: &Tenant,
     streams: &Streams,
+    at_once: usize,
     time: Duration,
 ) -> Result<f64, Failure> {
     let started = Instant::now();
@@ -85,19 +90,15 @@ pub(crate) async fn cold_loads(
         let own = streams.runs.iter().skip(caller).step_by(CALLERS);
         let (own, spec): (Vec<RunId>, _) = (own.cloned().collect(), Arc::clone(&streams.spec));
         tokio::spawn(async move {
-            let mut loads = 0_u64;
-            for run_id in own.iter().cycle() {
+            let mut loads = 0;
+            for runs in own.chunks(at_once).cycle() {
                 if Instant::now() >= deadline {
                     break;
                 }
-                let run =
-                    load(&*ledger, &tenant, run_id, &spec).await.map_err(|e| e.to_string())?;
-                if run.version != EVENTS {
-                    return Err(format!("{run_id} has {} events", run.version));
-                }
-                loads += 1;
+                load(&*ledger, &tenant, runs, &spec).await.map_err(|e| e.to_string())?;
+                loads += runs.len();
             }
-            Ok::<u64, String>(loads)
+            Ok::<usize, String>(loads)
         })
     });
     let mut loads = 0;
@@ -110,13 +111,19 @@ pub(crate) async fn cold_loads(
 async fn load(
     ledger: &dyn Ledger,
     tenant: &Tenant,
-    run_id: &RunId,
+    runs: &[RunId],
     spec: &Arc<DagSpec>,
-) -> Result<Run, Failure> {
-    let mut run = Run::default();
-    let stream = StreamId::Run(run_id.clone());
-    for commit in ledger.read_streams(tenant, &[stream]).await? {
-        for event in Recorded::decode(commit)?.events {
+) -> Result<(), Failure> {
+    let streams: Vec<StreamId> = runs.iter().cloned().map(StreamId::Run).collect();
+    let mut folded: HashMap<StreamId, Run> = HashMap::new();
+    for commit in ledger.read_streams(tenant, &streams).await? {
+        let recorded = Recorded::decode(commit)?;
+        if !folded.contains_key(&recorded.commit.stream) {
+            folded.insert(recorded.commit.stream.clone(), Run::default());
+        }
+        // Put there just above.
+        let Some(run) = folded.get_mut(&recorded.commit.stream) else { continue };
+        for event in recorded.events {
             let Event::Run(mut event) = event else { return Err("not an event of a run".into()) };
             if let RunEvent::RunCreated(created, _) = &mut event {
                 created.spec = Some(Arc::clone(spec));
@@ -124,5 +131,9 @@ async fn load(
             run.evolve(&event);
         }
     }
-    Ok(run)
+    match folded.iter().find(|(_, run)| run.version != EVENTS) {
+        Some((stream, run)) => Err(format!("{stream} has {} events", run.version).into()),
+        None if folded.len() < runs.len() => Err("a stream is missing".into()),
+        None => Ok(()),
+    }
 }

@@ -69,7 +69,9 @@ impl Failure {
         let exit = if problem.status == 503 { Exit::Unavailable } else { Exit::Failed };
         let what = format!("{} ({})", problem.detail, problem.code);
         let next = match problem.code.as_str() {
-            "WINDOW_OPEN" => "`stella orch ledger seal` closes every window that ends before it",
+            "WINDOW_OPEN" => {
+                "close it first with --seal, if its end has passed; or choose an earlier --to"
+            }
             "OUTCOME_UNKNOWN" => "repeat it: commands are idempotent",
             _ if exit == Exit::Unavailable => "try again in a moment",
             _ => "",

@@ -1,7 +1,8 @@
 //! Commits, headers and the hash chain: `docs/ledger-format.md`, sections 2 and 3, to the byte.
 
-use std::{borrow::Cow, fmt::Write as _, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
+use self::header::{ContentHash, ContentHashes, HEADER_BYTES, SharedHeader};
 use crate::{
     event::EncodedEvent,
     hash::{self, Hash32, Salt},
@@ -10,6 +11,8 @@ use crate::{
     limits::{COMMIT_BYTES, COMMIT_EVENTS},
     time::Timestamp,
 };
+
+mod header;
 
 /// Where a ledger ends: what the next commit links to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,9 +184,14 @@ impl Commit {
             prev: head.hash,
             events: draft.events.into_iter().map(|(event, salt)| stored(event, salt)).collect(),
         };
-        let hashes: Vec<Hash32> = commit.computed_hashes().collect();
-        for (event, hash) in commit.events.iter_mut().zip(hashes) {
-            event.hash = hash;
+        let contents = ContentHashes::of(std::slice::from_ref(&commit));
+        let mut header = String::with_capacity(HEADER_BYTES);
+        let (shared, mut prev) = (SharedHeader::of(&commit), commit.prev);
+        for (i, content) in contents.enumerate() {
+            header.clear();
+            shared.write(&mut header, &commit, i, prev, &content);
+            prev = hash::event_hash(&header);
+            commit.events[i].hash = prev;
         }
         Ok(commit)
     }
@@ -207,11 +215,31 @@ impl Commit {
     /// # Errors
     /// [`ChainError`] names the first event that does not hold.
     pub fn verify(&self) -> Result<(), ChainError> {
-        if self.events.is_empty() {
-            return Err(ChainError::Empty { seq: self.seq });
+        Self::verify_each(std::slice::from_ref(self))
+    }
+
+    /// [`verify`](Self::verify) each of `commits`, in a fraction of the time: nothing that is hashed
+    /// has to wait for another hash, because every event links to a stored one.
+    ///
+    /// # Errors
+    /// [`ChainError`] names the first event that does not hold.
+    pub fn verify_each(commits: &[Self]) -> Result<(), ChainError> {
+        let (mut headers, mut ends) = (String::new(), vec![0]);
+        let mut contents = ContentHashes::of(commits);
+        for commit in commits {
+            if commit.events.is_empty() {
+                return Err(ChainError::Empty { seq: commit.seq });
+            }
+            let (shared, mut prev) = (SharedHeader::of(commit), commit.prev);
+            for ((i, event), content) in commit.events.iter().enumerate().zip(&mut contents) {
+                shared.write(&mut headers, commit, i, prev, &content);
+                ends.push(headers.len());
+                prev = event.hash;
+            }
         }
-        for (seq, (event, hash)) in (self.seq..).zip(self.events.iter().zip(self.computed_hashes()))
-        {
+        let hashes = hash::event_hashes(ends.windows(2).map(|ends| &headers[ends[0]..ends[1]]));
+        let events = commits.iter().flat_map(|commit| (commit.seq..).zip(&commit.events));
+        for ((seq, event), hash) in events.zip(hashes) {
             if event.hash != hash {
                 return Err(ChainError::HashMismatch { seq });
             }
@@ -236,31 +264,18 @@ impl Commit {
         Err(ChainError::NotNext { seq: self.seq, expected_seq: head.next_seq, reason })
     }
 
-    /// The hash of each event, computed from content alone, each from the computed one before it:
-    /// the first that differs from what is stored is where the damage is.
-    fn computed_hashes(&self) -> impl Iterator<Item = Hash32> + '_ {
-        let shared = SharedHeader::of(self);
-        let mut header = String::with_capacity(640);
-        let mut prev = self.prev;
-        (0..self.events.len()).map(move |i| {
-            header.clear();
-            shared.write(&mut header, self, i, prev);
-            prev = hash::event_hash(&header);
-            prev
-        })
-    }
-
     /// Append each event as one line of NDJSON (section 3), each ended by a line feed.
     pub fn write_ndjson(&self, out: &mut String) {
         let shared = SharedHeader::of(self);
         let mut prev = self.prev;
-        for (i, event) in self.events.iter().enumerate() {
+        let contents = ContentHashes::of(std::slice::from_ref(self));
+        for ((i, event), content) in self.events.iter().enumerate().zip(contents) {
             out.push_str("{\"data\":");
             out.push_str(event.data.as_str());
             out.push_str(",\"hash\":\"");
             event.hash.write_hex(out);
             out.push_str("\",\"header\":");
-            shared.write(out, self, i, prev);
+            shared.write(out, self, i, prev, &content);
             match &event.payload {
                 StoredPayload::Present { salt, json } => {
                     out.push_str(",\"payload\":");
@@ -279,9 +294,13 @@ impl Commit {
 
     /// The header of event `i` of this commit, in canonical form.
     pub fn header(&self, i: usize) -> String {
+        let (event, mut header) = (&self.events[i], String::with_capacity(HEADER_BYTES));
         let prev = if i == 0 { self.prev } else { self.events[i - 1].hash };
-        let mut header = String::with_capacity(640);
-        SharedHeader::of(self).write(&mut header, self, i, prev);
+        let content = ContentHash {
+            data: hash::data_hash(event.data.as_str()),
+            payload: event.payload.hash(),
+        };
+        SharedHeader::of(self).write(&mut header, self, i, prev, &content);
         header
     }
 }
@@ -301,53 +320,5 @@ fn stored(event: EncodedEvent, salt: Salt) -> StoredEvent {
         data: event.data,
         payload,
         hash: Hash32::ZERO,
-    }
-}
-
-/// The runs of header text that all events of a commit have in common, written once.
-struct SharedHeader {
-    /// `{"actor":…,"commitSeq":…,"dataHash":"`
-    opening: String,
-    /// `","ledger":…,"payloadHash":"`
-    ledger: String,
-    /// `","recordedAt":…,"schema":`
-    recorded_at: String,
-    /// `,"stream":…,"streamVersion":`
-    stream: String,
-}
-
-impl SharedHeader {
-    fn of(commit: &Commit) -> Self {
-        // None of these texts can hold a character that JSON escapes: their grammars forbid it.
-        Self {
-            opening: format!(
-                "{{\"actor\":\"{}\",\"commitSeq\":{},\"dataHash\":\"",
-                commit.actor, commit.seq
-            ),
-            ledger: format!("\",\"ledger\":\"{}\",\"payloadHash\":\"", commit.ledger),
-            recorded_at: format!("\",\"recordedAt\":\"{}\",\"schema\":", commit.recorded_at),
-            stream: format!(",\"stream\":\"{}\",\"streamVersion\":", commit.stream),
-        }
-    }
-
-    /// Members in the order of their names: the header's canonical form.
-    fn write(&self, out: &mut String, commit: &Commit, i: usize, prev: Hash32) {
-        let event = &commit.events[i];
-        out.push_str(&self.opening);
-        hash::data_hash(event.data.as_str()).write_hex(out);
-        out.push_str(&self.ledger);
-        event.payload.hash().write_hex(out);
-        out.push_str("\",\"prev\":\"");
-        prev.write_hex(out);
-        out.push_str(&self.recorded_at);
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{},\"seq\":{}", event.schema, commit.seq + i as u64);
-        out.push_str(&self.stream);
-        let _ = write!(
-            out,
-            "{},\"type\":\"{}\",\"v\":1}}",
-            commit.stream_version + i as u64,
-            event.event_type
-        );
     }
 }

@@ -14,6 +14,8 @@ use crate::{
     json::CanonicalJson,
 };
 
+mod lanes;
+
 /// Why a text is not a hash or a salt.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{found:?} is not a valid {kind}: write it as {digits} lower-case hex digits")]
@@ -125,6 +127,10 @@ impl Context {
         }
         Hash32(*hasher.finalize().as_bytes())
     }
+
+    fn hash_each<'a>(&self, inputs: impl IntoIterator<Item = &'a [u8]>) -> Vec<Hash32> {
+        lanes::hash_each(&self.0, &inputs.into_iter().collect::<Vec<_>>())
+    }
 }
 
 macro_rules! context {
@@ -151,6 +157,28 @@ pub fn data_hash(data: &str) -> Hash32 {
 /// An event without a payload has [`Hash32::ZERO`] instead.
 pub fn payload_hash(salt: &Salt, payload: &str) -> Hash32 {
     PAYLOAD.hash(&[salt.as_bytes(), payload.as_bytes()])
+}
+
+/// [`data_hash`] of each, in a fraction of the time.
+pub fn data_hashes<'a>(data: impl IntoIterator<Item = &'a str>) -> Vec<Hash32> {
+    DATA.hash_each(data.into_iter().map(str::as_bytes))
+}
+
+/// [`payload_hash`] of each, in a fraction of the time.
+pub fn payload_hashes<'a>(payloads: impl IntoIterator<Item = (&'a Salt, &'a str)>) -> Vec<Hash32> {
+    let mut text = vec![];
+    let mut ends = vec![0];
+    for (salt, payload) in payloads {
+        text.extend_from_slice(salt.as_bytes());
+        text.extend_from_slice(payload.as_bytes());
+        ends.push(text.len());
+    }
+    PAYLOAD.hash_each(ends.windows(2).map(|ends| &text[ends[0]..ends[1]]))
+}
+
+/// [`event_hash`] of each, in a fraction of the time.
+pub fn event_hashes<'a>(headers: impl IntoIterator<Item = &'a str>) -> Vec<Hash32> {
+    EVENT.hash_each(headers.into_iter().map(str::as_bytes))
 }
 
 /// `hash`: an event's own hash, over its header given as canonical JSON text.

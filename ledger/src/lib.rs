@@ -10,6 +10,7 @@ pub mod feed;
 pub mod fsck;
 pub mod mongo;
 pub mod name;
+mod page;
 pub mod port;
 pub mod recorded;
 mod sound;

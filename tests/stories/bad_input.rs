@@ -53,6 +53,13 @@ const PATHS: &[(&str, u16, &str)] = &[
     ("/ledger/export?from=2026-11-02T00:00:00Z&to=2026-11-01T00:00:00Z", 400, "WINDOW_INVALID"),
     ("/ledger/export?to=2999-01-01T00:00:00Z", 409, "WINDOW_OPEN"),
     ("/ledger/export?to=yesterday", 400, "INVALID_QUERY"),
+    ("/ledger/proofs/window", 400, "INVALID_QUERY"),
+    (
+        "/ledger/proofs/window?from=2026-11-02T00:00:00Z&to=2026-11-01T00:00:00Z",
+        400,
+        "WINDOW_INVALID",
+    ),
+    ("/ledger/proofs/window?to=2026-11-01T00:00:00Z&since=-1", 400, "INVALID_QUERY"),
     ("/nothing", 404, "ROUTE_NOT_FOUND"),
 ];
 

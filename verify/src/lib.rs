@@ -28,6 +28,7 @@ mod line;
 mod lines;
 pub mod manifest;
 pub mod ndjson;
+mod piece;
 mod reason;
 mod scan;
 mod source;
@@ -36,6 +37,7 @@ mod verdict;
 
 pub use self::{
     bundle::{verify_bundle, verify_bundles},
+    digest::Digesting,
     line::{HexHash, LINE_BYTES, Line, hash_of},
     reason::Reason,
     scan::FormError,

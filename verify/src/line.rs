@@ -164,16 +164,24 @@ impl<'a> Line<'a> {
     /// # Errors
     /// [`Reason`]: a hash that the content does not give, or a member outside its grammar.
     pub fn check(&self) -> Result<Hash32, Reason> {
+        let hash_of_payload = |(text, salt): &(&str, Salt)| hash::payload_hash(salt, text);
+        self.check_against(&Computed {
+            data: hash::data_hash(self.data),
+            payload: self.payload.as_ref().map(hash_of_payload),
+            own: hash::event_hash(self.header),
+        })
+    }
+
+    /// [`check`](Self::check), with the hashes of its content at hand.
+    pub(crate) fn check_against(&self, computed: &Computed) -> Result<Hash32, Reason> {
         self.check_header()?;
-        expect_hash("dataHash", self.data_hash, hash::data_hash(self.data))?;
-        match &self.payload {
-            Some((payload, salt)) => {
-                let computed = hash::payload_hash(salt, payload);
-                expect_hash("payloadHash", self.payload_hash, computed)?;
-            }
+        expect_hash("dataHash", self.data_hash, computed.data)?;
+        match computed.payload {
+            Some(payload) => expect_hash("payloadHash", self.payload_hash, payload)?,
             None => drop(hash_of("payloadHash", self.payload_hash)?),
         }
-        self.check_own_hash()
+        expect_hash("hash", self.hash, computed.own)?;
+        Ok(computed.own)
     }
 
     /// That the header gives the hash.
@@ -211,6 +219,28 @@ impl<'a> Line<'a> {
     /// Bytes of data and payload.
     pub fn content_bytes(&self) -> usize {
         self.data.len() + self.payload.map_or(0, |(payload, _)| payload.len())
+    }
+}
+
+/// The hashes that a line's content gives.
+pub(crate) struct Computed {
+    data: Hash32,
+    payload: Option<Hash32>,
+    own: Hash32,
+}
+
+impl Computed {
+    /// Those of each line, which takes a fraction of the time that one line after the other does.
+    pub(crate) fn of_each(lines: &[Line<'_>]) -> impl Iterator<Item = Self> {
+        let payloads = lines.iter().filter_map(|line| line.payload.as_ref());
+        let payloads = payloads.map(|(payload, salt)| (salt, *payload));
+        let mut payloads = hash::payload_hashes(payloads).into_iter();
+        let data = hash::data_hashes(lines.iter().map(|line| line.data));
+        let own = hash::event_hashes(lines.iter().map(|line| line.header));
+        lines.iter().zip(data).zip(own).map(move |((line, data), own)| {
+            let payload = line.payload.as_ref().and_then(|_| payloads.next());
+            Self { data, payload, own }
+        })
     }
 }
 

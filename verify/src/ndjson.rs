@@ -2,12 +2,12 @@
 //! format of `docs/ledger-format.md`, sections 1 to 4, by the steps of section 6.
 //!
 //! A line is checked in two steps. [`Line::check`] needs nothing but the line and does the
-//! expensive work; `Chain::follow` is cheap and needs the lines in order.
+//! expensive work, for many lines at once; `Chain::follow` is cheap and needs the lines in order.
 
 use std::{
     fmt,
     fs::File,
-    io::{self, BufRead, BufReader},
+    io::{self, Read},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -17,13 +17,11 @@ use stella_domain::{hash::Hash32, time::Timestamp};
 
 use crate::{
     chain::Chain,
-    line::{LINE_BYTES, Line, hash_of},
-    lines::{Stopped, for_each_line},
+    line::{Computed, Line, hash_of},
+    piece::{Pieces, each_line},
     reason::Reason,
 };
 
-/// Fits a core's own cache, so that a line is read from there and not from main memory.
-const BUFFER_BYTES: usize = 128 * 1024;
 /// Lines between two calls of a progress callback.
 const PROGRESS_EVERY: u64 = 8_192;
 /// Seqs of erased payloads that a report lists; it counts all of them.
@@ -149,9 +147,9 @@ pub fn verify_files(
 ///
 /// # Errors
 /// [`VerifyError`] names the first line that does not hold.
-pub fn verify_reader(mut reader: impl BufRead) -> Result<Report, VerifyError> {
+pub fn verify_reader(reader: impl Read) -> Result<Report, VerifyError> {
     let mut verifier = Verifier::new();
-    verifier.read_with(&mut reader, None, |_, _| {})?;
+    verifier.read_with(reader, None, |_, _| {})?;
     Ok(verifier.report())
 }
 
@@ -199,14 +197,9 @@ impl Verifier {
         }
     }
 
-    /// Verify the next line, given without its line feed, and hand it back cut up.
-    ///
-    /// # Errors
-    /// [`Reason`]; the verifier is not to be used further.
-    pub fn line<'a>(&mut self, bytes: &'a [u8]) -> Result<Line<'a>, Reason> {
-        let line = Line::read(bytes)?;
-        line.check()?;
-        self.chain.follow(&line)?;
+    fn line(&mut self, line: &Line<'_>, computed: &Computed) -> Result<(), Reason> {
+        line.check_against(computed)?;
+        self.chain.follow(line)?;
         if self.span.is_none() {
             let prev = hash_of("prev", line.prev)?;
             self.span = Some(First { seq: line.seq, prev, recorded_at: self.chain.recorded_at() });
@@ -218,8 +211,7 @@ impl Verifier {
                 self.erased_seqs.push(line.seq);
             }
         }
-        self.bytes += bytes.len() as u64 + 1;
-        Ok(line)
+        Ok(())
     }
 
     /// Verify every line of `reader`, and let `visit` see each. `file` is for messages.
@@ -228,21 +220,25 @@ impl Verifier {
     /// [`VerifyError`] names the first line that does not hold.
     pub fn read_with(
         &mut self,
-        reader: &mut impl BufRead,
+        reader: impl Read,
         file: Option<&Path>,
         mut visit: impl FnMut(&Self, &Line<'_>),
     ) -> Result<(), VerifyError> {
-        let read = for_each_line(reader, LINE_BYTES, |bytes| {
-            let line = self.line(bytes)?;
-            visit(self, &line);
-            Ok(())
-        });
-        read.map_err(|stopped| match stopped {
-            Stopped::Io(source) => VerifyError::Io { file: file.map(Path::to_owned), source },
-            Stopped::At(reason) => {
-                broken(file, self.events - self.in_files_before + 1, self.chain.next_seq(), reason)
-            }
-        })
+        let mut pieces = Pieces::new(reader);
+        let unread = |source| VerifyError::Io { file: file.map(Path::to_owned), source };
+        while let Some(piece) = pieces.next().map_err(unread)? {
+            let read = each_line(&piece, |line, computed, bytes| {
+                self.line(line, computed)?;
+                self.bytes += bytes as u64;
+                visit(self, line);
+                Ok(())
+            });
+            read.map_err(|reason| {
+                let line = self.events - self.in_files_before + 1;
+                broken(file, line, self.chain.next_seq(), reason)
+            })?;
+        }
+        Ok(())
     }
 
     /// Verify every line of `file`, which continues the files before it.
@@ -257,8 +253,7 @@ impl Verifier {
         let opened = File::open(file)
             .map_err(|source| VerifyError::Io { file: Some(file.to_owned()), source })?;
         self.in_files_before = self.events;
-        let mut reader = BufReader::with_capacity(BUFFER_BYTES, opened);
-        self.read_with(&mut reader, Some(file), visit)
+        self.read_with(opened, Some(file), visit)
     }
 
     /// The seq that the next line should have; `None` before the first.

@@ -13,8 +13,9 @@ mod problem;
 mod queue;
 mod run;
 mod step;
+mod window;
 
 pub use self::{
     admin::*, checkpoint::*, dag::*, event::*, ledger::*, page::*, problem::*, queue::*, run::*,
-    step::*,
+    step::*, window::*,
 };

@@ -76,6 +76,15 @@ const CASES: &[Case] = &[
     ("get /ledger/proofs/inclusion", 404, "/ledger/proofs/inclusion?seq=0&size=999999", "", ""),
     ("get /ledger/proofs/consistency", 200, "/ledger/proofs/consistency?from=1", "", ""),
     ("get /ledger/proofs/consistency", 404, "/ledger/proofs/consistency?from=1&to=999999", "", ""),
+    ("get /ledger/proofs/window", 200, "/ledger/proofs/window?to=2020-01-01T00:00:00Z", "", ""),
+    ("get /ledger/proofs/window", 409, "/ledger/proofs/window?to=2999-01-01T00:00:00Z", "", ""),
+    (
+        "get /ledger/proofs/window",
+        409,
+        "/ledger/proofs/window?to=2020-01-01T00:00:00Z&since=999999",
+        "",
+        "",
+    ),
     ("get /ledger/keys", 200, "/ledger/keys", "", ""),
     ("post /ledger:rotateKey", 200, "/ledger:rotateKey", JSON, r#"{"newKey":"{key}"}"#),
     ("get /ledger/export", 200, "/ledger/export?to=2020-01-01T00:00:00Z", "", ""),
@@ -93,9 +102,12 @@ const OF_AN_OBSERVER: &[Case] = &[
     ("post /ledger:rotateKey", 409, "/ledger:rotateKey", JSON, r#"{"newKey":"{key}"}"#),
 ];
 
-/// These need 32 MiB of events, and a signing key that is lost while the node runs.
-const TOO_COSTLY: [(&str, u16); 2] =
-    [("get /runs/{runId}/receipt", 422), ("get /runs/{runId}/receipt", 409)];
+/// These need 32 or 64 MiB of events, and a signing key that is lost while the node runs.
+const TOO_COSTLY: [(&str, u16); 3] = [
+    ("get /runs/{runId}/receipt", 422),
+    ("get /runs/{runId}/receipt", 409),
+    ("get /ledger/proofs/window", 422),
+];
 
 /// Answers that need a storage which is damaged or away: its own tests and stories make those.
 const OF_STORAGE: [u16; 2] = [500, 503];

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use stella_api::types::{ConsistencyProof, InclusionProof, Receipt, SigningKeys};
+use stella_api::types::{ConsistencyProof, InclusionProof, Receipt, SigningKeys, WindowProof};
 use stella_domain::{
     checkpoint::{Checkpoint, Keyring, SigningKey, VerifierKey},
     hash::{Hash32, event_hash},
@@ -145,4 +145,37 @@ async fn a_key_is_drawn_at_the_first_start_and_nothing_stays_unsigned() {
     let _dir = api.stop_keeping_files().await;
     let kept = keys.verify(&fs::read_to_string(kept).unwrap()).unwrap();
     assert_eq!(kept.size, head["size"].as_u64().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_window_is_proved_and_signed_on_asking() {
+    let api = Api::start().await;
+    api.register(ECHO).await;
+    let keys = pinned(&api).await;
+    let (old, _) = signed_now(&api, &keys).await;
+    api.finished("echo", &json!({})).await;
+    let sealed = api.post_nothing("/ledger:seal").await.body;
+    let to = sealed["recordedAt"].as_str().unwrap();
+    let path = format!("/ledger/proofs/window?to={to}");
+    let answer = api.get(&path).await;
+    let found: WindowProof = serde_json::from_value(answer.body.clone()).unwrap();
+    let of = keys.verify(&found.checkpoint).unwrap();
+    assert_eq!((found.tree_size, found.first_seq), (of.size, 0));
+    assert_eq!(Some(found.end_seq), sealed["seq"].as_u64());
+    let right: Value = serde_json::from_str(found.boundary.trim()).unwrap();
+    assert_eq!((&right["side"], &right["hash"]), (&"right".into(), &sealed["hash"]));
+    assert_eq!((found.extends, found.erasures), (None, String::new()));
+
+    // The same from then on, whatever is signed later.
+    api.finished("echo", &json!({})).await;
+    signed_now(&api, &keys).await;
+    assert_eq!(api.get(&path).await.body, answer.body);
+    let since = api.get(&format!("{path}&since={}", old.size)).await.body;
+    let since: WindowProof = serde_json::from_value(since).unwrap();
+    let extends = since.extends.unwrap();
+    assert_eq!((extends.size, extends.root), (old.size, old.root));
+    verify_consistency((old.size, &old.root), (of.size, &of.root), &extends.proof).unwrap();
+    let beyond = api.get(&format!("{path}&since=999999")).await;
+    beyond.is_problem(409, "CHECKPOINT_BEYOND_LEDGER").detail_has("999999");
+    api.stop().await;
 }

@@ -1,6 +1,7 @@
 //! What commands print: aligned tables for people, JSON for programs.
 
 mod progress;
+mod shell;
 mod table;
 
 use std::{
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 pub(crate) use self::{
     progress::Progress,
+    shell::quoted,
     table::{Table, details, duration, elapsed, time, time_or_dash},
 };
 use crate::failure::Failure;

@@ -6,6 +6,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -13,6 +14,11 @@ use nix::{
     unistd::Pid,
 };
 use tempfile::TempDir;
+
+/// Longest wait for a condition; a test that reaches it has failed.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// Between two looks at a condition.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The repository, which holds a real Cargo.lock.
 pub(crate) fn repository() -> &'static Path {
@@ -33,6 +39,19 @@ pub(crate) fn stella(args: &[&str]) -> Command {
     }
     command.env_remove("RUST_LOG").arg("orch").args(args).stdin(Stdio::null());
     command
+}
+
+/// Look until there is something.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 /// How a command ended.
@@ -99,13 +118,19 @@ impl Server {
         command.arg(dir.path().join("data"));
         command.arg("--ready-file").arg(dir.path().join("ready"));
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut server = Self { dir, url: String::new(), child, stdout };
         let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let url = line.trim().strip_prefix("listening on ").expect(&line).to_owned();
-        let ready = fs::read_to_string(dir.path().join("ready")).unwrap();
-        assert_eq!(format!("http://{ready}"), url);
-        Self { dir, url, child, stdout }
+        server.stdout.read_line(&mut line).unwrap();
+        server.url = line.trim().strip_prefix("listening on ").expect(&line).to_owned();
+        // Written last, once it has printed everything.
+        let ready = server.dir.path().join("ready");
+        let ready = until("the server is ready", || {
+            assert_eq!(server.child.try_wait().unwrap(), None, "the server has ended");
+            fs::read_to_string(&ready).ok().filter(|text| !text.is_empty())
+        });
+        assert_eq!(format!("http://{ready}"), server.url);
+        server
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {

@@ -16,12 +16,13 @@ use super::{
     document::{Decoder, LAST_SEQ, above_keys, key, lowest_key},
     setup::stream_index,
 };
-use crate::port::{LedgerError, READ_LIMIT};
+use crate::{
+    page::Page,
+    port::{LedgerError, READ_LIMIT},
+};
 
 /// BSON that one read takes at most, so that a page of large commits does not fill the memory.
 const READ_BYTES: usize = 32 * 1024 * 1024;
-/// Commits decoded and hashed before other tasks of this thread get their turn.
-const DECODED_AT_ONCE: usize = 64;
 /// Tenants that are looked at when they are listed, one point read each.
 const TENANTS_AT_MOST: usize = 100_000;
 
@@ -46,7 +47,7 @@ impl MongoLedger {
             .sort(doc! { "_id": 1 })
             .limit(limit as i64)
             .batch_size(limit as u32 + 1);
-        let mut commits = self.commits(find, READ_BYTES).await?;
+        let mut commits = self.commits(tenant, find, READ_BYTES).await?;
         // Nearly always `from_seq` begins a commit. Else it lies within one, or is not there yet.
         if commits.first().is_none_or(|first| first.seq != from_seq) && from_seq > 0 {
             let before = self.commit_at_or_before(tenant, from_seq - 1).await?;
@@ -76,7 +77,7 @@ impl MongoLedger {
     ) -> Result<Option<Commit>, LedgerError> {
         let range = doc! { "$gte": lowest_key(tenant), "$lte": key(tenant, seq) };
         let find = self.collection.find(doc! { "_id": range }).sort(doc! { "_id": -1 }).limit(1);
-        Ok(self.commits(find, usize::MAX).await?.pop())
+        Ok(self.commits(tenant, find, usize::MAX).await?.pop())
     }
 
     /// Every commit of these streams, by seq.
@@ -95,7 +96,7 @@ impl MongoLedger {
             .find(doc! { "tenant": tenant.as_str(), "stream": { "$in": names } })
             .hint(mongodb::options::Hint::Keys(stream_index()))
             .batch_size(READ_LIMIT as u32);
-        let mut commits = match self.commits(find, usize::MAX).await {
+        let mut commits = match self.commits(tenant, find, usize::MAX).await {
             Ok(commits) => commits,
             Err(error) => return Err(self.explained(error).await),
         };
@@ -128,7 +129,7 @@ impl MongoLedger {
             .hint(hint())
             .sort(doc! { "streamVersion": -1 })
             .limit(1);
-        let mut commits = match self.commits(holding, usize::MAX).await {
+        let mut commits = match self.commits(tenant, holding, usize::MAX).await {
             Ok(commits) => commits,
             Err(error) => return Err(self.explained(error).await),
         };
@@ -141,7 +142,7 @@ impl MongoLedger {
                 .hint(hint())
                 .sort(doc! { "streamVersion": 1 })
                 .limit((limit - commits.len()) as i64);
-            commits.extend(self.commits(after, READ_BYTES).await?);
+            commits.extend(self.commits(tenant, after, READ_BYTES).await?);
         }
         Ok(commits)
     }
@@ -252,26 +253,23 @@ impl MongoLedger {
         self.within("a command", async { database.run_command(command).await }).await
     }
 
-    /// Decode what `find` gives until there are `bytes` of it.
+    /// Decode and check what `find` gives until there are `bytes` of it.
     async fn commits(
         &self,
+        tenant: &Tenant,
         find: Find<'_, RawDocumentBuf>,
         bytes: usize,
     ) -> Result<Vec<Commit>, LedgerError> {
         let find = find.max_time(self.options.read_timeout);
         let mut cursor = self.within("a read", async { find.await }).await?;
-        let mut decoder = Decoder::default();
-        let mut commits = Vec::new();
+        let (mut decoder, mut page) = (Decoder::default(), Page::new(tenant));
         let mut read = 0;
         while read < bytes && self.within("a read", cursor.advance()).await? {
             let document = cursor.current();
             read += document.as_bytes().len();
-            commits.push(decoder.decode(document)?);
-            if commits.len() % DECODED_AT_ONCE == 0 {
-                tokio::task::yield_now().await;
-            }
+            page.push(decoder.decode(document)).await?;
         }
-        Ok(commits)
+        page.finish()
     }
 }
 

@@ -28,6 +28,7 @@ use stella_domain::{
 use tokio::sync::Mutex;
 
 use crate::{
+    page::Page,
     port::{AppendError, AppendFailure, Finding, Ledger, LedgerError, READ_LIMIT},
     sound::Sound,
 };
@@ -44,8 +45,6 @@ const CHECK_EVERY: Duration = Duration::from_secs(10);
 /// new file to WAL does not wait for a lock, it fails.
 const OPEN_ATTEMPTS: u32 = 50;
 const OPEN_PAUSE: Duration = Duration::from_millis(100);
-/// Commits decoded and hashed before other tasks of this thread get their turn.
-const DECODED_AT_ONCE: usize = 64;
 
 /// A ledger in one SQLite file.
 pub struct SqliteLedger {
@@ -247,16 +246,12 @@ impl SqliteLedger {
         tenant: &Tenant,
         query: SqliteQuery<'_>,
     ) -> Result<Vec<Commit>, LedgerError> {
-        let mut decoder = row::Decoder::new(tenant);
-        let mut commits = vec![];
+        let (mut decoder, mut page) = (row::Decoder::new(tenant), Page::new(tenant));
         let mut rows = query.fetch(&self.readers);
         while let Some(found) = rows.try_next().await.map_err(read_error)? {
-            commits.push(decoder.decode(&found)?);
-            if commits.len() % DECODED_AT_ONCE == 0 {
-                tokio::task::yield_now().await;
-            }
+            page.push(decoder.decode(&found)).await?;
         }
-        Ok(commits)
+        page.finish()
     }
 }
 

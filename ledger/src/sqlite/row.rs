@@ -116,19 +116,16 @@ impl<'t> Decoder<'t> {
         Self { tenant, ledger: None }
     }
 
-    /// The commit that `row` holds, checked against its hashes.
+    /// The commit that `row` holds. Its hashes are not checked.
     pub(super) fn decode(&mut self, row: &SqliteRow) -> Result<Commit, LedgerError> {
         let seq: i64 = row.try_get("seq").map_err(super::read_error)?;
-        let (commit, misplaced) = self
-            .commit(row, seq)
-            .map_err(|reason| malformed(format!("{}/{seq}", self.tenant), &reason))?;
-        if let Some(reason) = misplaced {
-            return Err(malformed(format!("{}/{seq}", self.tenant), &reason));
+        let tenant = self.tenant;
+        match self.commit(row, seq) {
+            Ok((commit, None)) => Ok(commit),
+            Ok((_, Some(reason))) | Err(reason) => {
+                Err(malformed(format!("{tenant}/{seq}"), &reason))
+            }
         }
-        commit
-            .verify()
-            .map_err(|source| LedgerError::Damaged { tenant: self.tenant.clone(), source })?;
-        Ok(commit)
     }
 
     /// What `row` holds, whether it holds together or not.

@@ -42,10 +42,12 @@ impl<D: Decider> Task<D> {
     /// Start what reading is needed before parked requests can be decided, one reading a tenant.
     pub(super) fn start_loads(&mut self, loads: &mut JoinSet<Loaded>) {
         let mut ready = vec![];
-        for (tenant, state) in &mut self.tenants {
-            if state.loading || state.parked.is_empty() {
+        let tenants = &self.tenants;
+        self.waiting.retain(|tenant| tenants.get(tenant).is_some_and(|s| !s.parked.is_empty()));
+        for tenant in &self.waiting {
+            let Some(state) = self.tenants.get_mut(tenant).filter(|state| !state.loading) else {
                 continue;
-            }
+            };
             let (ledger, tenant) = (Arc::clone(&self.ledger), tenant.clone());
             if state.staged_head.is_none() {
                 // What is under way would come back as news.
@@ -180,7 +182,7 @@ impl<D: Decider> Task<D> {
                         let reason = format!("{stream}: {error}");
                         self.refuse(request, WriteError::Unreadable(reason));
                     }
-                    None => self.tenant(tenant).parked.push_back(request),
+                    None => self.park(request),
                 }
             }
         }

@@ -14,7 +14,10 @@ mod skew;
 mod task;
 mod tenant;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use stella_domain::{
     chain::Head,
@@ -128,6 +131,7 @@ impl<D: Decider> Writer<D> {
             feed,
             decider,
             tenants: HashMap::new(),
+            waiting: HashSet::new(),
             staged: std::collections::VecDeque::new(),
             salts: salt::Salts::default(),
             outage: None,

@@ -159,6 +159,7 @@ impl<D: Decider> Task<D> {
         let state = self.tenant(tenant);
         requests.extend(state.parked.drain(..));
         state.parked = requests;
+        self.waiting.insert(tenant.clone());
         self.give_up(tenant, &streams);
     }
 

@@ -51,6 +51,8 @@ pub(super) struct Task<D: Decider> {
     pub(super) feed: Arc<Feed>,
     pub(super) decider: D,
     pub(super) tenants: HashMap<Tenant, TenantState<D>>,
+    /// Those that may have requests parked: with thousands of tenants, few do at any time.
+    pub(super) waiting: HashSet<Tenant>,
     pub(super) staged: VecDeque<Staged<D>>,
     pub(super) salts: Salts,
     /// Set while the storage does not take writes: why, and when to try again.
@@ -137,7 +139,8 @@ impl<D: Decider> Task<D> {
 
     /// How many more may wait.
     fn room(&self) -> usize {
-        let parked = self.tenants.values().map(|state| state.parked.len()).sum::<usize>();
+        let states = self.waiting.iter().filter_map(|tenant| self.tenants.get(tenant));
+        let parked: usize = states.map(|state| state.parked.len()).sum();
         STAGED_LIMIT.saturating_sub(self.staged.len() + parked)
     }
 
@@ -168,20 +171,23 @@ impl<D: Decider> Task<D> {
         if at_rest && state.seen_at.elapsed() >= TRUSTED_FOR {
             state.staged_head = None;
         }
-        if state.staged_head.is_none() {
-            return state.parked.push_back(request);
+        let undecidable = state.staged_head.is_none()
+            || !self.decider.missing(&request.tenant, &request.command).is_empty();
+        if undecidable { self.park(request) } else { self.decide(request) }
+    }
+
+    pub(super) fn park(&mut self, request: Request<D>) {
+        if !self.waiting.contains(&request.tenant) {
+            self.waiting.insert(request.tenant.clone());
         }
-        if !self.decider.missing(&request.tenant, &request.command).is_empty() {
-            return self.tenant(&request.tenant).parked.push_back(request);
-        }
-        self.decide(request);
+        self.tenant(&request.tenant).parked.push_back(request);
     }
 
     fn decide(&mut self, request: Request<D>) {
         let now = self.config.clock.now();
         let skew = self.clock_skew_micros;
         let state = self.tenant(&request.tenant);
-        let Some(head) = state.staged_head else { return state.parked.push_back(request) };
+        let Some(head) = state.staged_head else { return self.park(request) };
         let fault = skew::fault(now, skew, &head);
         if let Some(fault) = &fault {
             let known = state.clock_fault_accepted_at == Some(head.recorded_at);

@@ -80,7 +80,7 @@ pub(super) fn check(
             Stopped::Wrong(wrong)
         }
     })?;
-    Ok(reader.into_inner().finish())
+    Ok(reader.into_inner().finish().1)
 }
 
 impl From<Reason> for Wrong {

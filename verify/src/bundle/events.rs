@@ -20,15 +20,13 @@ use stella_domain::{
     merkle::{MerkleError, RangeFold},
 };
 
-use super::{
-    chunk::{Checked, Chunks},
-    seqs::Seqs,
-};
+use super::{chunk::Checked, seqs::Seqs};
 use crate::{
     chain::Chain,
     line::Line,
     manifest::{FileDigest, Manifest},
     ndjson::Progress,
+    piece::Pieces,
     reason::Reason,
     verdict::{Fault, Verdict},
 };
@@ -106,7 +104,7 @@ impl<'m> Events<'m> {
                 }
                 Hash32::from(<[u8; 32]>::from(hasher.finalize()))
             });
-            let mut chunks = Chunks::new(reader);
+            let mut chunks = Pieces::new(reader);
             let mut pending = VecDeque::new();
             while let Some(chunk) = chunks.next().map_err(Stopped::Io)? {
                 let chunk = Arc::new(chunk);

@@ -69,6 +69,18 @@ pub(super) fn witnessed() -> Result<(Bundle, Vec<WitnessKey>), Failure> {
     Ok((bundle, keys))
 }
 
+/// A case whose files are described as they are after the edit.
+pub(super) fn case(
+    name: &'static str,
+    expected: Expected,
+    edit: impl FnOnce(&mut Bundle),
+) -> Result<Case, Failure> {
+    let mut bundle = good()?;
+    edit(&mut bundle);
+    bundle.digest();
+    Case::new(name, expected, &bundle)
+}
+
 pub(super) fn cases() -> Result<Vec<Case>, Failure> {
     let ledger = ledger()?;
     let (witnessed, witnesses) = witnessed()?;

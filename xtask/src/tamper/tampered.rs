@@ -7,7 +7,7 @@ use super::{
     bundle::{Bundle, checkpoint, key},
     case::Case,
     good::{
-        ACME, END, ERASED, Expected, FIRST, INCOMPLETE, SIZE, TAMPERED, UNTRUSTED, erased, good,
+        ACME, END, ERASED, FIRST, INCOMPLETE, SIZE, TAMPERED, UNTRUSTED, case, erased, good,
         incomplete, ledger, tampered, window,
     },
     ledger::{Ledger, time},
@@ -21,18 +21,6 @@ pub(super) fn cases() -> Result<Vec<Case>, Failure> {
     cases.extend(histories()?);
     cases.extend(erasures()?);
     Ok(cases)
-}
-
-/// A case whose files are described as they are after the edit.
-fn case(
-    name: &'static str,
-    expected: Expected,
-    edit: impl FnOnce(&mut Bundle),
-) -> Result<Case, Failure> {
-    let mut bundle = good()?;
-    edit(&mut bundle);
-    bundle.digest();
-    Case::new(name, expected, &bundle)
 }
 
 /// One event changed, gone, moved or new.

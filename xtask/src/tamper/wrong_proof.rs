@@ -7,7 +7,7 @@ use super::{
     bundle::{Bundle, checkpoint, key, set},
     case::{Case, pinned},
     good::{
-        ACME, END, ERASED, Expected, FIRST, INCOMPLETE, OLDER, SIZE, TAMPERED, UNTRUSTED, good,
+        ACME, END, ERASED, FIRST, INCOMPLETE, OLDER, SIZE, TAMPERED, UNTRUSTED, case, good,
         incomplete, ledger, tampered, window, witnessed,
     },
     ledger::Ledger,
@@ -21,17 +21,6 @@ pub(super) fn cases() -> Result<Vec<Case>, Failure> {
     cases.extend(checkpoints()?);
     cases.extend(older_checkpoints()?);
     Ok(cases)
-}
-
-fn case(
-    name: &'static str,
-    expected: Expected,
-    edit: impl FnOnce(&mut Bundle),
-) -> Result<Case, Failure> {
-    let mut bundle = good()?;
-    edit(&mut bundle);
-    bundle.digest();
-    Case::new(name, expected, &bundle)
 }
 
 fn files() -> Result<Vec<Case>, Failure> {

@@ -18,9 +18,15 @@ use stella_api::{
 };
 use stella_domain::ids::Tenant;
 use stella_ledger::uri::LedgerUri;
+use stella_replay::bundle::Destination;
 
 use self::screen::Screen;
-use super::{plugin_host::SUPPLY_CHAIN_ARGS, serve::node_failure, storage::make_dir};
+use super::{
+    ledger::{pins, write_failure},
+    plugin_host::SUPPLY_CHAIN_ARGS,
+    serve::node_failure,
+    storage::make_dir,
+};
 use crate::{client::Client, failure::Failure};
 
 /// The DAG that the demo runs.
@@ -41,7 +47,7 @@ pub(crate) struct Demo {
     /// The Cargo.lock to look at; otherwise the nearest one, from this directory upwards.
     #[arg(long, value_name = "FILE")]
     lockfile: Option<PathBuf>,
-    /// Keep the exported events here, as events.ndjson.
+    /// Keep the exported bundle here, in a new directory.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Another ledger than one in the temporary directory, such as a MongoDB; the demo records
@@ -55,8 +61,8 @@ struct Stage {
     client: Client,
     screen: Screen,
     lockfile: String,
-    /// Where the export goes.
-    events_file: PathBuf,
+    /// Where the bundle goes.
+    bundle: PathBuf,
     /// Whether it stays there.
     kept: bool,
 }
@@ -66,7 +72,8 @@ impl Demo {
         let screen = Screen::new();
         let lockfile = lockfile::find(self.lockfile.as_deref())?;
         if let Some(dir) = &self.out {
-            make_dir(dir)?;
+            dir.parent().map_or(Ok(()), make_dir)?;
+            Destination::directory(dir).check_free().map_err(write_failure)?;
         }
         let scratch = tempfile::Builder::new()
             .prefix("stella-demo-")
@@ -77,8 +84,8 @@ impl Demo {
             client: Client::at(node.addr, node.token_path.clone())?,
             screen,
             lockfile,
-            events_file: self.out.as_deref().unwrap_or(scratch.path()).join("events.ndjson"),
             kept: self.out.is_some(),
+            bundle: self.out.unwrap_or_else(|| scratch.path().join("bundle")),
         };
         let told = tokio::select! {
             told = stage.play(&ledger) => told,
@@ -132,11 +139,13 @@ impl Stage {
         screen.heading("Register the DAG")?;
         screen.tick(format_args!("{} version {}, {}", dag.dag_id, dag.version, dag.digest))?;
 
+        // An auditor has it before anything is run, and from elsewhere than the export.
+        let pinned = pins(client).await?;
         let run = self.run_live(&dag.dag_id).await?;
         self.print_report(&run).await?;
         self.start_again(&run).await?;
-        let sealed = self.export_and_verify().await?;
+        let sealed = self.export_and_verify(&pinned).await?;
         self.rebuild(&run, &sealed).await?;
-        next::print(self, &run)
+        next::print(self, &run, &pinned)
     }
 }

@@ -1,54 +1,65 @@
 //! The proof: exported, verified offline, and folded again to the same state.
 
 use stella_api::types::{CheckReport, LedgerHead, ReasonBody, RebuildReport, ReceiptView, RunView};
-use stella_domain::{hash::Hash32, time::Timestamp};
+use stella_domain::{checkpoint::PinnedKey, time::Timestamp};
+use stella_replay::bundle::Destination;
+use stella_verify::Trust;
 
 use super::{Stage, live::DemoRun};
 use crate::{
     client::{Answer, path},
-    commands::ledger::{Window, exported},
+    commands::ledger::{Window, export_bundle, judge, verdict},
     failure::Failure,
     output::{Table, elapsed},
 };
 
 impl Stage {
-    /// Seal the ledger, export everything before that, and verify it from the file alone.
-    pub(super) async fn export_and_verify(&self) -> Result<ReceiptView, Failure> {
-        let Self { client, screen, events_file, .. } = self;
+    /// Seal the ledger, export everything before that as a bundle, and verify it with nothing but
+    /// the bundle and the key that was pinned before.
+    pub(super) async fn export_and_verify(
+        &self,
+        pinned: &[PinnedKey],
+    ) -> Result<ReceiptView, Failure> {
+        let Self { client, screen, bundle, .. } = self;
         screen.heading("Export the ledger, and verify it with no trust in the server")?;
         let head: LedgerHead = client.get("/ledger/head", &[]).await?;
         let reason = ReasonBody { reason: "end of the demo".to_owned() };
         let sealed: Answer<ReceiptView> = client.post("/ledger:seal", &[], &reason).await?;
         let sealed = sealed.body;
         let window = Window { from: Timestamp::ZERO, to: sealed.recorded_at };
-        window.export_to_file(client, events_file).await?;
-        let place =
-            if self.kept { format!(" to {}", events_file.display()) } else { String::new() };
+        let out = Destination::directory(bundle);
+        let manifest = export_bundle(client, window, None, out).await?;
+        let place = if self.kept { format!(" to {}", bundle.display()) } else { String::new() };
         screen.tick(format_args!("sealed at seq {}, exported{place}", sealed.seq))?;
 
-        let report = exported(vec![events_file.clone()]).await?;
-        let Some(span) = &report.span else {
-            return Err(Failure::not_verified("the export is empty"));
-        };
-        let whole = span.first_seq == 0
-            && span.prev == Hash32::ZERO
-            && report.events == sealed.seq
-            && span.head.to_string() == head.hash;
+        let reports = judge(std::slice::from_ref(bundle), Trust::new(pinned.to_vec())).await?;
+        if !reports.verdict.is_good() {
+            return verdict(&reports).map(|()| sealed);
+        }
+        let whole = manifest.first_seq == 0
+            && manifest.events == sealed.seq
+            && manifest.last_hash.to_string() == head.hash;
         if !whole {
             let what = format!(
-                "the export has seq {} to {} and ends with {}; the ledger was sealed at seq {} \
-                 after {}",
-                span.first_seq, span.last_seq, span.head, sealed.seq, head.hash
+                "the bundle has {} events from seq {} and ends with {}; the ledger was sealed at \
+                 seq {} after {}",
+                manifest.events, manifest.first_seq, manifest.last_hash, sealed.seq, head.hash
             );
             return Err(Failure::not_verified(what));
         }
+        let took = reports.bundles.iter().map(|report| report.elapsed).sum();
         screen.tick(format_args!(
             "{} events, {} bytes: every hash and every link of the chain holds ({})",
-            report.events,
-            report.bytes,
-            elapsed(report.elapsed)
+            manifest.events,
+            manifest.files.events.bytes,
+            elapsed(took)
         ))?;
-        screen.tick(format_args!("ledger {}, head {}", span.ledger, span.head))?;
+        screen.tick(format_args!(
+            "{}: complete and unchanged, by a checkpoint of {} events with a pinned key",
+            reports.verdict.as_str(),
+            manifest.tree_size
+        ))?;
+        screen.tick(format_args!("ledger {}, head {}", manifest.ledger, manifest.last_hash))?;
         Ok(sealed)
     }
 

@@ -16,9 +16,10 @@ use stella_api::types::LedgerHead;
 use stella_verify::ndjson::Report;
 
 pub(crate) use self::{
-    export::Window,
+    export::{Window, export_bundle, pins, write_failure},
     key::witness_name,
-    verify::{exported, verify_failure},
+    verify::verify_failure,
+    verify_bundle::{judge, verdict},
 };
 use crate::{
     failure::Failure,
@@ -39,7 +40,7 @@ pub(crate) enum Ledger {
     Seal(record::Seal),
     /// Record that a wrong clock is known, so that writing goes on.
     AcceptClockFault(record::AcceptClockFault),
-    /// Write a closed time window as NDJSON.
+    /// Write a closed time window as a bundle that proves it, or as NDJSON.
     Export(export::Export),
     /// Check an export, or a ledger, with no trust in any server.
     Verify(verify::Verify),

@@ -82,7 +82,7 @@ impl Verify {
 }
 
 /// Verify exports that continue each other.
-pub(crate) async fn exported(files: Vec<PathBuf>) -> Result<Report, Failure> {
+async fn exported(files: Vec<PathBuf>) -> Result<Report, Failure> {
     let size = |file: &PathBuf| std::fs::metadata(file).map_or(0, |meta| meta.len());
     let total = files.iter().map(size).sum();
     let verified = tokio::task::spawn_blocking(move || {

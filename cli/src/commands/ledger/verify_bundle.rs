@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use stella_domain::checkpoint::{PinnedKey, WitnessKey};
-use stella_verify::{Bundle, Report, Reports, Trust, Verdict, manifest, verify_bundles};
+use stella_verify::{
+    Bundle, Report, Reports, Trust, Verdict, manifest, ndjson::Progress as Verified, verify_bundles,
+};
 
 use super::seqs;
 use crate::{
@@ -60,7 +62,13 @@ pub(crate) async fn run(
     trust: TrustArgs,
     output: OutputArgs,
 ) -> Result<(), Failure> {
-    let trust = trust.read()?;
+    let reports = judge(paths, trust.read()?).await?;
+    output.print(&reports, |reports| text(reports, paths))?;
+    verdict(&reports)
+}
+
+/// What bundles that continue each other are worth.
+pub(crate) async fn judge(paths: &[PathBuf], trust: Trust) -> Result<Reports, Failure> {
     let bundles = paths.iter().map(Bundle::open).collect::<Result<Vec<_>, _>>();
     let bundles = bundles.map_err(|error| {
         Failure::usage(error.to_string())
@@ -69,15 +77,22 @@ pub(crate) async fn run(
     // Of archives it shows when they are read.
     let size = |path: &PathBuf| std::fs::metadata(path.join(manifest::names::EVENTS));
     let total = paths.iter().filter_map(|path| size(path).ok()).map(|meta| meta.len()).sum();
-    let verified = tokio::task::spawn_blocking(move || {
+    // A thread that nobody has to wait for: a caller who is interrupted does not.
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
         let progress = Progress::bytes("verifying", total);
-        verify_bundles(&bundles, &trust, &mut |at| progress.set(at.bytes, total.max(at.bytes)))
+        let show = &mut |at: Verified| progress.set(at.bytes, total.max(at.bytes));
+        // Nobody listens any more if that fails.
+        let _ = tell.send(verify_bundles(&bundles, &trust, show));
     });
-    let reports = match verified.await {
-        Ok(reports) => reports.map_err(|error| Failure::usage(error.to_string()))?,
-        Err(error) => return Err(Failure::failed(format!("verifying was interrupted: {error}"))),
-    };
-    output.print(&reports, |reports| text(reports, paths))?;
+    match told.await {
+        Ok(reports) => reports.map_err(|error| Failure::usage(error.to_string())),
+        Err(error) => Err(Failure::failed(format!("verifying was interrupted: {error}"))),
+    }
+}
+
+/// The exit code of a verdict.
+pub(crate) fn verdict(reports: &Reports) -> Result<(), Failure> {
     let exit = match reports.verdict {
         Verdict::Verified => return Ok(()),
         Verdict::VerifiedWithErasures => return Err(Failure::silent(Exit::VerifiedWithErasures)),
@@ -86,7 +101,7 @@ pub(crate) async fn run(
         Verdict::Untrusted => Exit::Untrusted,
     };
     let seq = reports.seq.map(|seq| format!(", seq {seq}")).unwrap_or_default();
-    let reason = reports.reason.unwrap_or_default();
+    let reason = reports.reason.as_deref().unwrap_or_default();
     let what = format!("{}{seq}: {reason}", reports.verdict.as_str());
     Err(Failure::new(exit, what).try_this(advice(reports.verdict)))
 }
@@ -115,7 +130,7 @@ fn text(reports: &Reports, paths: &[PathBuf]) -> String {
     format!("{}{all}", text.join("\n"))
 }
 
-fn bundle_text(report: &Report, path: &Path) -> String {
+pub(super) fn bundle_text(report: &Report, path: &Path) -> String {
     let mut rows = vec![("reason", report.reason.clone().unwrap_or_default())];
     if let Some(step) = report.step {
         rows.push(("step", format!("{step} of docs/ledger-format.md, section 10.5")));

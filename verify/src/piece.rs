@@ -1,0 +1,76 @@
+//! A file of lines in pieces that fit a core's cache: what a line costs is mostly its hashes, and those
+//! of a whole piece are computed side by side.
+
+use std::io::{self, Read};
+
+use crate::{
+    line::{Computed, LINE_BYTES, Line},
+    reason::Reason,
+};
+
+/// Bytes of a piece: more than a line may have, and few enough to stay in a core's cache.
+pub(crate) const PIECE_BYTES: usize = 256 * 1024;
+
+/// Cuts a file into pieces that end with a line, the last one and lines too long excepted.
+pub(crate) struct Pieces<R> {
+    reader: R,
+    carried: Vec<u8>,
+    ended: bool,
+}
+
+impl<R: Read> Pieces<R> {
+    pub(crate) fn new(reader: R) -> Self {
+        Self { reader, carried: vec![], ended: false }
+    }
+
+    pub(crate) fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        piece.append(&mut self.carried);
+        let wanted = (PIECE_BYTES - piece.len()) as u64;
+        self.reader.by_ref().take(wanted).read_to_end(&mut piece)?;
+        self.ended = piece.len() < PIECE_BYTES;
+        if !self.ended
+            && let Some(last) = memchr::memrchr(b'\n', &piece)
+        {
+            self.carried = piece.split_off(last + 1);
+        }
+        Ok(Some(piece).filter(|piece| !piece.is_empty()))
+    }
+}
+
+/// Hand each line of `piece` to `visit` with the hashes of its content and its bytes, line feed
+/// included, until one does not hold.
+///
+/// # Errors
+/// What `visit` answers, or why the line after those that it saw is none.
+pub(crate) fn each_line<'a>(
+    piece: &'a [u8],
+    mut visit: impl FnMut(&Line<'a>, &Computed, usize) -> Result<(), Reason>,
+) -> Result<(), Reason> {
+    let (mut lines, mut ends, mut failure) = (vec![], vec![0], None);
+    let mut rest = piece;
+    while !rest.is_empty() && failure.is_none() {
+        match memchr::memchr(b'\n', rest) {
+            Some(end) => {
+                match Line::read(&rest[..end]) {
+                    Ok(line) => lines.push(line),
+                    Err(reason) => failure = Some(reason),
+                }
+                rest = &rest[end + 1..];
+                ends.push(piece.len() - rest.len());
+            }
+            None if rest.len() > LINE_BYTES => {
+                failure = Some(Reason::LineTooLong { limit: LINE_BYTES });
+            }
+            None => failure = Some(Reason::NoLineFeed),
+        }
+    }
+    let bytes = ends.windows(2).map(|ends| ends[1] - ends[0]);
+    for ((line, computed), bytes) in lines.iter().zip(Computed::of_each(&lines)).zip(bytes) {
+        visit(line, &computed, bytes)?;
+    }
+    failure.map_or(Ok(()), Err)
+}
