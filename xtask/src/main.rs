@@ -2,6 +2,7 @@
 
 mod bench;
 mod child;
+mod fuzz;
 mod mongod;
 mod tamper;
 mod test;
@@ -24,6 +25,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Chore {
     Bench(bench::Args),
+    Fuzz(fuzz::Args),
     Tamper(tamper::Args),
     Test(test::Args),
     WithMongod(with_mongod::Args),
@@ -33,6 +35,7 @@ enum Chore {
 async fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Bench(args) => bench::run(args).await,
+        Chore::Fuzz(args) => fuzz::run(args).await,
         Chore::Tamper(args) => tamper::run(&args),
         Chore::Test(args) => test::run(args).await,
         Chore::WithMongod(args) => with_mongod::run(args).await,
