@@ -23,6 +23,7 @@ pub struct Builder {
     lease_ttl_ms: u64,
     concurrency: u32,
     args: Vec<String>,
+    erasing: Option<PathBuf>,
 }
 
 /// A server. Dropping it kills it and removes its data.
@@ -75,7 +76,14 @@ impl Builder {
 impl TestServer {
     /// On the embedded ledger, with the built-in plugins, unless said otherwise.
     pub fn builder() -> Builder {
-        Builder { ledger: None, plugins: vec![], lease_ttl_ms: 2_000, concurrency: 4, args: vec![] }
+        Builder {
+            ledger: None,
+            plugins: vec![],
+            lease_ttl_ms: 2_000,
+            concurrency: 4,
+            args: vec![],
+            erasing: None,
+        }
     }
 
     /// On the embedded ledger.
@@ -126,6 +134,9 @@ impl TestServer {
         for plugin in &self.builder.plugins {
             command.arg("--plugins").arg(plugin);
         }
+        if let Some(file) = &self.builder.erasing {
+            command.arg("--erasure-ledger-file").arg(file);
+        }
         self.child = Some(command.spawn().unwrap());
         until("the server is ready", async || {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
@@ -168,8 +179,7 @@ impl TestServer {
 
     /// From its next start on, erase payloads with what this file says.
     pub fn erase_with(&mut self, file: &Path) {
-        let file = file.display().to_string();
-        self.builder.args.extend(["--erasure-ledger-file".to_owned(), file]);
+        self.builder.erasing = Some(file.to_owned());
     }
 
     /// Run `stella orch ARGS` against it, and expect this exit code; answers what it printed.
