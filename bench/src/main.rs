@@ -3,6 +3,7 @@
 //! figures mean.
 
 mod appends;
+mod bundles;
 mod figures;
 mod http;
 mod process;
@@ -48,6 +49,12 @@ struct Args {
     /// Seconds for each measurement.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Grow the ledger further, to so many events, and look at what a checkpoint costs then.
+    #[arg(long, value_name = "EVENTS")]
+    checkpoints_at: Option<u64>,
+    /// Keep the bundles of the exported ledgers in this directory, each with its key.
+    #[arg(long, value_name = "DIR")]
+    keep_bundles: Option<PathBuf>,
     /// Only this ledger: mongodb or sqlite.
     #[arg(long)]
     only: Option<String>,
@@ -183,6 +190,7 @@ async fn measure(args: &Args, name: &str, figures: &mut Figures) -> Result<(), F
     figures.put("    projections on disk, a run", "bytes", place.name, bytes / runs);
     measure_size(&place, &server, rate, time, "grown", figures).await?;
     let streams = streams::hundred_events(&server, &place.ledger, &bench).await?;
+    bundles::bundle(&args.stella, &place, &server, args.keep_bundles.as_deref(), figures).await?;
     server.stop().await?;
     for at_once in [1, streams::GATHERED] {
         let rate = streams::cold_loads(&place.ledger, &bench, &streams, at_once, time / 2).await?;
@@ -190,6 +198,13 @@ async fn measure(args: &Args, name: &str, figures: &mut Figures) -> Result<(), F
         figures.put(&row, "loads/s", place.name, rate);
     }
     reads::verify(&place.ledger, &bench, place.dir.path(), place.name, figures).await?;
+    bundles::checkpoints(&place, &bench, "grown", figures).await?;
+    if let Some(events) = args.checkpoints_at {
+        while place.ledger.head(&bench).await?.next_seq < events {
+            appends::append(&place.ledger, &bench, 1_000, Duration::from_secs(2)).await?;
+        }
+        bundles::checkpoints(&place, &bench, &format!("{events} events"), figures).await?;
+    }
     place.drop().await
 }
 

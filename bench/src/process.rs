@@ -15,8 +15,17 @@ pub(crate) fn cpu_seconds(pid: u32) -> io::Result<f64> {
 
 /// Resident memory of a process in MiB.
 pub(crate) fn memory_mib(pid: u32) -> io::Result<f64> {
+    status_mib(pid, "VmRSS:")
+}
+
+/// The most resident memory that a process has had so far, in MiB.
+pub(crate) fn peak_memory_mib(pid: u32) -> io::Result<f64> {
+    status_mib(pid, "VmHWM:")
+}
+
+fn status_mib(pid: u32, name: &str) -> io::Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let line = status.lines().find(|line| line.starts_with(name));
     let kib = line.and_then(|line| line.split_whitespace().nth(1)).and_then(|n| n.parse().ok());
     Ok(kib.unwrap_or(0.0) / 1024.0)
 }

@@ -58,6 +58,10 @@ impl Server {
         self.child.id()
     }
 
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
         Client::connect(self.addr, &self.token).await
     }
