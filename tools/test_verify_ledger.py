@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Tests of `verify_ledger.py`: test vectors, bundles made here, tampering, the tamper corpus.
+"""Tests of `verify_ledger.py`: test vectors, bundles and receipts made here, tampering, the tamper
+corpus.
 
     python3 tools/test_verify_ledger.py
 
@@ -43,7 +44,9 @@ OTHER_RUN = "run/01JD0000000000000000000001"
 
 def canonical(value: Any) -> bytes:
     """Canonical JSON, for the plain values that occur here."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    # Python writes 1e-07; strings are matched so as to be left alone.
+    return re.sub(r'("(?:[^"\\]|\\.)*")|e-0', lambda found: found[1] or "e-", text).encode()
 
 
 def derived(kind: str, data: bytes) -> str:
@@ -88,14 +91,14 @@ class Ledger:
             line["header"]["prev"] = self.lines[seq - 1]["hash"] if seq else "0" * 64
             line["hash"] = derived("ledger event v1", canonical(line["header"]))
 
-    def erase(self, seqs: Sequence[int], time: str, log: bool = True) -> None:
+    def erase(self, seqs: Sequence[int], time: str, log: bool = True, run: str = RUN) -> None:
         """Blank payloads and, unless it is done quietly, record it."""
         for seq in seqs:
             self.lines[seq]["payload"] = self.lines[seq]["salt"] = None
         if log:
             tenant = self.name.split("/")[1]
             self.append(f"ledger/{tenant}", time,
-                        ("DataErased", {"runId": RUN[4:], "seqs": list(seqs)}, {"reason": "asked"}))
+                        ("DataErased", {"runId": run[4:], "seqs": list(seqs)}, {"reason": "asked"}))
 
     def hashes(self) -> List[bytes]:
         """The event hashes, which the tree is made of."""
@@ -1365,6 +1368,384 @@ class Tampering(BundleCase):
             bundle[name] = bytes(content)
             code, report, err = run_main([self.write(bundle), "--key", self.KEY])
             self.assertIn(code, (11, 12, 13), (name, kind, place, err, report))
+
+
+# ---------------------------------------------------------------------------------------------
+# Receipts
+
+
+SUCCEEDED, FAILED, CANCELLED = (f"run/01KAR5T000000000000000000{n}" for n in (1, 2, 3))
+
+
+def golden_ledger(name: str) -> Ledger:
+    """A ledger of `fixtures/ledgers/`, to be signed, continued or damaged here."""
+    ledger = Ledger()
+    with open(os.path.join(FIXTURES, "ledgers", name + ".ndjson"), "rb") as file:
+        lines = file.read().splitlines(keepends=True)
+    ledger.lines = [json.loads(line) for line in lines]
+    assert list(map(text_line, ledger.lines)) == lines  # so that `canonical` gives their very bytes
+    for line in ledger.lines:
+        ledger.versions[line["header"]["stream"]] = line["header"]["streamVersion"]
+    return ledger
+
+
+def proven(ledger: Ledger, seq: int, size: int) -> Dict[str, Any]:
+    """An event with its inclusion proof in the tree of this size."""
+    proof = naive_inclusion(seq, ledger.hashes()[:size])
+    return {"event": copy.deepcopy(ledger.lines[seq]), "proof": [h.hex() for h in proof]}
+
+
+def make_receipt(ledger: Ledger, run: str, size: Optional[int] = None) -> Dict[str, Any]:
+    """The receipt of a run (a stream) as of a tree size."""
+    size = len(ledger.lines) if size is None else size
+    seqs = [n for n in range(size) if ledger.lines[n]["header"]["stream"] == run]
+    erased = {n for n in seqs if is_erased(ledger.lines[n])}
+    explaining = [n for n in range(size) if ledger.lines[n]["header"]["type"] == "DataErased"
+                  and erased & set(ledger.lines[n]["data"]["seqs"])]
+    return {
+        "checkpoint": note(ledger.name, ledger.hashes()[:size]),
+        "erasures": [proven(ledger, n, size) for n in explaining],
+        "events": [proven(ledger, n, size) for n in seqs],
+        "format": 1, "ledger": ledger.name, "runId": run[4:], "treeSize": size,
+    }
+
+
+class Receipts(BundleCase):
+    """Section 11: built from the golden ledgers and signed here, whole and damaged."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.ledger = golden_ledger("retries_and_a_cancel")
+        cls.good = make_receipt(cls.ledger, FAILED)
+        erased = golden_ledger("retries_and_a_cancel")
+        erased.erase([5], at(100), run=FAILED)
+        erased.erase([8], at(101), run=FAILED)
+        cls.erased = make_receipt(erased, FAILED)
+
+    def receipt(self, **changed: Any) -> Dict[str, Any]:
+        """The receipt of the run that failed (seq 5 to 16), with members replaced."""
+        return {**copy.deepcopy(self.good), **changed}
+
+    def verify(self, receipt: Any, *options: str) -> Tuple[int, Dict[str, Any], str]:
+        """A receipt, as members or as the bytes of its file."""
+        text = canonical(receipt) + b"\n" if isinstance(receipt, dict) else receipt
+        keys = [] if "--key" in options else ["--key", self.KEY]
+        return run_main(["--receipt", self.write(text), *keys, *options])
+
+    def check(self, receipt: Any, verdict: str, seq: Optional[int] = None, *options: str,
+              reason: str = "") -> None:
+        code, report, err = self.verify(receipt, *options)
+        self.assertEqual((report.get("verdict"), report.get("seq")), (verdict, seq),
+                         report.get("reason", err))
+        self.assertEqual(code, v.EXIT_CODES[verdict])
+        self.assertIn(reason, report["reason"])
+
+    def test_runs_that_have_ended(self) -> None:
+        for name, run, first, last, kind in (
+            ("a_run_that_succeeds", SUCCEEDED, 3, 16, "RunSucceeded"),
+            ("retries_and_a_cancel", FAILED, 5, 16, "RunFailed"),
+            ("retries_and_a_cancel", CANCELLED, 18, 23, "RunCancelled"),
+        ):
+            receipt = make_receipt(golden_ledger(name), run)
+            for options in ([], ["--pure"]):
+                code, report, err = self.verify(receipt, *options)
+                self.assertEqual((code, report.get("verdict")), (0, "VERIFIED"),
+                                 report.get("reason", err))
+                self.assertEqual(
+                    [report[name] for name in ("ledger", "runId", "events", "erased", "firstSeq",
+                                               "lastSeq", "lastType", "ended", "key")],
+                    [LEDGER, run[4:], last - first + 1, 0, first, last, kind, True, self.KEY])
+                self.assertEqual(report["treeSize"], receipt["treeSize"])
+                self.assertEqual(report["root"], receipt["checkpoint"].split("\n")[2])
+
+    def test_a_run_at_every_tree_size(self) -> None:
+        for size in range(6, 26):
+            code, report, _ = self.verify(make_receipt(self.ledger, FAILED, size))
+            self.assertEqual((code, report["treeSize"]), (0, size))
+            self.assertEqual((report["lastSeq"], report["ended"]), (min(size, 17) - 1, size > 16))
+            self.assertIn("there may be more" if size < 17 else "all events", report["reason"])
+
+    def test_events_of_others_in_between(self) -> None:
+        ledger = Ledger()
+        ledger.append("ledger/acme", at(0), ("LedgerOpened", {}, None))
+        for n in range(4):
+            kind = "RunCreated" if n == 0 else "StepQueued"
+            for stream in (RUN, OTHER_RUN):
+                ledger.append(stream, at(n), (kind, {}, {"text": "naïve 😀 ]},"}))
+        self.check(make_receipt(ledger, OTHER_RUN), "VERIFIED")
+
+    def test_text_for_people(self) -> None:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            v.main(["--receipt", self.write(canonical(self.good) + b"\n"), "--key", self.KEY])
+        for line in ("VERIFIED\n", f"  runId     {FAILED[4:]}\n", "  firstSeq  5\n",
+                     "  lastType  RunFailed\n", "  ended     yes\n", f"  key       {self.KEY}\n"):
+            self.assertIn(line, out.getvalue())
+
+    def test_step_1_white_space_and_what_follows(self) -> None:
+        good = canonical(self.good) + b"\n"
+        for text in (
+            b"", b"\n", b"{}\n", b"[]\n", b"null\n", b"{", good[:-1], good + b"\n", good + b"x",
+            good * 2, good[:-1] + b" \n", good[:-1] + b"\r\n", b" " + good, b"\xef\xbb\xbf" + good,
+            good.replace(b",", b", ", 1), good.replace(b'"events":[', b'"events":[ '),
+            good[:-1] + b"trailing\n", good.replace(b'"format":1', b'"format":1.0'),
+            good.replace(b'"format":1', b'"format":1,"format":1'), good.replace(b"]", b",]"),
+            good.replace(b'"proof":["', b'"proof":["\xff', 1), good[:200], good[:-20] + b"\n",
+            good.replace(b'"format"', b'"form\\u0061t"'), json.dumps(self.good).encode() + b"\n",
+        ):
+            self.check(text, "TAMPERED", reason="step 1")
+        for end in (b" ", b"\r", b"x"):
+            self.check(good[:-1] + end, "TAMPERED", reason="step 1")
+
+    def test_step_1_members_and_types(self) -> None:
+        event = self.good["events"][0]
+        for changed in (
+            {"more": 1}, {"checkpoint": 1}, {"checkpoint": []}, {"erasures": None},
+            {"erasures": {}}, {"events": {}}, {"events": None}, {"events": [1]}, {"events": [{}]},
+            {"events": [[event]]}, {"events": [{**event, "more": 1}]},
+            {"events": [{"event": canonical(event["event"]).decode(), "proof": []}]},
+            {"events": [{**event, "proof": "ab" * 32}]}, {"events": [{"event": event["event"]}]},
+            {"events": [{**event, "proof": ["AB" * 32]}]}, {"events": [{**event, "proof": [1]}]},
+            {"erasures": [{**event, "proof": ["ab" * 31]}]}, {"erasures": [1]},
+            {"ledger": "acme"}, {"ledger": 1}, {"runId": "x"}, {"runId": FAILED}, {"runId": None},
+            {"treeSize": "25"}, {"treeSize": -1}, {"treeSize": 2**53}, {"treeSize": 25.5},
+            {"treeSize": True}, {"format": "1"}, {"format": None}, {"format": [1]},
+        ):
+            self.check(self.receipt(**changed), "TAMPERED", reason="step 1")
+        for name in self.good:
+            receipt = self.receipt()
+            del receipt[name]
+            self.check(receipt, "TAMPERED", reason="step 1")
+
+    def test_step_1_a_later_format(self) -> None:
+        for form in (0, 2, 2**53 - 1):
+            self.check(self.receipt(format=form), "UNTRUSTED", reason="step 1")
+            self.check({"format": form, "more": [{}]}, "UNTRUSTED", reason="step 1")
+        self.check({"format": 2**53}, "TAMPERED", reason="step 1")
+
+    def test_step_1_too_large(self) -> None:
+        limit = v.MAX_RECEIPT_BYTES
+        self.assertEqual(limit, 33_554_432)
+        self.addCleanup(lambda: setattr(v, "MAX_RECEIPT_BYTES", limit))
+        v.MAX_RECEIPT_BYTES = len(canonical(self.good)) + 1
+        self.check(self.good, "VERIFIED")
+        v.MAX_RECEIPT_BYTES -= 1
+        self.check(self.good, "TAMPERED", reason="step 1")
+
+    def test_data_as_deep_as_it_may_be(self) -> None:
+        for depth, verdict in ((127, "VERIFIED"), (128, "TAMPERED")):
+            ledger, value = Ledger(), []  # type: Ledger, Any
+            for _ in range(depth - 2):
+                value = [value]
+            ledger.append("ledger/acme", at(0), ("LedgerOpened", {}, None))
+            ledger.append(RUN, at(1), ("RunCreated", {"deep": value}, None))
+            self.check(make_receipt(ledger, RUN), verdict)
+
+    def test_step_2_keys(self) -> None:
+        receipt = self.receipt()
+        for key in (vkey(LEDGER, OTHER_SEED), vkey(OTHER_LEDGER, SEED), self.KEY + "@26-",
+                    self.KEY + "@0-24"):
+            self.check(receipt, "UNTRUSTED", None, "--key", key, reason="step 2")
+        self.check(receipt, "VERIFIED", None, "--key", self.KEY + "@25-25")
+        self.check(receipt, "VERIFIED", None, "--key", vkey(LEDGER, OTHER_SEED), "--key", self.KEY)
+        other = note(LEDGER, self.ledger.hashes(), OTHER_SEED)
+        self.check(self.receipt(checkpoint=other), "UNTRUSTED", reason="step 2")
+        wrong = receipt["checkpoint"].splitlines()[-1] + "\n"
+        self.check(self.receipt(checkpoint=note(LEDGER, self.ledger.hashes()[::-1], extra=wrong)),
+                   "UNTRUSTED", reason="wrong signature")
+
+    def test_step_2_checkpoints(self) -> None:
+        good = self.good["checkpoint"]
+        for text in ("", good[:-1], good + "\n", good.replace("\n", "\r\n"), "rubbish"):
+            self.check(self.receipt(checkpoint=text), "TAMPERED", reason="step 2")
+        self.check(self.receipt(checkpoint=good.replace("\n25\n", "\n26\n")), "UNTRUSTED")
+        self.check(self.receipt(treeSize=24), "TAMPERED", reason="step 2: treeSize")
+        self.check(self.receipt(treeSize=26), "TAMPERED", reason="step 2: treeSize")
+        self.check(self.receipt(ledger=OTHER_LEDGER), "TAMPERED", reason="step 2: the receipt")
+
+    def test_step_2_witnesses(self) -> None:
+        witness = vkey("witness.example", OTHER_SEED, 4)
+        self.check(self.good, "UNTRUSTED", None, "--witness", witness, "--key", self.KEY)
+        body = "".join(self.good["checkpoint"].splitlines(keepends=True)[:3])
+        line = signature_line("witness.example", OTHER_SEED, body, 1_700_000_000)
+        self.check(self.receipt(checkpoint=self.good["checkpoint"] + line), "VERIFIED", None,
+                   "--witness", witness, "--key", self.KEY)
+
+    def test_step_2_comes_before_the_events(self) -> None:
+        receipt = self.receipt(events=[])
+        self.check(receipt, "UNTRUSTED", None, "--key", vkey(LEDGER, OTHER_SEED))
+        self.check(receipt, "TAMPERED", reason="step 4")
+
+    def test_step_3_events_that_were_changed(self) -> None:
+        for place, part, value in (
+            (0, "payload", {"inputs": {}, "labels": {}}), (0, "salt", "ab" * 16),
+            (2, "data", {"attempt": 9}), (2, "hash", "ab" * 32), (0, "salt", None),
+            (2, "payload", {}), (3, "more", 1),
+        ):
+            receipt = self.receipt()
+            receipt["events"][place]["event"][part] = value
+            self.check(receipt, "TAMPERED", reason=f"step 3: event {place + 1} ")
+        for member, value in (("actor", "user:eve"), ("seq", 6), ("type", "StepSucceeded"),
+                              ("streamVersion", 0), ("recordedAt", "2026-02-30T09:00:00.000000Z")):
+            receipt = self.receipt()
+            receipt["events"][3]["event"]["header"][member] = value
+            self.check(receipt, "TAMPERED", reason="step 3: event 4 ")
+
+    def test_step_3_events_of_others(self) -> None:
+        receipt = self.receipt()
+        receipt["events"][4] = proven(self.ledger, 19, 25)
+        self.check(receipt, "TAMPERED", reason="step 3: event 5 of the receipt: an event of a")
+        self.check(self.receipt(runId=CANCELLED[4:]), "TAMPERED", reason="of another stream")
+        receipt = self.receipt()
+        receipt["events"].append(proven(self.ledger, 17, 25))
+        self.check(receipt, "TAMPERED", reason="of another stream")
+        other = make_receipt(self.renamed(), FAILED)
+        self.check(other, "VERIFIED", None, "--key", vkey(OTHER_LEDGER, SEED))
+        self.check(self.receipt(events=other["events"]), "TAMPERED", reason="of another ledger")
+
+    def renamed(self) -> Ledger:
+        """The same events in another ledger."""
+        ledger = golden_ledger("retries_and_a_cancel")
+        ledger.name = OTHER_LEDGER
+        for line in ledger.lines:
+            line["header"]["ledger"] = OTHER_LEDGER
+        ledger.chain(0)
+        return ledger
+
+    def test_step_4_events_left_out_and_moved(self) -> None:
+        for change in (
+            lambda events: events.pop(0), lambda events: events.pop(5),
+            lambda events: events.insert(3, events.pop(4)), lambda events: events.reverse(),
+            lambda events: events.insert(3, events[3]), lambda events: events.clear(),
+            lambda events: events.__delitem__(slice(0, -1)),
+        ):
+            receipt = self.receipt()
+            change(receipt["events"])
+            self.check(receipt, "TAMPERED", reason="step 4")
+
+    def test_step_4_the_last_events_left_out(self) -> None:
+        receipt = self.receipt()
+        receipt["events"].pop()
+        _, report, _ = self.verify(receipt)
+        self.assertEqual((report["verdict"], report["ended"]), ("VERIFIED", False))
+
+    def test_step_4_what_a_ledger_should_not_hold(self) -> None:
+        # Signed by the key, and wrong: versions that jump, times that go back, no RunCreated.
+        for seq, member, value in (
+            (5, "type", "StepQueued"), (5, "streamVersion", 2), (9, "streamVersion", 4),
+            (9, "streamVersion", 6), (9, "recordedAt", at(0)),
+        ):
+            ledger = golden_ledger("retries_and_a_cancel")
+            ledger.lines[seq]["header"][member] = value
+            ledger.chain(seq)
+            self.check(make_receipt(ledger, FAILED), "TAMPERED", reason="step 4")
+        ledger = golden_ledger("retries_and_a_cancel")
+        ledger.lines[5]["header"]["streamVersion"] = 2
+        ledger.chain(5)
+        self.check(make_receipt(ledger, FAILED, 6), "TAMPERED", reason="step 4: the first event")
+        ledger = golden_ledger("retries_and_a_cancel")
+        receipt = make_receipt(ledger, FAILED)
+        moved = copy.deepcopy(ledger)
+        moved.lines[9]["header"]["seq"] = 3
+        rehash(moved.lines[9])
+        receipt["events"][4]["event"] = moved.lines[9]
+        self.check(receipt, "TAMPERED", reason="step 4")
+
+    def test_step_5_proofs(self) -> None:
+        for change in (
+            lambda proof: proof.pop(), lambda proof: proof.pop(0), lambda proof: proof.clear(),
+            lambda proof: proof.append("ab" * 32), lambda proof: proof.reverse(),
+            lambda proof: proof.__setitem__(0, "ab" * 32),
+            lambda proof: proof.extend(["ab" * 32] * 100),
+        ):
+            for place in (0, 7, 11):
+                receipt = self.receipt()
+                change(receipt["events"][place]["proof"])
+                self.check(receipt, "TAMPERED", reason=f"step 5: the proof of the event at seq "
+                                                       f"{place + 5} ")
+        receipt = self.receipt()
+        receipt["events"][3]["proof"] = receipt["events"][4]["proof"]
+        self.check(receipt, "TAMPERED", reason="step 5")
+
+    def test_step_5_events_that_the_key_never_signed(self) -> None:
+        forged = golden_ledger("retries_and_a_cancel")
+        forged.lines[16]["header"]["type"] = "RunSucceeded"
+        forged.chain(16)
+        receipt = make_receipt(forged, FAILED)
+        self.check(receipt, "VERIFIED")
+        receipt["checkpoint"] = self.good["checkpoint"]
+        self.check(receipt, "TAMPERED", reason="step 5")
+        # An event that the tree of a smaller checkpoint does not hold.
+        receipt = self.receipt(checkpoint=note(LEDGER, self.ledger.hashes()[:16]), treeSize=16)
+        self.check(receipt, "TAMPERED", reason="step 5")
+
+    def test_step_6_erasures(self) -> None:
+        _, report, _ = self.verify(self.erased)
+        self.assertEqual((report["verdict"], report["erased"]), ("VERIFIED_WITH_ERASURES", 2))
+        self.check(self.erased, "VERIFIED_WITH_ERASURES")
+        erasures = self.erased["erasures"]
+        self.assertEqual(len(erasures), 2)
+        longer = [{**erasures[0], "proof": erasures[0]["proof"] + ["ab" * 32]}, erasures[1]]
+        for changed, seq in (
+            ([], 5), (erasures[:1], 8), (erasures[1:], 5), (erasures[::-1], 25),
+            (erasures[:1] * 2, 25), (longer, 25), (self.good["events"], 5),
+            (erasures + [{**erasures[1], "proof": ["ab" * 32] * 2_200}], None),
+            (json.loads(json.dumps(erasures).replace("asked", "other")), 25),
+            ([{"event": {}, "proof": []}], None),
+        ):
+            self.check({**self.erased, "erasures": changed}, "TAMPERED", seq, reason="step 6")
+
+    def test_step_6_payloads_removed_quietly(self) -> None:
+        receipt = self.receipt()
+        receipt["events"][3]["event"].update(payload=None, salt=None)
+        self.check(receipt, "TAMPERED", 8, reason="step 6")
+
+    def test_step_6_an_erasure_that_names_nothing_here(self) -> None:
+        receipt = copy.deepcopy(self.erased)
+        before = golden_ledger("retries_and_a_cancel")
+        for place, seq in ((0, 5), (3, 8)):
+            receipt["events"][place]["event"] = before.lines[seq]
+        self.check(receipt, "VERIFIED")
+
+    def test_many_events_by_several_processes(self) -> None:
+        before = v.PARALLEL_FROM_BYTES
+        self.addCleanup(lambda: setattr(v, "PARALLEL_FROM_BYTES", before))
+        v.PARALLEL_FROM_BYTES = 0
+        self.check(self.good, "VERIFIED", None, "--jobs", "2")
+        blocks = v.RECEIPT_BLOCK_EVENTS
+        self.addCleanup(lambda: setattr(v, "RECEIPT_BLOCK_EVENTS", blocks))
+        for size in (1, 5, 12):
+            v.RECEIPT_BLOCK_EVENTS = size
+            self.check(self.good, "VERIFIED", None, "--jobs", "1")
+
+    def test_usage(self) -> None:
+        path, key = self.write(canonical(self.good) + b"\n"), ["--key", self.KEY]
+        for arguments in (
+            ["--receipt", path], ["--receipt", path + "x", *key], ["--receipt", path, path, *key],
+            ["--receipt", self.folder, *key], ["--receipt", path, "--since", path, *key],
+            ["--receipt", path, "--key", "rubbish"], ["--receipt"],
+        ):
+            code, report, err = run_main(arguments)
+            self.assertEqual((code, report), (2, {}), arguments)
+            self.assertNotIn("an error of the verifier", err)
+
+    def test_random_damage_is_never_verified_and_never_crashes(self) -> None:
+        source = random.Random(12)
+        good = canonical(self.erased) + b"\n"
+        for _ in range(150):
+            content, place = bytearray(good), source.randrange(len(good))
+            kind = source.randrange(4)
+            if kind == 0:
+                content[place] ^= 1 << source.randrange(8)
+            elif kind == 1:
+                del content[place]
+            elif kind == 2:
+                content.insert(place, source.randrange(256))
+            else:
+                del content[place:]
+            if content != good:
+                code, report, err = self.verify(bytes(content))
+                self.assertIn(code, (12, 13), (kind, place, err, report))
 
 
 # ---------------------------------------------------------------------------------------------

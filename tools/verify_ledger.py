@@ -8,6 +8,7 @@ and read it from top to bottom.
 
     verify_ledger.py BUNDLE... --key VKEY[@FROM-TO] [--since CHECKPOINT]
                      [--witness VKEY ... --witnesses-needed K] [--json]
+    verify_ledger.py --receipt FILE --key VKEY[@FROM-TO]     the receipt of a run (section 11)
     verify_ledger.py FILE.ndjson...          plain exports: the hash chain only (section 6)
 
 A BUNDLE is a directory or a `.tar.zst`. Exit codes: 0 VERIFIED (or a plain export that is
@@ -72,6 +73,7 @@ MAX_MANIFEST_BYTES = 1_048_576  # section 10.5 step 2
 MAX_BOUNDARY_LINE_BYTES = 8_192  # section 10.5 step 6
 MAX_ERASURE_LINE_BYTES = 143_360  # section 10.3
 MAX_ARCHIVE_ENTRIES = 1_000  # section 10
+MAX_RECEIPT_BYTES = 33_554_432  # section 11
 
 CONTEXT = "stella-orchestrator 2026-11 "  # section 2.3
 CONTEXT_DATA = CONTEXT + "ledger data v1"
@@ -116,7 +118,7 @@ class Gap(Malformed):
 
 
 class Finding(Exception):
-    """The step of section 10.5 that failed: a verdict, its reason and the seq concerned."""
+    """The step of section 10.5 or 11.1 that failed: a verdict, its reason and the seq concerned."""
 
     def __init__(self, verdict: str, reason: str, seq: Optional[int] = None) -> None:
         super().__init__(reason)
@@ -435,7 +437,7 @@ def is_canonical_number(token: bytes) -> bool:
     )
 
 
-def canonical_end(text: bytes, at: int) -> int:
+def canonical_end(text: bytes, at: int, max_depth: int = MAX_DEPTH) -> int:
     """Where the canonical JSON value that begins at `at` ends.
 
     Walks over the tokens and compares each with its only form; nothing is parsed into a value and
@@ -452,8 +454,8 @@ def canonical_end(text: bytes, at: int) -> int:
         if kind == "number" and not is_canonical_number(token.group()):
             raise Malformed(f"the number {shown(token.group())} is not in its canonical form")
         if kind == "open":
-            if len(open_names) == MAX_DEPTH:
-                raise Malformed(f"arrays and objects stand more than {MAX_DEPTH} deep")
+            if len(open_names) == max_depth:
+                raise Malformed(f"arrays and objects stand more than {max_depth} deep")
             is_object = token.group() == b"{"
             if text[at:at + 1] != (b"}" if is_object else b"]"):
                 open_names.append(None)
@@ -1036,6 +1038,11 @@ class VerifierKey(NamedTuple):
         """Whether the key may sign a tree of this size (10.7)."""
         return self.smallest <= size <= self.largest
 
+    def text(self) -> str:
+        """The key of a ledger as it is written, without the sizes (5.4)."""
+        key = base64.b64encode(bytes([KEY_ED25519]) + self.public).decode()
+        return f"{self.name}+{self.key_id.hex()}+{key}"
+
 
 def parse_verifier_key(text: str, algorithm: int) -> VerifierKey:
     """`name+hex(key id)+base64(algorithm byte and public key)`."""
@@ -1145,23 +1152,27 @@ class Trust(NamedTuple):
     witnesses_needed: int = 0
 
 
-def check_signed(checkpoint: Checkpoint, keys: Sequence[VerifierKey], what: str) -> None:
-    """10.5 step 3: a pinned key of this ledger signed this size, and no such key's line lies."""
+def check_signed(checkpoint: Checkpoint, keys: Sequence[VerifierKey], what: str) -> VerifierKey:
+    """10.5 step 3: a pinned key of this ledger signed this size, and no such key's line lies.
+
+    Returns the (first) key that speaks for the checkpoint.
+    """
     keys = [key for key in keys if key.name == checkpoint.ledger]
     if not keys:
         raise Finding(UNTRUSTED, f"{what} is of ledger {checkpoint.ledger}, for which no key is "
                                  "pinned")
-    signed = False
+    speaking: List[VerifierKey] = []
     for line in checkpoint.signatures:
         owners = [key for key in keys if line.is_by(key)]
         holding = [key for key in owners
                    if signature_holds(key.public, checkpoint.signed, line.signature)]
         if owners and not holding:
             raise Finding(UNTRUSTED, f"{what} bears a wrong signature by {shown(line.name)}")
-        signed = signed or any(key.signs(checkpoint.size) for key in holding)
-    if not signed:
+        speaking += [key for key in holding if key.signs(checkpoint.size)]
+    if not speaking:
         raise Finding(UNTRUSTED, f"{what} bears no signature by a pinned key that may sign tree "
                                  f"size {checkpoint.size}")
+    return speaking[0]
 
 
 def check_witnessed(checkpoint: Checkpoint, trust: Trust) -> None:
@@ -1176,6 +1187,24 @@ def check_witnessed(checkpoint: Checkpoint, trust: Trust) -> None:
     if len(cosigned) < trust.witnesses_needed:
         raise Finding(UNTRUSTED, f"checkpoint: {len(cosigned)} of the witnesses cosigned, "
                                  f"{trust.witnesses_needed} are needed")
+
+
+def trusted_checkpoint(text: bytes, trust: Trust, what: str, step: str, ledger: str,
+                       tree_size: int) -> Tuple[Checkpoint, VerifierKey]:
+    """10.5 step 3: the checkpoint of `what` (which says its ledger and tree size), and its key."""
+    try:
+        checkpoint = parse_checkpoint(text)
+    except Malformed as error:
+        raise Finding(TAMPERED, f"{step}: checkpoint: {error}") from None
+    key = check_signed(checkpoint, trust.keys, f"{step}: checkpoint")
+    check_witnessed(checkpoint, trust)
+    if ledger != checkpoint.ledger:
+        raise Finding(TAMPERED, f"{step}: the {what} is of ledger {ledger}, the checkpoint of "
+                                f"{checkpoint.ledger}")
+    if tree_size != checkpoint.size:
+        raise Finding(TAMPERED, f"{step}: treeSize is {tree_size}, the checkpoint's is "
+                                f"{checkpoint.size}")
+    return checkpoint, key
 
 
 # ---------------------------------------------------------------------------------------------
@@ -1447,19 +1476,8 @@ class BundleVerifier:
         """Step 3."""
         text = read_capped(self.path("checkpoint"), MAX_NOTE_BYTES)
         self.digest("checkpoint", text)
-        try:
-            checkpoint = parse_checkpoint(text)
-        except Malformed as error:
-            raise Finding(TAMPERED, f"step 3: checkpoint: {error}") from None
-        check_signed(checkpoint, self.trust.keys, "step 3: checkpoint")
-        check_witnessed(checkpoint, self.trust)
-        if self.manifest.ledger != checkpoint.ledger:
-            raise Finding(TAMPERED, f"step 3: the manifest is of ledger {self.manifest.ledger}, "
-                                    f"the checkpoint of {checkpoint.ledger}")
-        if self.manifest.tree_size != checkpoint.size:
-            raise Finding(TAMPERED, f"step 3: treeSize is {self.manifest.tree_size}, the "
-                                    f"checkpoint's is {checkpoint.size}")
-        self.checkpoint = checkpoint
+        self.checkpoint, _ = trusted_checkpoint(
+            text, self.trust, "manifest", "step 3", self.manifest.ledger, self.manifest.tree_size)
 
     def check_since(self, text: bytes) -> None:
         """Step 4."""
@@ -1611,33 +1629,20 @@ class BundleVerifier:
                 size += len(line)
                 for hasher in hashers:
                     hasher.update(line)
-                last_seq = self.check_erasure(line, last_seq, explained)
+                last_seq, seqs = self.check_erasure(line, last_seq)
+                explained.name(seqs)
         self.digests["erasures.ndjson"] = size, hashers[0].hexdigest(), hashers[1].hexdigest()
         missing = explained.first_missing()
         if missing is not None:
             raise Finding(TAMPERED, "step 8: a payload was erased that no DataErased names",
                           missing)
 
-    def check_erasure(self, line: bytes, last_seq: int, explained: "Explained") -> int:
-        """One line of `erasures.ndjson`; returns its event's seq."""
-        seq = None
-        try:
-            if line[-1:] != b"\n":
-                raise Malformed("a line without its line feed, or longer than one may be")
-            parts, proof = cut_erasure_line(line[:-1])
-            seq = parts.header.seq
-            event = check_hashes(parts)
-            seqs = erased_seqs(parts, self.manifest.ledger)
-            if seq <= last_seq:
-                raise Malformed("the events are not in the order of seq")
-            if not inclusion_holds(seq, self.checkpoint.size, leaf_hash(event.hash), proof,
-                                   self.checkpoint.root):
-                raise Malformed("the event's proof does not lead to the root that was signed")
-        except Malformed as error:
-            seq = error.seq if isinstance(error, BadHeader) else seq
-            raise Finding(TAMPERED, f"step 8: erasures.ndjson: {error}", seq) from None
-        explained.name(seqs)
-        return seq
+    def check_erasure(self, line: bytes, last_seq: int) -> Tuple[int, List[int]]:
+        """One line of `erasures.ndjson`: its event's seq, and the seqs that the event names."""
+        if line[-1:] != b"\n":
+            raise Finding(TAMPERED, "step 8: erasures.ndjson: a line without its line feed, or "
+                                    "longer than one may be")
+        return check_erasure(line[:-1], last_seq, self.checkpoint, "step 8: erasures.ndjson")
 
     def check_digests(self) -> None:
         """Step 9."""
@@ -1664,6 +1669,28 @@ class Explained:
         """The first erased seq that is not named."""
         place = self.named.find(0)
         return None if place < 0 else self.erased[place]
+
+
+def check_erasure(text: bytes, last_seq: int, checkpoint: Checkpoint,
+                  where: str) -> Tuple[int, List[int]]:
+    """10.5 step 8 for one event with its proof, after the one at `last_seq`."""
+    seq = None
+    try:
+        if len(text) > MAX_ERASURE_LINE_BYTES:
+            raise Malformed(f"an event and its proof of more than {MAX_ERASURE_LINE_BYTES} bytes")
+        parts, proof = cut_erasure_line(text)
+        seq = parts.header.seq
+        event = check_hashes(parts)
+        seqs = erased_seqs(parts, checkpoint.ledger)
+        if seq <= last_seq:
+            raise Malformed("the events are not in the order of seq")
+        if not inclusion_holds(seq, checkpoint.size, leaf_hash(event.hash), proof,
+                               checkpoint.root):
+            raise Malformed("the event's proof does not lead to the root that was signed")
+    except Malformed as error:
+        seq = error.seq if isinstance(error, BadHeader) else seq
+        raise Finding(TAMPERED, f"{where}: {error}", seq) from None
+    return seq, seqs
 
 
 _ERASURE_START = b'{"event":'
@@ -1905,6 +1932,227 @@ def copy_entry(stream: Unpacked, size: int, path: Optional[str], cap: int) -> No
 
 
 # ---------------------------------------------------------------------------------------------
+# The receipt of a run (section 11)
+
+RECEIPT_MEMBERS = ("checkpoint", "erasures", "events", "format", "ledger", "runId", "treeSize")
+# In a member of a receipt, an array, an object and a line stand around the data of an event.
+RECEIPT_DEPTH = MAX_DEPTH + 3
+RECEIPT_BLOCK_EVENTS = 200  # that many are parsed at once
+RUN_CREATED = b"RunCreated"
+RUN_ENDS = (b"RunSucceeded", b"RunFailed", b"RunCancelled")
+_PROOF = re.compile(rb'\[(?:"' + _HEX + rb'"(?:,"' + _HEX + rb'")*)?\]')
+
+
+class ProvenLine(NamedTuple):
+    """A member of `events` or `erasures`, as the bytes that it is."""
+
+    text: bytes
+    line: bytes  # the event
+    proof: bytes
+
+
+class Receipt(NamedTuple):
+    """What a receipt says it is."""
+
+    ledger: str
+    run_id: str
+    tree_size: int
+    checkpoint: bytes
+    events: List[ProvenLine]
+    erasures: List[ProvenLine]
+
+
+def object_at(text: bytes, at: int, names: Sequence[str],
+              what: str) -> Tuple[Dict[str, bytes], bool, int]:
+    """The canonical object at `at`: its members of these names, whether it has exactly those, and
+    where it ends. The values are cut out, not parsed.
+    """
+    if text[at:at + 1] != b"{":
+        raise Malformed(f"{what} is not an object")
+    found: Dict[str, bytes] = {}
+    open_names: List[Optional[bytes]] = [None]
+    count, at = 0, at + 1
+    more = text[at:at + 1] != b"}"
+    while more:
+        value = _next_name(text, at, open_names)
+        name, at = text[at + 1:value - 2].decode(), canonical_end(text, value, RECEIPT_DEPTH)
+        if name in names:
+            found[name] = text[value:at]
+        count, more = count + 1, text[at:at + 1] == b","
+        at += more
+    if text[at:at + 1] != b"}":
+        raise Malformed(f"{what} is not canonical JSON at byte {at}")
+    return found, count == len(found) == len(names), at + 1
+
+
+def scalar(value: bytes) -> Any:
+    """A canonical value as Python value, unless it is an array or an object."""
+    return None if value[:1] in (b"[", b"{") else json.loads(value)
+
+
+def parse_receipt(text: bytes) -> Receipt:
+    """11.1 step 1. A later format is UNTRUSTED, whatever else the receipt holds."""
+    if len(text) > MAX_RECEIPT_BYTES:
+        raise Malformed(f"more than {MAX_RECEIPT_BYTES} bytes")
+    if text[-1:] != b"\n":
+        raise Malformed("it does not end in a line feed")
+    check_utf8(text)
+    found, exactly, end = object_at(text, 0, RECEIPT_MEMBERS, "the receipt")
+    if end != len(text) - 1:
+        raise Malformed("something stands after the object")
+    if "format" not in found:
+        raise Malformed("not an object with a format")
+    form = integer(scalar(found["format"]), "format")
+    if form != 1:
+        raise Finding(UNTRUSTED, f"step 1: format {form} is of a later release; this verifier "
+                                 "knows format 1")
+    if not exactly:
+        raise Malformed(f"not an object of exactly: {' '.join(RECEIPT_MEMBERS)}")
+    note = scalar(found["checkpoint"])
+    if type(note) is not str:
+        raise Malformed("checkpoint is not a string")
+    return Receipt(
+        ledger=text_of(scalar(found["ledger"]), _LEDGER_ONLY, "ledger").decode(),
+        run_id=text_of(scalar(found["runId"]), _RUN_ID_ONLY, "runId").decode(),
+        tree_size=integer(scalar(found["treeSize"]), "treeSize"),
+        checkpoint=note.encode(),
+        events=proven_lines(found["events"], "events"),
+        erasures=proven_lines(found["erasures"], "erasures"),
+    )
+
+
+def proven_lines(text: bytes, what: str) -> List[ProvenLine]:
+    """The members of `events` or `erasures`; the whole text is known to be canonical."""
+    if text[:1] != b"[":
+        raise Malformed(f"{what} is not an array")
+    lines: List[ProvenLine] = []
+    at = 1 if text != b"[]" else len(text)
+    while at < len(text):  # after each member stands a comma, or the end of the array
+        start = at
+        found, exactly, at = object_at(text, at, ("event", "proof"), f"a member of {what}")
+        if not exactly or found["event"][:1] != b"{":
+            raise Malformed(f"a member of {what} is not an object of exactly: event proof")
+        if _PROOF.fullmatch(found["proof"]) is None:
+            raise Malformed(f"a proof in {what} is not an array of hashes")
+        lines.append(ProvenLine(text[start:at], found["event"], found["proof"]))
+        at += 1
+    return lines
+
+
+class ReceiptOutcome(NamedTuple):
+    """The verdict on a receipt, and what is known of it by then."""
+
+    verdict: str
+    reason: str
+    seq: Optional[int]
+    receipt: Any = None  # a Receipt if it got past step 1
+    checkpoint: Optional[Checkpoint] = None  # from step 2 on
+    key: Optional[VerifierKey] = None
+    events: Sequence[Event] = ()  # once every step holds
+
+
+class ReceiptVerifier:
+    """Steps 1 to 6 of section 11.1. Those of them that name no seq report none."""
+
+    def __init__(self, trust: Trust, parser: Parser) -> None:
+        self.trust, self.parser = trust, parser
+        self.receipt: Any = None  # a Receipt from step 1 on
+        self.checkpoint: Any = None  # a Checkpoint from step 2 on
+        self.key: Optional[VerifierKey] = None
+        self.events: List[Event] = []
+
+    def verify(self, text: bytes) -> ReceiptOutcome:
+        """The verdict of the first step that fails, or that all hold."""
+        try:
+            try:
+                self.receipt = parse_receipt(text)
+            except Malformed as error:
+                raise Finding(TAMPERED, f"step 1: {error}") from None
+            self.checkpoint, self.key = trusted_checkpoint(
+                self.receipt.checkpoint, self.trust, "receipt", "step 2", self.receipt.ledger,
+                self.receipt.tree_size)
+            self.check_events()
+            self.check_order()
+            self.check_proofs()
+            erased = self.check_erasures()
+        except Finding as found:
+            return ReceiptOutcome(found.verdict, found.reason, found.seq, self.receipt,
+                                  self.checkpoint, self.key)
+        last = "these are all events of the run" if has_ended(self.events) else (
+            "the run was under way at this checkpoint, there may be more events")
+        return ReceiptOutcome(VERIFIED_WITH_ERASURES if erased else VERIFIED,
+                              f"every step holds; {last}", None, self.receipt, self.checkpoint,
+                              self.key, self.events)
+
+    def check_events(self) -> None:
+        """Step 3."""
+        lines = [proven.line for proven in self.receipt.events]
+        # No line feed stands in canonical JSON, so that the lines can be put together to blocks.
+        blocks = (b"\n".join(lines[i:i + RECEIPT_BLOCK_EVENTS]) + b"\n"
+                  for i in range(0, len(lines), RECEIPT_BLOCK_EVENTS))
+        ledger = self.receipt.ledger.encode()
+        stream = b"run/" + self.receipt.run_id.encode()
+        with contextlib.closing(self.parser.lines(blocks, sum(map(len, lines)))) as parsed:
+            for event, problem in parsed:
+                where = f"step 3: event {len(self.events) + 1} of the receipt: "
+                if event is None:
+                    raise Finding(TAMPERED, where + problem)
+                if event.header.ledger != ledger:
+                    raise Finding(TAMPERED, where + "an event of another ledger, "
+                                            + shown(event.header.ledger))
+                if event.header.stream != stream:
+                    raise Finding(TAMPERED, where + "an event of another stream, "
+                                            + shown(event.header.stream))
+                self.events.append(event)
+
+    def check_order(self) -> None:
+        """Step 4."""
+        if not self.events:
+            raise Finding(TAMPERED, "step 4: the receipt holds no event")
+        first = self.events[0].header
+        if first.stream_version != 1 or first.type != RUN_CREATED:
+            raise Finding(TAMPERED, f"step 4: the first event (seq {first.seq}) is not the one "
+                                    "that created the run")
+        for before, after in zip(self.events, self.events[1:]):
+            where = f"step 4: the event at seq {after.header.seq}: "
+            if after.header.stream_version != before.header.stream_version + 1:
+                raise Finding(TAMPERED, where + f"streamVersion {after.header.stream_version} "
+                                        f"after {before.header.stream_version}")
+            if after.header.seq < before.header.seq:
+                raise Finding(TAMPERED, where + f"it stands after seq {before.header.seq}")
+            if after.header.recorded_at < before.header.recorded_at:
+                raise Finding(TAMPERED, where + "recordedAt is before that of the event before")
+
+    def check_proofs(self) -> None:
+        """Step 5."""
+        for event, proven in zip(self.events, self.receipt.events):
+            proof = [bytes.fromhex(h.decode()) for h in re.findall(_HEX, proven.proof)]
+            if not inclusion_holds(event.header.seq, self.receipt.tree_size,
+                                   leaf_hash(event.hash), proof, self.checkpoint.root):
+                raise Finding(TAMPERED, f"step 5: the proof of the event at seq {event.header.seq} "
+                                        "does not lead to the root that was signed")
+
+    def check_erasures(self) -> int:
+        """Step 6; the number of erased payloads."""
+        erased = array("Q", (event.header.seq for event in self.events if event.erased))
+        explained, last_seq = Explained(erased), -1
+        for proven in self.receipt.erasures:
+            last_seq, seqs = check_erasure(proven.text, last_seq, self.checkpoint,
+                                           "step 6: erasures")
+            explained.name(seqs)
+        missing = explained.first_missing()
+        if missing is not None:
+            raise Finding(TAMPERED, "step 6: a payload was erased that no DataErased names",
+                          missing)
+        return len(erased)
+
+
+def has_ended(events: Sequence[Event]) -> bool:
+    """Whether the last event of a run is one that ends it (11.1)."""
+    return events[-1].header.type in RUN_ENDS
+
+
+# ---------------------------------------------------------------------------------------------
 # Plain exports (section 6)
 
 
@@ -1990,6 +2238,26 @@ def bundles_report(paths: Sequence[str], outcomes: List[Outcome]) -> Dict[str, A
     }
 
 
+def receipt_report(path: str, outcome: ReceiptOutcome) -> Dict[str, Any]:
+    """A receipt, as members of JSON. What it says of the run is told once every step holds."""
+    report: Dict[str, Any] = {
+        "verdict": outcome.verdict, "seq": outcome.seq, "reason": outcome.reason, "path": path}
+    receipt, checkpoint, key = outcome.receipt, outcome.checkpoint, outcome.key
+    if receipt is not None:
+        report.update({"ledger": receipt.ledger, "runId": receipt.run_id,
+                       "events": len(receipt.events)})
+    if outcome.events:
+        last = outcome.events[-1].header
+        report.update({
+            "erased": sum(event.erased for event in outcome.events),
+            "firstSeq": outcome.events[0].header.seq, "lastSeq": last.seq,
+            "lastType": last.type.decode(), "ended": has_ended(outcome.events)})
+    if checkpoint is not None and key is not None:
+        report.update({"treeSize": checkpoint.size,
+                       "root": base64.b64encode(checkpoint.root).decode(), "key": key.text()})
+    return report
+
+
 def plain_report(outcome: PlainOutcome) -> Dict[str, Any]:
     """What step 17 asks to write down."""
     report: Dict[str, Any] = {
@@ -2016,10 +2284,11 @@ def print_report(report: Dict[str, Any], as_json: bool) -> None:
     for part in report.get("bundles", [report]):
         if "path" in part:
             print(f"{part['path']}: {part['verdict']}")
-        for name in ("ledger", "from", "to", "events", "erased", "erasedSeqs", "firstSeq",
-                     "lastSeq", "prev", "lastHash", "treeSize", "root"):
+        for name in ("ledger", "runId", "from", "to", "events", "erased", "erasedSeqs", "firstSeq",
+                     "lastSeq", "lastType", "ended", "prev", "lastHash", "treeSize", "root", "key"):
             if name in part:
-                print(f"  {name:<9} {part[name]}")
+                value = ("no", "yes")[part[name]] if name == "ended" else part[name]
+                print(f"  {name:<9} {value}")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -2030,11 +2299,16 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line; argparse leaves with exit code 2 when it is wrong."""
     parser = argparse.ArgumentParser(
         prog="verify_ledger.py",
-        description="Verify bundles or plain exports of a ledger, offline.")
+        description="Verify bundles or plain exports of a ledger, or the receipt of a run, "
+                    "offline.",
+        epilog="The receipt of a run: verify_ledger.py --receipt run.json "
+               "--key 'stella.example/acme+a3438e79+AQOh...'")
     parser.add_argument("inputs", nargs="*", metavar="BUNDLE",
                         help="folder or .tar.zst of a bundle; or plain exports, without keys")
     parser.add_argument("--key", action="append", default=[], metavar="VKEY[@FROM-TO]",
                         help="a pinned key of the ledger, and the tree sizes that it may sign")
+    parser.add_argument("--receipt", metavar="FILE",
+                        help="the receipt of a run, instead of bundles; give a --key with it")
     parser.add_argument("--since", metavar="FILE",
                         help="an older checkpoint of the same ledger that you hold")
     parser.add_argument("--witness", action="append", default=[], metavar="VKEY",
@@ -2049,8 +2323,12 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--self-test", action="store_true",
                         help="compare the calculations of this file with those of the packages")
     options = parser.parse_args(arguments)
-    if not options.inputs and not options.self_test:
-        parser.error("nothing to verify: name a bundle or an export")
+    if not options.inputs and options.receipt is None and not options.self_test:
+        parser.error("nothing to verify: name a bundle, an export or a receipt")
+    if options.receipt is not None and options.inputs:
+        parser.error("a receipt is verified by itself: name no bundle or export with it")
+    if options.receipt is not None and options.since is not None:
+        parser.error("a receipt is not compared with an older checkpoint: leave out --since")
     return options
 
 
@@ -2086,27 +2364,41 @@ def run(options: argparse.Namespace) -> int:
     if options.self_test:
         return self_test()
     trust = parse_trust(options)
-    kinds = {is_bundle(path) for path in options.inputs}
-    if len(kinds) != 1:
-        raise Unreadable("bundles and plain exports cannot be verified together")
     parser = Parser(max(1, options.jobs), options.pure)
-    progress = sys.stderr.isatty()
-    if kinds == {True}:
-        if not trust.keys:
-            raise Unreadable("a bundle is verified against a pinned key: give --key")
-        outcomes = verify_bundles(options.inputs, trust, parser, progress)
-        report = bundles_report(options.inputs, outcomes)
+    if options.receipt is not None:
+        report = run_receipt(options.receipt, trust, parser)
     else:
-        if trust != Trust([]):
-            raise Unreadable("a plain export bears no signature: keys, checkpoints and witnesses "
-                             "have nothing to speak for; give a bundle")
-        report = plain_report(verify_plain(options.inputs, parser, progress))
+        report = run_files(options.inputs, trust, parser)
     try:
         print_report(report, options.json)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read has enough; the exit code still says the verdict
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_CODES[report["verdict"]]
+
+
+def run_files(paths: Sequence[str], trust: Trust, parser: Parser) -> Dict[str, Any]:
+    """Verify bundles or plain exports; the report."""
+    kinds = {is_bundle(path) for path in paths}
+    if len(kinds) != 1:
+        raise Unreadable("bundles and plain exports cannot be verified together")
+    progress = sys.stderr.isatty()
+    if kinds == {True}:
+        if not trust.keys:
+            raise Unreadable("a bundle is verified against a pinned key: give --key")
+        return bundles_report(paths, verify_bundles(paths, trust, parser, progress))
+    if trust != Trust([]):
+        raise Unreadable("a plain export bears no signature: keys, checkpoints and witnesses "
+                         "have nothing to speak for; give a bundle")
+    return plain_report(verify_plain(paths, parser, progress))
+
+
+def run_receipt(path: str, trust: Trust, parser: Parser) -> Dict[str, Any]:
+    """Verify a receipt; the report."""
+    if not trust.keys:
+        raise Unreadable("a receipt is verified against a pinned key: give --key")
+    text = read_capped(path, MAX_RECEIPT_BYTES)
+    return receipt_report(path, ReceiptVerifier(trust, parser).verify(text))
 
 
 def self_test() -> int:
