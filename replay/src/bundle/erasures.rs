@@ -4,25 +4,13 @@
 
 use std::ops::Range;
 
-use serde::Deserialize;
-use stella_domain::{
-    checkpoint::Checkpoint,
-    hash::Hash32,
-    ids::{StreamId, Tenant},
-};
-use stella_ledger::{
-    checkpoints::proofs::Proofs,
-    port::{Ledger, LedgerError},
-};
+use stella_domain::{checkpoint::Checkpoint, hash::Hash32, ids::Tenant};
+use stella_ledger::{checkpoints::proofs::Proofs, erasure::Erasures, port::Ledger};
 
 use super::ProveError;
 
 /// Bytes that the lines of `erasures.ndjson` may have together: a server makes them in memory.
 pub const ERASURES_BYTES: usize = 64 * 1024 * 1024;
-/// The event's type.
-const DATA_ERASED: &str = "DataErased";
-/// Commits of the ledger's own stream that are read at a time.
-const COMMITS_AT_ONCE: usize = 256;
 /// More than an inclusion proof has in hex, and what stands around it.
 const PROOF_BYTES: usize = 64 * 67 + 32;
 
@@ -34,12 +22,6 @@ pub(super) struct Erasing {
     line: String,
 }
 
-/// What its data says; other members are for others.
-#[derive(Deserialize)]
-struct Erased {
-    seqs: Vec<u64>,
-}
-
 /// The events that name a seq of `range`, by seq. Some of what they name may be there still: they
 /// are recorded first.
 pub(super) async fn naming(
@@ -47,38 +29,31 @@ pub(super) async fn naming(
     tenant: &Tenant,
     range: Range<u64>,
 ) -> Result<Vec<Erasing>, ProveError> {
-    let (mut found, mut bytes, mut version) = (vec![], 0, 1);
-    let stream = StreamId::Ledger(tenant.clone());
+    let (mut found, mut bytes) = (vec![], 0);
+    let mut recorded = Erasures::of(ledger, tenant, 1);
     while !range.is_empty() {
-        let commits = ledger.read_stream(tenant, &stream, version, COMMITS_AT_ONCE).await?;
-        let Some(last) = commits.last() else { break };
-        version = last.stream_version + last.events.len() as u64;
-        // Only what was recorded before can be erased.
-        for commit in commits.iter().filter(|commit| commit.last_seq() > range.start) {
+        let page = recorded.next().await?;
+        if page.is_empty() {
+            break;
+        }
+        for recorded in &page {
+            let commit = &recorded.commit;
             let mut lines = String::new();
-            for (i, event) in commit.events.iter().enumerate() {
-                if event.event_type != DATA_ERASED {
-                    continue;
-                }
-                let seq = commit.seq + i as u64;
-                let unreadable = |error: serde_json::Error| LedgerError::Malformed {
-                    id: format!("{tenant}, seq {seq}"),
-                    reason: format!("the data of {DATA_ERASED}: {error}"),
-                };
-                let erased: Erased =
-                    serde_json::from_str(event.data.as_str()).map_err(unreadable)?;
+            for (seq, erased) in recorded.erasures() {
                 if !erased.seqs.iter().any(|seq| range.contains(seq)) {
                     continue;
                 }
                 if lines.is_empty() {
                     commit.write_ndjson(&mut lines);
                 }
+                // The cast is exact: a commit has at most a thousand events.
+                let i = (seq - commit.seq) as usize;
                 let line = lines.lines().nth(i).unwrap_or_default().to_owned();
                 bytes += line.len() + PROOF_BYTES;
                 if bytes > ERASURES_BYTES {
                     return Err(ProveError::TooManyErasures);
                 }
-                found.push(Erasing { seq, hash: event.hash, line });
+                found.push(Erasing { seq, hash: commit.events[i].hash, line });
             }
         }
     }
