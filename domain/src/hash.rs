@@ -41,6 +41,13 @@ macro_rules! hex_bytes {
                 &self.0
             }
 
+            /// The lower-case hex digits.
+            pub fn hex_digits(&self) -> [u8; 2 * $len] {
+                let mut digits = [b'0'; 2 * $len];
+                hex_text(&self.0, &mut digits);
+                digits
+            }
+
             /// Append the lower-case hex text to `out`.
             pub fn write_hex(&self, out: &mut String) {
                 out.push_str(hex_text(&self.0, &mut [0; 2 * $len]));
@@ -112,8 +119,9 @@ fn hex_text<'a>(bytes: &[u8], buffer: &'a mut [u8]) -> &'a str {
 /// Strict: lower case only, exactly 2·N digits.
 fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
-    let lower = !text.bytes().any(|b| b.is_ascii_uppercase());
-    (lower && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(bytes)
+    // The length is looked at here, because the crate takes a leading 0x for no digits.
+    let strict = text.len() == 2 * N && !text.bytes().any(|b| b.is_ascii_uppercase());
+    (strict && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(bytes)
 }
 
 /// A context's key, derived once: hashing a small input then costs one compression, not two.
@@ -231,7 +239,10 @@ mod tests {
         assert_eq!(serde_json::to_string(&hash).unwrap(), format!("\"{text}\""));
         assert_eq!(serde_json::from_str::<Hash32>(&format!("\"{text}\"")).unwrap(), hash);
         let spaced = format!(" {}", &text[1..]);
-        for bad in [&text.to_uppercase(), &text[1..], &format!("{text}0"), &spaced, "", "é"] {
+        let prefixed = [format!("0x{text}"), format!("0x{}", &text[2..])];
+        let upper = text.to_uppercase();
+        let more = [&upper, &text[1..], &format!("{text}0"), &spaced, "", "é"];
+        for bad in prefixed.iter().map(String::as_str).chain(more) {
             assert!(bad.parse::<Hash32>().is_err(), "{bad}");
         }
         assert!("00".repeat(16).parse::<Salt>().is_ok_and(|salt| salt == Salt::ZERO));

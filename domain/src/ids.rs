@@ -136,11 +136,7 @@ text_id!(
     RunId, "runId", "26 characters of Crockford base 32 (0-9 A-Z without I L O U), the first 0 to 7",
     |t| t.len() == 26
         && t.as_bytes()[0] <= b'7'
-        && t.bytes().all(|b| match b {
-            b'0'..=b'9' => true,
-            b'A'..=b'Z' => !matches!(b, b'I' | b'L' | b'O' | b'U'),
-            _ => false,
-        })
+        && t.bytes().all(|b| IS_CROCKFORD[usize::from(b)])
 );
 text_id!(
     /// Who caused an event, pseudonymous: `user:`, `worker:` or `system:` and a subject.
@@ -156,6 +152,14 @@ text_id!(
 );
 
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+static IS_CROCKFORD: [bool; 256] = {
+    let (mut is, mut i) = ([false; 256], 0);
+    while i < CROCKFORD.len() {
+        is[CROCKFORD[i] as usize] = true;
+        i += 1;
+    }
+    is
+};
 
 fn is_subject(subject: &str) -> bool {
     (1..=128).contains(&subject.len())

@@ -143,7 +143,9 @@ impl Chain {
             return Err(Reason::CommitSeq { own: self.commit_seq, found: line.commit_seq });
         }
         if line.recorded_at != self.recorded_at {
-            line.recorded_at.parse::<Timestamp>()?;
+            if !is_in_second_of(&self.recorded_at, line.recorded_at) {
+                line.recorded_at.parse::<Timestamp>()?;
+            }
             // Of one length and one form, so that the order of the texts is that of the times.
             if line.recorded_at < self.recorded_at.as_str() {
                 let before = self.recorded_at.clone();
@@ -188,6 +190,17 @@ impl Chain {
         // It equalled a computed hash.
         self.hash.as_ref().and_then(|hash| hash_of("hash", hash).ok()).unwrap_or(Hash32::ZERO)
     }
+}
+
+/// Whether `time` is one because `before`, which is, differs in its microseconds only.
+fn is_in_second_of(before: &str, time: &str) -> bool {
+    const SECOND: usize = "YYYY-MM-DDTHH:MM:SS.".len();
+    const MICROS: usize = SECOND + 6;
+    let (before, time) = (before.as_bytes(), time.as_bytes());
+    time.len() == MICROS + 1
+        && before.get(..SECOND) == Some(&time[..SECOND])
+        && time[SECOND..MICROS].iter().all(u8::is_ascii_digit)
+        && time[MICROS] == b'Z'
 }
 
 fn replace(text: &mut String, with: &str) {

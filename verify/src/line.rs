@@ -70,7 +70,15 @@ impl<'a> Line<'a> {
         }
         let text = std::str::from_utf8(bytes)
             .map_err(|error| Reason::NotUtf8 { offset: error.valid_up_to() })?;
-        Self::cut(text).map_err(|reason| match bytes {
+        Self::of_text(text)
+    }
+
+    /// [`read`](Self::read), of what is known to be UTF-8.
+    pub(crate) fn of_text(text: &'a str) -> Result<Self, Reason> {
+        if text.len() > LINE_BYTES {
+            return Err(Reason::LineTooLong { limit: LINE_BYTES });
+        }
+        Self::cut(text).map_err(|reason| match text.as_bytes() {
             [] => Reason::EmptyLine,
             [0xef, 0xbb, 0xbf, ..] => Reason::ByteOrderMark,
             [.., b'\r'] => Reason::CarriageReturn,
@@ -256,11 +264,7 @@ fn part<'a>(part: &'static str, scan: &mut Scanner<'a>) -> Result<&'a str, Reaso
 }
 
 fn expect_hash(member: &'static str, stored: &HexHash, computed: Hash32) -> Result<(), Reason> {
-    let same = stored
-        .chunks_exact(2)
-        .zip(computed.as_bytes())
-        .all(|(digits, byte)| digits == HEX_PAIRS[usize::from(*byte)]);
-    if same {
+    if *stored == computed.hex_digits() {
         Ok(())
     } else {
         Err(Reason::Hash { member, stored: hash_of(member, stored)?, computed })
@@ -282,15 +286,3 @@ pub fn hash_of(member: &'static str, digits: &HexHash) -> Result<Hash32, Reason>
 fn salt(digits: &[u8; 32]) -> Option<Salt> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
-
-/// The two lower-case hex digits of each byte.
-static HEX_PAIRS: [[u8; 2]; 256] = {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
-        byte += 1;
-    }
-    pairs
-};

@@ -3,7 +3,7 @@
 //! BLAKE3 takes a chunk of up to 1,024 bytes block after block, each waiting for the one before: a
 //! single input of that length leaves most of a core's vector unit idle. Inputs that depend on each
 //! other through nothing can share it, up to sixteen at a time, as long as they have equally many
-//! whole blocks. What is left of each is hashed by itself. Source: the BLAKE3 paper, sections 2.1 to
+//! whole blocks. What is left of each, up to a block, follows in the same way (`last_block`). Source: the BLAKE3 paper, sections 2.1 to
 //! 2.4 and 5.3, <https://github.com/BLAKE3-team/BLAKE3-specs>.
 //!
 //! The crate does the same within one long input, but has no stable interface to it for many short
@@ -16,7 +16,10 @@ use blake3::{
     platform::{Platform, le_bytes_from_words_32, words_from_le_bytes_32},
 };
 
+use self::last_block::LastBlock;
 use super::Hash32;
+
+mod last_block;
 
 /// Flags of a compression (table 3 of the paper).
 const CHUNK_START: u8 = 1;
@@ -43,17 +46,12 @@ pub(super) fn hash_each(key: &ContextKey, inputs: &[&[u8]]) -> Vec<Hash32> {
     let key = words_from_le_bytes_32(key);
     for (blocks, class) in classes.iter().enumerate().filter(|(_, class)| !class.is_empty()) {
         let values = chaining_values(platform, &key, blocks, class, inputs);
-        for (&i, value) in class.iter().zip(&values) {
-            let last = &inputs[i][blocks * BLOCK_LEN..];
-            let mut block = [0; BLOCK_LEN];
-            block[..last.len()].copy_from_slice(last);
-            let mut value = words_from_le_bytes_32(value);
-            let start = if blocks == 0 { CHUNK_START } else { 0 };
-            let flags = DERIVE_KEY_MATERIAL | start | CHUNK_END | ROOT;
-            // The cast is exact: a block has 64 bytes.
-            platform.compress_in_place(&mut value, &block, last.len() as u8, 0, flags);
-            hashes[i] = Hash32(le_bytes_from_words_32(&value));
-        }
+        let start = if blocks == 0 { CHUNK_START } else { 0 };
+        let flags = DERIVE_KEY_MATERIAL | start | CHUNK_END | ROOT;
+        let last = class.iter().map(|&i| &inputs[i][blocks * BLOCK_LEN..]);
+        let ends = values.iter().zip(last).zip(class);
+        let ends = ends.map(|((value, last), &i)| LastBlock { value, last, hash: i });
+        last_block::compress_each(ends, flags, &mut hashes);
     }
     hashes
 }

@@ -133,6 +133,7 @@ impl<D: Decider> Writer<D> {
             tenants: HashMap::new(),
             waiting: HashSet::new(),
             staged: std::collections::VecDeque::new(),
+            settling: std::collections::VecDeque::new(),
             salts: salt::Salts::default(),
             outage: None,
             clock_skew_micros: 0,

@@ -14,6 +14,9 @@ use super::{
 };
 use crate::port::LedgerError;
 
+/// Answers given before the next batch gets its turn.
+const SETTLED_AT_ONCE: usize = 64;
+
 /// A batch that has ended.
 pub(super) struct BatchDone<D: Decider> {
     pub(super) items: Vec<Staged<D>>,
@@ -22,7 +25,25 @@ pub(super) struct BatchDone<D: Decider> {
     pub(super) confirmed: HashMap<Tenant, Result<bool, LedgerError>>,
 }
 
+impl<D: Decider> BatchDone<D> {
+    /// Whether everything that it was to do was done.
+    pub(super) fn is_whole(&self) -> bool {
+        self.appended.failure.is_none()
+            && self.confirmed.values().all(|confirmed| matches!(confirmed, Ok(true)))
+    }
+}
+
 impl<D: Decider> Task<D> {
+    /// All of it is durable. What waits for it is told at once, or in slices while the next batch is
+    /// under way.
+    pub(super) fn whole_batch_done(&mut self, done: BatchDone<D>, in_slices: bool) {
+        self.outage = None;
+        self.settling.extend(done.items);
+        if !in_slices {
+            self.settle_all();
+        }
+    }
+
     pub(super) fn batch_done(&mut self, done: BatchDone<D>) {
         let BatchDone { items, appended, confirmed } = done;
         let Appended { mut landed, mut failure } = appended;
@@ -96,6 +117,21 @@ impl<D: Decider> Task<D> {
         }
         for tenant in overtaken {
             self.redo(&tenant);
+        }
+    }
+
+    /// Tell of some of what is durable.
+    pub(super) fn settle_some(&mut self) {
+        for _ in 0..SETTLED_AT_ONCE {
+            let Some(item) = self.settling.pop_front() else { return };
+            self.durable(item);
+        }
+    }
+
+    /// Tell of all that is durable.
+    pub(super) fn settle_all(&mut self) {
+        while let Some(item) = self.settling.pop_front() {
+            self.durable(item);
         }
     }
 

@@ -54,6 +54,8 @@ pub(super) struct Task<D: Decider> {
     /// Those that may have requests parked: with thousands of tenants, few do at any time.
     pub(super) waiting: HashSet<Tenant>,
     pub(super) staged: VecDeque<Staged<D>>,
+    /// Durable, and still to be told to everybody.
+    pub(super) settling: VecDeque<Staged<D>>,
     pub(super) salts: Salts,
     /// Set while the storage does not take writes: why, and when to try again.
     pub(super) outage: Option<(String, Instant)>,
@@ -87,9 +89,18 @@ impl<D: Decider> Task<D> {
             tokio::select! {
                 biased;
                 done = async { match batch.as_mut() { Some(b) => b.await, None => std::future::pending().await } } => {
+                    self.settle_all();
                     batch = None;
-                    self.batch_done(done);
+                    if done.is_whole() {
+                        // Answering takes time, in which the storage has something to do.
+                        batch = (!self.staged.is_empty()).then(|| self.next_batch());
+                        self.whole_batch_done(done, batch.is_some());
+                    } else {
+                        self.batch_done(done);
+                    }
                 }
+                // Between slices the batch goes on, whose connection belongs to other tasks.
+                () = tokio::task::yield_now(), if !self.settling.is_empty() => self.settle_some(),
                 Some(loaded) = loads.join_next(), if !loads.is_empty() => match loaded {
                     Ok(loaded) => self.loaded(loaded),
                     Err(panicked) => tracing::error!(%panicked, "a load of the writer ended badly"),

@@ -1,7 +1,5 @@
 //! A piece of `events.ndjson`, checked on any thread as far as that needs no earlier piece.
 
-use std::sync::Arc;
-
 use stella_domain::merkle::TileFold;
 
 use crate::{
@@ -14,7 +12,7 @@ use crate::{
 
 /// What was found in a piece.
 pub(super) struct Checked {
-    pub(super) chunk: Arc<Vec<u8>>,
+    pub(super) chunk: Vec<u8>,
     /// Lines that hold, before the first that does not.
     pub(super) lines: u64,
     /// What is wrong with the one after them.
@@ -30,9 +28,9 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    pub(super) fn of(chunk: Arc<Vec<u8>>, window: WindowTimes) -> Self {
+    pub(super) fn of(chunk: Vec<u8>, window: WindowTimes) -> Self {
         let mut checked = Self {
-            chunk: Arc::clone(&chunk),
+            chunk: vec![],
             lines: 0,
             failure: None,
             own: None,
@@ -47,6 +45,7 @@ impl Checked {
             Ok(())
         });
         checked.failure = read.err();
+        checked.chunk = chunk;
         checked.tiles = tiles.map(|fold: TileFold| fold.tiles().to_vec()).unwrap_or_default();
         checked
     }

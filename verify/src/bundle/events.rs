@@ -1,38 +1,20 @@
 //! `events.ndjson`: step 5, and the leaves for step 7.
 //!
-//! One thread reads and puts things in order. The expensive work on lines is done by as many threads
-//! as there are cores, a piece at a time; two more take the file's digests, which are sequential by
-//! nature. Memory is bounded by the pieces under way.
+//! The work on pieces is done on all cores (`crew`); here they are put in order.
 
-use std::{
-    collections::VecDeque,
-    io::{self, Read},
-    sync::{
-        Arc, Mutex,
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
-    thread,
-};
+use std::io::{self, Read};
 
-use sha2::{Digest as _, Sha256};
-use stella_domain::{
-    hash::Hash32,
-    merkle::{MerkleError, RangeFold},
-};
+use stella_domain::merkle::{MerkleError, RangeFold};
 
-use super::{chunk::Checked, seqs::Seqs};
+use super::{chunk::Checked, crew, seqs::Seqs};
 use crate::{
     chain::Chain,
     line::Line,
     manifest::{FileDigest, Manifest},
     ndjson::Progress,
-    piece::Pieces,
     reason::Reason,
     verdict::{Fault, Verdict},
 };
-
-/// Pieces that wait for a thread that takes digests.
-const DIGEST_QUEUE: usize = 8;
 
 /// Why step 5 does not hold.
 pub(super) struct Wrong {
@@ -45,6 +27,12 @@ pub(super) struct Wrong {
 pub(super) enum Stopped {
     Wrong(Wrong),
     Io(io::Error),
+}
+
+impl From<io::Error> for Stopped {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// What later steps need of the events.
@@ -74,74 +62,13 @@ impl<'m> Events<'m> {
         reader: &mut dyn Read,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), Stopped> {
-        let workers = thread::available_parallelism().map_or(1, usize::from);
-        let window = self.manifest.window;
-        let digest = thread::scope(|scope| {
-            let (jobs, queue) = sync_channel::<Job>(workers);
-            let queue = Arc::new(Mutex::new(queue));
-            for _ in 0..workers {
-                let queue = Arc::clone(&queue);
-                scope.spawn(move || {
-                    while let Some(Job { chunk, answer }) = next_job(&queue) {
-                        // Nobody waits for it when an earlier piece did not hold.
-                        let _ = answer.send(Checked::of(chunk, window));
-                    }
-                });
-            }
-            let (to_blake3, blake3_queue) = sync_channel::<Arc<Vec<u8>>>(DIGEST_QUEUE);
-            let (to_sha256, sha256_queue) = sync_channel::<Arc<Vec<u8>>>(DIGEST_QUEUE);
-            let blake3 = scope.spawn(move || {
-                let mut hasher = blake3::Hasher::new();
-                for chunk in blake3_queue {
-                    hasher.update(&chunk);
-                }
-                Hash32::from(*hasher.finalize().as_bytes())
-            });
-            let sha256 = scope.spawn(move || {
-                let mut hasher = Sha256::new();
-                for chunk in sha256_queue {
-                    hasher.update(&*chunk);
-                }
-                Hash32::from(<[u8; 32]>::from(hasher.finalize()))
-            });
-            let mut chunks = Pieces::new(reader);
-            let mut pending = VecDeque::new();
-            while let Some(chunk) = chunks.next().map_err(Stopped::Io)? {
-                let chunk = Arc::new(chunk);
-                let (answer, checked) = sync_channel(1);
-                let sent = jobs.send(Job { chunk: Arc::clone(&chunk), answer }).is_ok()
-                    && to_blake3.send(Arc::clone(&chunk)).is_ok()
-                    && to_sha256.send(chunk).is_ok();
-                if !sent {
-                    return Err(thread_ended());
-                }
-                pending.push_back(checked);
-                if pending.len() > 2 * workers {
-                    self.take(&mut pending, progress)?;
-                }
-            }
-            while !pending.is_empty() {
-                self.take(&mut pending, progress)?;
-            }
-            drop((to_blake3, to_sha256));
-            let (blake3, sha256) = (blake3.join(), sha256.join());
-            let (Ok(blake3), Ok(sha256)) = (blake3, sha256) else { return Err(thread_ended()) };
-            Ok(FileDigest { blake3, bytes: self.bytes, sha256 })
+        let digest = crew::check(reader, self.manifest.window, |checked| {
+            self.absorb(checked).map_err(Stopped::Wrong)?;
+            progress(Progress { events: self.count, bytes: self.bytes });
+            Ok::<_, Stopped>(())
         })?;
         self.digest = Some(digest);
         self.finish().map_err(Stopped::Wrong)
-    }
-
-    fn take(
-        &mut self,
-        pending: &mut VecDeque<Receiver<Checked>>,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<(), Stopped> {
-        let Some(checked) = pending.pop_front() else { return Ok(()) };
-        let checked = checked.recv().map_err(|_| thread_ended())?;
-        self.absorb(checked).map_err(Stopped::Wrong)?;
-        progress(Progress { events: self.count, bytes: self.bytes });
-        Ok(())
     }
 
     /// Put a piece behind those before it.
@@ -231,19 +158,4 @@ impl<'m> Events<'m> {
         }
         Ok(())
     }
-}
-
-/// A piece to be checked, and who waits for it.
-struct Job {
-    chunk: Arc<Vec<u8>>,
-    answer: SyncSender<Checked>,
-}
-
-fn next_job(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
-    queue.lock().ok()?.recv().ok()
-}
-
-/// A thread panics only by a defect of this program; the scope hands the panic on.
-fn thread_ended() -> Stopped {
-    Stopped::Io(io::Error::other("a thread of the verifier ended"))
 }

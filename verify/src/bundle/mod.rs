@@ -3,6 +3,7 @@
 
 mod boundary;
 mod chunk;
+mod crew;
 mod erasures;
 mod events;
 mod seqs;
