@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use crate::{
-    routes::runs,
+    routes::{dag_versions, runs, workers},
     types::{PROBLEM_JSON, Problem, StreamMessage},
 };
 
@@ -32,7 +32,16 @@ pub(crate) struct Document;
 
 /// The verbs, which the router knows only together.
 #[derive(OpenApi)]
-#[openapi(paths(runs::cancel::cancel_run))]
+#[openapi(paths(
+    runs::cancel::cancel_run,
+    dag_versions::roll_back_dag,
+    dag_versions::activate_dag_version,
+    dag_versions::disable_dag_version,
+    dag_versions::enable_dag_version,
+    workers::renew_lease,
+    workers::complete_lease,
+    workers::fail_lease
+))]
 pub(crate) struct Verbs;
 
 struct AccessTokenScheme;
@@ -72,7 +81,8 @@ problems! {
     /// Starting a run.
     RunRefused {
         404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
-        409: "`RUN_TOKEN_CONFLICT`: the token started another run; `detail` names both.",
+        409: "`RUN_TOKEN_CONFLICT`: the token started another run; `detail` names both. \
+              `DAG_VERSION_DISABLED`.",
         422: "`INPUTS_INVALID`: `errors` lists every violation. `LABEL_REFUSED`, `EVENT_TOO_LARGE`.",
     }
     /// Naming a run.
@@ -86,6 +96,34 @@ problems! {
     /// Naming a version of a DAG.
     DagVersionNotFound {
         404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
+    }
+    /// Making a version of a DAG the active one.
+    DagVersionRefused {
+        404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
+        409: "`DAG_VERSION_DISABLED`: enable it first.",
+        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
+    }
+    /// Rolling back to a version of a DAG.
+    DagNotRolledBack {
+        404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
+        409: "`DAG_VERSION_DISABLED`: enable it first. `DAG_VERSION_NOT_OLDER`: activate it.",
+        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
+    }
+    /// Disabling or enabling a version of a DAG.
+    DagVersionUnchanged {
+        404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
+        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
+    }
+    /// Reporting what came of a lease.
+    LeaseNotHeld {
+        404: "`RUN_NOT_FOUND`, `LEASE_NOT_FOUND`.",
+        409: "`FENCING_TOKEN_STALE`, `LEASE_NOT_HELD`, `LEASE_ENDED`: drop the step.",
+    }
+    /// Reporting that a step is done.
+    ReportRefused {
+        404: "`RUN_NOT_FOUND`, `LEASE_NOT_FOUND`.",
+        409: "`FENCING_TOKEN_STALE`, `LEASE_NOT_HELD`, `LEASE_ENDED`: drop the step.",
+        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
     }
     /// Giving free text that is recorded.
     EventTooLarge {

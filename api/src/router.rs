@@ -18,7 +18,8 @@ use crate::{
     openapi::{self, Document, PREFIX, Verbs},
     problem::ApiError,
     routes::{
-        admin, bundle, checkpoints, dags, export, ledger, metrics, probes, proofs, queue, runs,
+        admin, bundle, checkpoints, dag_versions, dags, export, ledger, metrics, probes, proofs,
+        queue, runs, workers,
     },
     state::AppState,
 };
@@ -75,8 +76,13 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(dags::list_dags, dags::register_dag))
         .routes(routes!(dags::validate_dag))
         .routes(routes!(dags::get_dag))
+        .route("/dags/{dagId}", post(dag_versions::dag_verb))
+        .routes(routes!(dag_versions::list_dag_versions))
         .routes(routes!(dags::get_dag_version))
+        .route("/dags/{dagId}/versions/{version}", post(dag_versions::version_verb))
         .routes(routes!(queue::get_queue))
+        .routes(routes!(workers::poll_workers))
+        .route("/leases/{token}", post(workers::lease_verb))
         .routes(routes!(ledger::ledger_head))
         .routes(routes!(ledger::seal_ledger))
         .routes(routes!(ledger::accept_clock_fault))

@@ -19,12 +19,14 @@ use std::{
 };
 
 use stella_domain::{
-    aggregate::{Dag, DagCommand, Ledger as LedgerAggregate, LedgerCommand, RunCommand},
+    aggregate::{
+        Dag, DagCommand, Ledger as LedgerAggregate, LedgerCommand, RunCommand, VersionChange,
+    },
     chain::Head,
     checkpoint::SigningKeyRotated,
     dag::DagSpec,
     hash::{RunIdKind, derived_run_id},
-    ids::{Actor, Origin, RunId, RunToken, StreamId, Tenant},
+    ids::{Actor, DagId, Origin, RunId, RunToken, StreamId, Tenant},
     open_work::OpenWork,
 };
 use stella_ledger::{
@@ -187,6 +189,26 @@ impl Commands {
         let (dag, receipt) = store::execute::<Dag>(&store, &stream, command).await?;
         // Registered just now or before: a version of this digest is there either way.
         Ok((dag.version_of(&digest).unwrap_or_default(), receipt))
+    }
+
+    /// Activate, disable or enable a version of a DAG, or roll back to it. Answers the DAG as it is
+    /// now, and the receipt if anything changed. Safe to repeat. Runs go on with the version that
+    /// they were started with.
+    ///
+    /// # Errors
+    /// [`CommandError`]; among the refusals are unknown DAGs and versions.
+    pub async fn change_dag_version(
+        &self,
+        tenant: &Tenant,
+        actor: &Actor,
+        dag_id: &DagId,
+        version: u32,
+        change: VersionChange,
+        reason: String,
+    ) -> Result<(Dag, Option<Receipt>), CommandError> {
+        let store = self.store(tenant, actor);
+        let command = DagCommand::Version { version, change, reason };
+        store::execute::<Dag>(&store, &StreamId::Dag(dag_id.clone()), command).await
     }
 
     /// The store through which commands of one actor go.

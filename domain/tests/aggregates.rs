@@ -17,7 +17,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use stella_domain::{
     aggregate::{
         Aggregate, Dag, DagCommand, DagRefusal, Ledger, LedgerCommand, Outcome, Run, RunCommand,
-        RunRefusal, RunStatus, RunToErase, StartRun,
+        RunRefusal, RunStatus, RunToErase, StartRun, VersionChange,
     },
     checkpoint::{SigningKey, SigningKeyRotated},
     dag::{DagSpec, PluginCatalog},
@@ -281,14 +281,25 @@ impl Subject for Run {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 enum DagAsk {
     Register(CanonicalJson),
+    Activate(u32),
+    RollBack(u32),
+    Disable(u32),
+    Enable(u32),
 }
 
 impl Subject for Dag {
     type Ask = DagAsk;
     type Fact = DagEvent;
 
-    fn command(DagAsk::Register(json): DagAsk, _: Option<&CanonicalJson>) -> DagCommand {
-        DagCommand::Register { spec: spec(&json) }
+    fn command(ask: DagAsk, _: Option<&CanonicalJson>) -> DagCommand {
+        let (version, change) = match ask {
+            DagAsk::Register(json) => return DagCommand::Register { spec: spec(&json) },
+            DagAsk::Activate(version) => (version, VersionChange::Activate),
+            DagAsk::RollBack(version) => (version, VersionChange::RollBack),
+            DagAsk::Disable(version) => (version, VersionChange::Disable),
+            DagAsk::Enable(version) => (version, VersionChange::Enable),
+        };
+        DagCommand::Version { version, change, reason: "because".to_owned() }
     }
 
     fn event(fact: DagEvent) -> DagEvent {
@@ -301,7 +312,12 @@ impl Subject for Dag {
 
     fn state(&self) -> String {
         let active = self.active.map_or("none".to_owned(), |version| version.to_string());
-        format!("versions {:?}, active {active}", self.versions.keys().collect::<Vec<_>>())
+        let versions = self.versions.keys().collect::<Vec<_>>();
+        let disabled: Vec<u32> = self.disabled().collect();
+        match disabled.as_slice() {
+            [] => format!("versions {versions:?}, active {active}"),
+            _ => format!("versions {versions:?}, active {active}, disabled {disabled:?}"),
+        }
     }
 }
 

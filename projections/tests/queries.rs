@@ -103,7 +103,9 @@ async fn dags_and_their_versions_are_shown() {
         assert_eq!(models.dag(&tenant(), &dag.dag_id).await.unwrap().as_ref(), Some(dag));
         let version = models.dag_version(&tenant(), &dag.dag_id, 1).await.unwrap().unwrap();
         assert_eq!((&version.spec, version.digest.as_str()), (spec.canonical(), spec.digest()));
-        assert_eq!(models.dag_versions(&tenant(), &dag.dag_id).await.unwrap(), [version]);
+        let page = PageRequest { size: 500, after: None };
+        let versions = models.dag_versions(&tenant(), &dag.dag_id, page).await.unwrap();
+        assert_eq!((versions.items, versions.next), (vec![version], None));
         assert_eq!(models.dag_version(&tenant(), &dag.dag_id, 2).await.unwrap(), None);
     }
 }

@@ -18,3 +18,4 @@ mod readme;
 mod stream;
 mod unsound_storage;
 mod witness;
+mod workers;

@@ -163,7 +163,12 @@ pub(crate) async fn get_dag_version(
     Err(ApiError::dag_version_not_found(&dag_id, number, newest))
 }
 
-async fn dag(app: &AppState, caller: &Caller, dag_id: &DagId) -> Result<DagRow, ApiError> {
+/// The DAG as the projections have it.
+pub(super) async fn dag(
+    app: &AppState,
+    caller: &Caller,
+    dag_id: &DagId,
+) -> Result<DagRow, ApiError> {
     if let Some(row) = app.projections.dag(&caller.tenant, dag_id).await? {
         return Ok(row);
     }
@@ -177,6 +182,7 @@ impl From<DagRow> for DagView {
         Self {
             dag_id: row.dag_id,
             active_version: row.active_version,
+            disabled_versions: row.disabled_versions.into_iter().collect(),
             latest_version: row.latest_version,
             created_at: row.created_at,
             updated_at: row.updated_at,

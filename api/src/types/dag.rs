@@ -14,6 +14,9 @@ pub struct DagView {
     /// The version that runs start with unless they name one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub active_version: Option<u32>,
+    /// Versions that no run starts with, ascending.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub disabled_versions: Vec<u32>,
     /// The newest version.
     pub latest_version: u32,
     /// When its first version was registered.
@@ -43,6 +46,55 @@ pub struct DagVersionView {
     pub registered_at: Timestamp,
     /// `seq` of its `DagVersionRegistered`.
     pub seq: u64,
+}
+
+/// A version of a DAG in a list, as it stands among the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DagVersionItem {
+    /// Its number, from 1.
+    pub version: u32,
+    /// Whether runs start with it unless they name one.
+    pub active: bool,
+    /// Whether no run starts with it.
+    pub disabled: bool,
+    /// `b3:` and the hex digest of the canonical spec.
+    pub digest: String,
+    /// When it was registered.
+    #[schema(value_type = String, format = DateTime)]
+    pub registered_at: Timestamp,
+    /// `seq` of its `DagVersionRegistered`.
+    pub seq: u64,
+}
+
+/// To which version to roll back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RollBackBody {
+    /// A version older than the active one.
+    #[schema(minimum = 1)]
+    pub to_version: u32,
+    /// Why, for those who read the ledger.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// How a DAG stands after a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangedDag {
+    /// The DAG.
+    #[schema(value_type = String)]
+    pub dag_id: DagId,
+    /// The version that runs start with unless they name one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub active_version: Option<u32>,
+    /// Versions that no run starts with, ascending.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub disabled_versions: Vec<u32>,
+    /// A read with this as `minSeq` sees the change; absent when there was nothing to change.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub seq: Option<u64>,
 }
 
 /// The answer to registering a spec.

@@ -7,6 +7,7 @@ mod admin;
 mod checkpoint;
 mod dag;
 mod event;
+mod lease;
 mod ledger;
 mod page;
 mod problem;
@@ -16,6 +17,6 @@ mod step;
 mod window;
 
 pub use self::{
-    admin::*, checkpoint::*, dag::*, event::*, ledger::*, page::*, problem::*, queue::*, run::*,
-    step::*, window::*,
+    admin::*, checkpoint::*, dag::*, event::*, lease::*, ledger::*, page::*, problem::*, queue::*,
+    run::*, step::*, window::*,
 };

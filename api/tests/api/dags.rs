@@ -1,7 +1,7 @@
 //! DAGs: register, validate, look at.
 
 use serde_json::json;
-use stella_api::types::{DagVersionView, DagView, Page, RegisteredDag};
+use stella_api::types::{DagVersionItem, DagVersionView, DagView, Page, RegisteredDag};
 
 use crate::support::{Api, ECHO};
 
@@ -84,5 +84,48 @@ steps:
         let answer = api.post_text("/dags", "application/yaml", text).await;
         answer.is_problem(422, "SPEC_INVALID");
     }
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dag_is_rolled_back_and_runs_stay_with_their_version() {
+    let api = Api::start().await;
+    let start =
+        async |token: &str| api.post("/runs", &json!({"dagId": "echo", "runToken": token})).await;
+    api.register(ECHO).await;
+    api.post_text("/dags", "text/yaml", ECHO.replace("say", "tell")).await;
+    assert_eq!(start("second").await.body["dagVersion"], 2);
+
+    let body = json!({"toVersion": 1, "reason": "it says too much"});
+    let back = api.post("/dags/echo:rollback", &body).await;
+    assert_eq!((back.status.as_u16(), &back.body["activeVersion"]), (200, &json!(1)), "{back:?}");
+    let again = api.post("/dags/echo:rollback", &body).await;
+    assert_eq!((again.status.as_u16(), again.body.get("seq")), (200, None), "{again:?}");
+    assert_eq!(start("third").await.body["dagVersion"], 1);
+    // A repeat finds the run that it started, whatever is active or disabled now.
+    let off = json!({"reason": "not again"});
+    let off = api.post("/dags/echo/versions/2:disable", &off).await;
+    assert_eq!(off.body["disabledVersions"], json!([2]), "{off:?}");
+    let repeat = start("second").await;
+    assert_eq!((repeat.status.as_u16(), &repeat.body["dagVersion"]), (200, &json!(2)));
+
+    let named = json!({"dagId": "echo", "dagVersion": 2});
+    api.post("/runs", &named).await.is_problem(409, "DAG_VERSION_DISABLED");
+    let again = json!({"toVersion": 2});
+    api.post("/dags/echo:rollback", &again).await.is_problem(409, "DAG_VERSION_DISABLED");
+    let seq = off.body["seq"].clone();
+    let versions = api.get(&format!("/dags/echo/versions?minSeq={seq}")).await.body;
+    let versions: Page<DagVersionItem> = serde_json::from_value(versions).unwrap();
+    let states = versions.items.iter().map(|v| (v.version, v.active, v.disabled));
+    assert_eq!(states.collect::<Vec<_>>(), [(2, false, true), (1, true, false)]);
+
+    // With the active version disabled nothing starts, until another is active.
+    api.post("/dags/echo/versions/1:disable", &json!({})).await;
+    start("fourth").await.is_problem(409, "DAG_VERSION_DISABLED");
+    api.post("/dags/echo/versions/2:enable", &json!({})).await;
+    api.post("/dags/echo/versions/2:activate", &json!({})).await;
+    assert_eq!(start("fourth").await.body["dagVersion"], 2);
+    let check = api.post_nothing("/admin/projections:check").await;
+    assert_eq!(check.body["identical"], true, "{check:?}");
     api.stop().await;
 }

@@ -13,3 +13,4 @@ mod operations;
 mod runs;
 mod stream;
 mod support;
+mod workers;

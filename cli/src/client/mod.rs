@@ -1,6 +1,7 @@
 //! The way to a server: HTTP with the access token, answers as the wire types, failures as
 //! [`Failure`].
 
+pub(crate) mod leases;
 mod stream;
 mod text;
 
@@ -123,6 +124,22 @@ impl Client {
         self.answer(request.query(query).json(body)).await
     }
 
+    /// `POST` a JSON body, and keep a refusal apart from a server that does not answer as it should.
+    pub(crate) async fn try_post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Result<T, Problem>, Failure> {
+        let request = self.request(Method::POST, path).timeout(ANSWER_TIMEOUT).json(body);
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let status = response.status();
+        let bytes = self.body(response).await?;
+        if status.is_success() {
+            return self.parse(&bytes).map(Ok);
+        }
+        serde_json::from_slice(&bytes).map(Err).map_err(|_| self.refusal(status, &bytes))
+    }
+
     /// `POST` text of another media type.
     pub(crate) async fn post_text<T: DeserializeOwned>(
         &self,
@@ -204,12 +221,15 @@ impl Client {
         let replayed =
             response.headers().get("idempotent-replayed").is_some_and(|value| value == "true");
         let bytes = self.body(response).await?;
-        let body = serde_json::from_slice(&bytes).map_err(|error| {
+        Ok(Answer { body: self.parse(&bytes)?, replayed })
+    }
+
+    fn parse<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, Failure> {
+        serde_json::from_slice(bytes).map_err(|error| {
             let server = &self.server;
             Failure::failed(format!("{server} gave an answer of another shape: {error}"))
                 .try_this("use the same release on both sides: `stella --version`")
-        })?;
-        Ok(Answer { body, replayed })
+        })
     }
 
     /// Send it; an answer that is a failure becomes one.

@@ -15,6 +15,7 @@ mod serve;
 mod signing;
 mod storage;
 mod witness;
+mod worker;
 
 use clap::{Args, Subcommand};
 
@@ -48,6 +49,9 @@ pub(crate) enum Command {
     /// Look at the past.
     #[command(subcommand)]
     Replay(replay::Replay),
+    /// Work off steps in a process of its own.
+    #[command(subcommand)]
+    Worker(worker::Worker),
     /// Cosign checkpoints of ledgers that others run.
     Witness(witness::Witness),
     /// How well the server is.
@@ -85,6 +89,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Ledger(command) => command.run().await,
         Command::Projections(command) => command.run().await,
         Command::Replay(command) => command.run().await,
+        Command::Worker(command) => command.run().await,
         Command::Witness(witness) => witness.run().await,
         Command::Health(health) => health.run().await,
         Command::Completions(completions) => completions.run(),

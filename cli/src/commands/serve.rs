@@ -69,12 +69,12 @@ pub(crate) struct Serve {
     ready_file: Option<PathBuf>,
 }
 
-fn default_concurrency() -> u32 {
+pub(super) fn default_concurrency() -> u32 {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     u32::try_from(cores * 2).unwrap_or(u32::MAX)
 }
 
-fn verifying_key(text: &str) -> Result<VerifyingKey, String> {
+pub(super) fn verifying_key(text: &str) -> Result<VerifyingKey, String> {
     let mut bytes = [0; ed25519_dalek::PUBLIC_KEY_LENGTH];
     hex::decode_to_slice(text, &mut bytes)
         .map_err(|_| "write it as the 64 hex digits of an Ed25519 public key".to_owned())?;

@@ -80,7 +80,9 @@ impl Engine {
         }
         // A repeat follows the version that the run is pinned to.
         let pinned = have.map(|have| have.dag_version);
-        let startable = cache.dag(&new.dag_id).startable(new.dag_version.or(pinned));
+        let dag = cache.dag(&new.dag_id);
+        let startable =
+            pinned.map_or_else(|| dag.startable(new.dag_version), |version| dag.pinned(version));
         let (dag_version, spec) = match startable {
             Ok(startable) => startable,
             Err(refusal) => return refused(Refusal::Dag(new.dag_id.clone(), refusal)),

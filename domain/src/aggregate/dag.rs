@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Aggregate;
 use crate::{
     dag::DagSpec,
-    event::{DagEvent, DagVersion, DagVersionRegistered},
+    event::{DagEvent, DagRolledBack, DagVersion, DagVersionRegistered, Reason},
     json::CanonicalJson,
 };
 
@@ -30,6 +30,8 @@ pub struct RegisteredVersion {
     pub digest: String,
     /// The spec in canonical form.
     pub source: CanonicalJson,
+    /// Whether no run starts with it.
+    pub disabled: bool,
     /// The spec, compiled. `None` if this build cannot read it: such a version starts nothing.
     #[serde(skip)]
     pub spec: Option<Arc<DagSpec>>,
@@ -43,6 +45,28 @@ pub enum DagCommand {
         /// The spec, validated.
         spec: Arc<DagSpec>,
     },
+    /// Do something to one of its versions.
+    Version {
+        /// Its number.
+        version: u32,
+        /// What.
+        change: VersionChange,
+        /// In the operator's words.
+        reason: String,
+    },
+}
+
+/// What can be done to a version. Each is safe to repeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VersionChange {
+    /// Let runs start with it unless they name one.
+    Activate,
+    /// The same, for a version older than the active one.
+    RollBack,
+    /// Let no run start with it.
+    Disable,
+    /// Let runs start with it again.
+    Enable,
 }
 
 /// Why a DAG refuses a command.
@@ -58,6 +82,26 @@ pub enum DagRefusal {
         asked: u32,
         /// The newest there is.
         newest: u32,
+    },
+    /// No run is to start with this version.
+    #[error(
+        "version {version} of this DAG is disabled: start with another version, roll back, or \
+         enable it"
+    )]
+    Disabled {
+        /// The version.
+        version: u32,
+    },
+    /// Rolling back leads to an older version.
+    #[error(
+        "version {asked} of this DAG is not older than version {active}, which is active: to go \
+         forward, activate it"
+    )]
+    NotOlder {
+        /// As asked for.
+        asked: u32,
+        /// The active version.
+        active: u32,
     },
     /// The version's spec cannot be read by this build.
     #[error("version {version} of this DAG cannot be read by this release: {reason}")]
@@ -78,19 +122,95 @@ impl Dag {
     /// What a run would start with: the named version, or the active one.
     ///
     /// # Errors
-    /// [`DagRefusal`] says what is missing.
+    /// [`DagRefusal`] says what is missing, or that the version is disabled.
     pub fn startable(&self, asked: Option<u32>) -> Result<(u32, Arc<DagSpec>), DagRefusal> {
         let newest = *self.versions.keys().next_back().ok_or(DagRefusal::Unknown)?;
         let number = asked.or(self.active).unwrap_or(newest);
-        let version = self
-            .versions
-            .get(&number)
-            .ok_or(DagRefusal::UnknownVersion { asked: number, newest })?;
-        let spec = version.spec.clone().ok_or_else(|| DagRefusal::Unreadable {
+        if self.version(number)?.disabled {
+            return Err(DagRefusal::Disabled { version: number });
+        }
+        self.pinned(number)
+    }
+
+    /// What a run follows that was started with this version, disabled meanwhile or not.
+    ///
+    /// # Errors
+    /// [`DagRefusal`] says what is missing.
+    pub fn pinned(&self, number: u32) -> Result<(u32, Arc<DagSpec>), DagRefusal> {
+        let spec = self.version(number)?.spec.clone();
+        let spec = spec.ok_or_else(|| DagRefusal::Unreadable {
             version: number,
             reason: "its spec does not hold under this release's rules".to_owned(),
         })?;
         Ok((number, spec))
+    }
+
+    /// The versions that no run starts with, ascending.
+    pub fn disabled(&self) -> impl Iterator<Item = u32> {
+        self.versions.iter().filter(|(_, version)| version.disabled).map(|(number, _)| *number)
+    }
+
+    fn version(&self, asked: u32) -> Result<&RegisteredVersion, DagRefusal> {
+        let newest = *self.versions.keys().next_back().ok_or(DagRefusal::Unknown)?;
+        self.versions.get(&asked).ok_or(DagRefusal::UnknownVersion { asked, newest })
+    }
+
+    fn register(&self, spec: &DagSpec) -> Vec<DagEvent> {
+        if self.version_of(spec.digest()).is_some() {
+            return vec![];
+        }
+        let version = self.versions.keys().next_back().map_or(1, |newest| newest + 1);
+        let registered = DagVersionRegistered {
+            dag_id: spec.id().clone(),
+            digest: spec.digest().to_owned(),
+            spec: spec.canonical().clone(),
+            version,
+        };
+        vec![
+            DagEvent::DagVersionRegistered(registered),
+            DagEvent::DagVersionActivated(DagVersion { version }, None),
+        ]
+    }
+
+    fn set_disabled(&mut self, number: u32, disabled: bool) {
+        if let Some(version) = self.versions.get_mut(&number) {
+            version.disabled = disabled;
+        }
+    }
+
+    fn change(
+        &self,
+        number: u32,
+        change: VersionChange,
+        reason: String,
+    ) -> Result<Vec<DagEvent>, DagRefusal> {
+        let version = self.version(number)?;
+        let reason = Some(Reason { reason });
+        let data = DagVersion { version: number };
+        let event = match (change, self.active) {
+            (VersionChange::Disable, _) if !version.disabled => {
+                DagEvent::DagVersionDisabled(data, reason)
+            }
+            (VersionChange::Enable, _) if version.disabled => {
+                DagEvent::DagVersionEnabled(data, reason)
+            }
+            (VersionChange::Disable | VersionChange::Enable, _) => return Ok(vec![]),
+            (_, active) if active == Some(number) => return Ok(vec![]),
+            // It would start nothing.
+            (VersionChange::Activate | VersionChange::RollBack, _) if version.disabled => {
+                return Err(DagRefusal::Disabled { version: number });
+            }
+            (VersionChange::RollBack, Some(active)) if number > active => {
+                return Err(DagRefusal::NotOlder { asked: number, active });
+            }
+            (VersionChange::RollBack, Some(from)) => {
+                DagEvent::DagRolledBack(DagRolledBack { from, to: number }, reason)
+            }
+            (VersionChange::Activate | VersionChange::RollBack, _) => {
+                DagEvent::DagVersionActivated(data, reason)
+            }
+        };
+        Ok(vec![event])
     }
 }
 
@@ -100,21 +220,10 @@ impl Aggregate for Dag {
     type Error = DagRefusal;
 
     fn decide(&self, command: DagCommand) -> Result<Vec<DagEvent>, DagRefusal> {
-        let DagCommand::Register { spec } = command;
-        if self.version_of(spec.digest()).is_some() {
-            return Ok(vec![]);
+        match command {
+            DagCommand::Register { spec } => Ok(self.register(&spec)),
+            DagCommand::Version { version, change, reason } => self.change(version, change, reason),
         }
-        let version = self.versions.keys().next_back().map_or(1, |newest| newest + 1);
-        let registered = DagVersionRegistered {
-            dag_id: spec.id().clone(),
-            digest: spec.digest().to_owned(),
-            spec: spec.canonical().clone(),
-            version,
-        };
-        Ok(vec![
-            DagEvent::DagVersionRegistered(registered),
-            DagEvent::DagVersionActivated(DagVersion { version }),
-        ])
     }
 
     fn evolve(&mut self, event: &DagEvent) {
@@ -124,11 +233,15 @@ impl Aggregate for Dag {
                 let version = RegisteredVersion {
                     digest: data.digest.clone(),
                     source: data.spec.clone(),
+                    disabled: false,
                     spec: DagSpec::from_stored(&data.spec).ok().map(Arc::new),
                 };
                 self.versions.insert(data.version, version);
             }
-            DagEvent::DagVersionActivated(data) => self.active = Some(data.version),
+            DagEvent::DagVersionActivated(data, _) => self.active = Some(data.version),
+            DagEvent::DagRolledBack(data, _) => self.active = Some(data.to),
+            DagEvent::DagVersionDisabled(data, _) => self.set_disabled(data.version, true),
+            DagEvent::DagVersionEnabled(data, _) => self.set_disabled(data.version, false),
         }
     }
 }

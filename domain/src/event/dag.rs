@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::events;
+use super::{Reason, events};
 use crate::{ids::DagId, json::CanonicalJson};
 
 /// Data of `DagVersionRegistered`: the spec decides what runs do, so it is data, never erased.
@@ -20,11 +20,20 @@ pub struct DagVersionRegistered {
     pub version: u32,
 }
 
-/// Data of `DagVersionActivated`.
+/// Data of `DagVersionActivated`, `DagVersionDisabled` and `DagVersionEnabled`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DagVersion {
     /// The version concerned.
     pub version: u32,
+}
+
+/// Data of `DagRolledBack`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DagRolledBack {
+    /// The version that was active.
+    pub from: u32,
+    /// The older version that is active now.
+    pub to: u32,
 }
 
 events! {
@@ -33,6 +42,12 @@ events! {
         /// A new, immutable version.
         DagVersionRegistered = 1 (DagVersionRegistered),
         /// The version that runs start with unless they name one.
-        DagVersionActivated = 1 (DagVersion),
+        DagVersionActivated = 1 (DagVersion, payload: Reason),
+        /// No run starts with this version any more.
+        DagVersionDisabled = 1 (DagVersion, payload: Reason),
+        /// Runs may start with this version again.
+        DagVersionEnabled = 1 (DagVersion, payload: Reason),
+        /// An older version is active again.
+        DagRolledBack = 1 (DagRolledBack, payload: Reason),
     }
 }

@@ -1,5 +1,7 @@
 //! What the events of a DAG do to its rows.
 
+use std::collections::BTreeSet;
+
 use stella_domain::event::DagEvent;
 
 use super::{LiveDag, Place};
@@ -21,6 +23,7 @@ pub(super) fn fold(
                     active_version: None,
                     created_at: place.at,
                     dag_id: data.dag_id.clone(),
+                    disabled_versions: BTreeSet::new(),
                     latest_version: data.version,
                     updated_at: place.at,
                 })
@@ -37,11 +40,23 @@ pub(super) fn fold(
                 version: data.version,
             }));
         }
-        DagEvent::DagVersionActivated(data) => {
-            let row = dag.row.as_mut().ok_or("the DAG has no version")?.change();
-            row.active_version = Some(data.version);
-            row.updated_at = place.at;
+        DagEvent::DagVersionActivated(data, _) => {
+            existing(dag, place)?.active_version = Some(data.version);
+        }
+        DagEvent::DagRolledBack(data, _) => existing(dag, place)?.active_version = Some(data.to),
+        DagEvent::DagVersionDisabled(data, _) => {
+            existing(dag, place)?.disabled_versions.insert(data.version);
+        }
+        DagEvent::DagVersionEnabled(data, _) => {
+            existing(dag, place)?.disabled_versions.remove(&data.version);
         }
     }
     Ok(())
+}
+
+/// The row of a DAG that has a version, which changes.
+fn existing<'a>(dag: &'a mut LiveDag, place: &Place) -> Result<&'a mut DagRow, &'static str> {
+    let row = dag.row.as_mut().ok_or("the DAG has no version")?.change();
+    row.updated_at = place.at;
+    Ok(row)
 }

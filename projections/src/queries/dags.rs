@@ -5,9 +5,6 @@ use stella_domain::ids::{DagId, Tenant};
 use super::{Page, PageRequest, fetch};
 use crate::{DagRow, DagVersionRow, ProjectionError, Projections};
 
-/// Versions that one answer lists, newest first.
-const VERSIONS_LIMIT: u32 = 500;
-
 impl Projections {
     /// DAGs, by id.
     ///
@@ -42,7 +39,7 @@ impl Projections {
         Ok(rows.into_iter().next())
     }
 
-    /// The versions of a DAG, newest first; at most 500.
+    /// The versions of a DAG, newest first.
     ///
     /// # Errors
     /// [`ProjectionError`] when the file cannot be read.
@@ -50,13 +47,18 @@ impl Projections {
         &self,
         tenant: &Tenant,
         dag_id: &DagId,
-    ) -> Result<Vec<DagVersionRow>, ProjectionError> {
+        page: PageRequest<u64>,
+    ) -> Result<Page<DagVersionRow>, ProjectionError> {
         let models = self.tenant(tenant).await?;
         let query = sqlx::query_scalar(
-            "SELECT row FROM dag_versions WHERE dag_id = ? ORDER BY version DESC LIMIT ?",
+            "SELECT row FROM dag_versions WHERE dag_id = ? AND version < ? ORDER BY version DESC \
+             LIMIT ?",
         );
-        let query = query.bind(dag_id.as_str()).bind(VERSIONS_LIMIT);
-        fetch(&*models.readers().await, &models.files.live, query).await
+        // Numbers of versions are smaller than this.
+        let before = page.after.and_then(|after| i64::try_from(after).ok()).unwrap_or(i64::MAX);
+        let query = query.bind(dag_id.as_str()).bind(before).bind(page.rows() + 1);
+        let rows = fetch(&*models.readers().await, &models.files.live, query).await?;
+        Ok(Page::cut(rows, &page, |row: &DagVersionRow| u64::from(row.version)))
     }
 
     /// One version of a DAG, with its spec.

@@ -1,5 +1,7 @@
 //! What is known of a DAG and its versions.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use stella_domain::{ids::DagId, json::CanonicalJson, time::Timestamp};
 
@@ -17,6 +19,9 @@ pub struct DagRow {
     pub created_at: Timestamp,
     /// The DAG.
     pub dag_id: DagId,
+    /// Versions that no run starts with, ascending.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub disabled_versions: BTreeSet<u32>,
     /// The newest version.
     pub latest_version: u32,
     /// When it last changed.

@@ -1,9 +1,11 @@
-//! `dag`: registering and looking up DAGs.
+//! `dag`: registering and looking up DAGs, and which version runs start with.
 
 mod apply;
+mod change;
 mod get;
 mod list;
 mod validate;
+mod versions;
 
 use std::path::Path;
 
@@ -11,7 +13,7 @@ use clap::Subcommand;
 
 use crate::failure::Failure;
 
-/// Register and look up DAGs.
+/// Register and look up DAGs, and say which version runs start with.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Dag {
     /// Register a spec: a new version, or the one that holds it already.
@@ -22,6 +24,16 @@ pub(crate) enum Dag {
     List(list::List),
     /// A version of a DAG.
     Get(get::Get),
+    /// The versions of a DAG, newest first.
+    Versions(versions::Versions),
+    /// Let runs start with another version.
+    Activate(change::Activate),
+    /// Let no run start with a version.
+    Disable(change::Disable),
+    /// Let runs start with a disabled version again.
+    Enable(change::Enable),
+    /// Let runs start with an older version again.
+    Rollback(change::Rollback),
 }
 
 impl Dag {
@@ -31,6 +43,11 @@ impl Dag {
             Self::Validate(command) => command.run().await,
             Self::List(command) => command.run().await,
             Self::Get(command) => command.run().await,
+            Self::Versions(command) => command.run().await,
+            Self::Activate(command) => command.run().await,
+            Self::Disable(command) => command.run().await,
+            Self::Enable(command) => command.run().await,
+            Self::Rollback(command) => command.run().await,
         }
     }
 }

@@ -125,11 +125,11 @@ impl Lanes {
 fn mix<S: Simd>(state: &mut [S::u32s; 16], [a, b, c, d]: &[usize; 4], x: S::u32s, y: S::u32s) {
     state[*a] = state[*a] + state[*b] + x;
     state[*d] = rotated::<S, 16>(state[*d] ^ state[*a]);
-    state[*c] = state[*c] + state[*d];
+    state[*c] += state[*d];
     state[*b] = rotated::<S, 12>(state[*b] ^ state[*c]);
     state[*a] = state[*a] + state[*b] + y;
     state[*d] = rotated::<S, 8>(state[*d] ^ state[*a]);
-    state[*c] = state[*c] + state[*d];
+    state[*c] += state[*d];
     state[*b] = rotated::<S, 7>(state[*b] ^ state[*c]);
 }
 

@@ -1,0 +1,140 @@
+//! A worker's way to its leases, over HTTP.
+
+use async_trait::async_trait;
+use futures::future::try_join_all;
+use stella_api::types::{
+    CompleteBody, FailBody, FailureKind, HeartbeatBody, HeartbeatView, LeaseView, LeasesView,
+    PollBody, PollMore, Problem, VerdictView,
+};
+use stella_domain::{
+    event::ErrorCode,
+    ids::{FencingToken, WorkerId},
+};
+use stella_worker::{
+    Completed, HeartbeatAnswer, Lease, LeaseError, LeaseSource, Outcome, PollRequest, Verdict,
+};
+
+use super::{Client, path};
+use crate::failure::Failure;
+
+/// Leases of the server that `client` talks to.
+pub(crate) struct HttpLeases(pub(crate) Client);
+
+#[async_trait]
+impl LeaseSource for HttpLeases {
+    async fn poll(&self, request: PollRequest) -> Result<Vec<Lease>, LeaseError> {
+        let body = PollBody {
+            worker_id: request.worker_id,
+            plugins: request.plugins.to_vec(),
+            max: request.max,
+            wait_ms: request.wait_ms,
+        };
+        let answer: LeasesView = self.post("/workers:poll", &body).await?;
+        Ok(answer.leases.into_iter().map(lease).collect())
+    }
+
+    async fn complete(
+        &self,
+        worker_id: &WorkerId,
+        token: &FencingToken,
+        outcome: Outcome,
+        and_poll: Option<PollRequest>,
+    ) -> Result<Completed, LeaseError> {
+        let worker_id = worker_id.clone();
+        let and_poll =
+            and_poll.map(|more| PollMore { plugins: more.plugins.to_vec(), max: more.max });
+        let fail = |kind, code: ErrorCode, message, retryable| {
+            let worker_id = worker_id.clone();
+            let and_poll = and_poll.clone();
+            FailBody { worker_id, kind, code, message, retryable, and_poll }
+        };
+        let bare = |kind| fail(kind, ErrorCode::lenient("WORKER_ERROR"), String::new(), true);
+        let failed = match outcome {
+            Outcome::Succeeded { outputs } => {
+                let body = CompleteBody { worker_id, outputs, and_poll };
+                return self.report(token, ":complete", &body).await;
+            }
+            Outcome::Failed { code, message, retryable } => {
+                fail(FailureKind::Failed, code, message, retryable)
+            }
+            Outcome::TimedOut => bare(FailureKind::TimedOut),
+            Outcome::Cancelled => bare(FailureKind::Cancelled),
+        };
+        self.report(token, ":fail", &failed).await
+    }
+
+    async fn heartbeat(
+        &self,
+        worker_id: &WorkerId,
+        tokens: &[FencingToken],
+    ) -> Result<Vec<HeartbeatAnswer>, LeaseError> {
+        let body = HeartbeatBody { worker_id: worker_id.clone() };
+        let beats = tokens.iter().map(async |token| {
+            let path = path("leases", token, ":heartbeat");
+            let answer: HeartbeatView = self.post(&path, &body).await?;
+            let verdict = match answer.verdict {
+                VerdictView::Continue => Verdict::Continue,
+                VerdictView::Cancel => Verdict::Cancel,
+                VerdictView::Lost => Verdict::Lost,
+            };
+            Ok::<_, LeaseError>(HeartbeatAnswer { token: token.clone(), verdict })
+        });
+        try_join_all(beats).await
+    }
+}
+
+impl HttpLeases {
+    async fn report(
+        &self,
+        token: &FencingToken,
+        verb: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<Completed, LeaseError> {
+        let answer: LeasesView = self.post(&path("leases", token, verb), body).await?;
+        Ok(Completed { next: answer.leases.into_iter().map(lease).collect() })
+    }
+
+    async fn post<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<T, LeaseError> {
+        match self.0.try_post(path, body).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(problem)) => Err(lease_error(problem)),
+            Err(Failure { what, .. }) => Err(LeaseError::Unavailable(what)),
+        }
+    }
+}
+
+/// What a worker is to make of a refusal.
+fn lease_error(problem: Problem) -> LeaseError {
+    let said = format!("{} ({})", problem.detail, problem.code);
+    match (problem.code.as_str(), problem.status) {
+        (
+            "FENCING_TOKEN_STALE"
+            | "LEASE_NOT_HELD"
+            | "LEASE_ENDED"
+            | "LEASE_NOT_FOUND"
+            | "RUN_NOT_FOUND",
+            _,
+        ) => LeaseError::Stale,
+        (_, 503 | 408) => LeaseError::Unavailable(said),
+        _ => LeaseError::Refused(said),
+    }
+}
+
+fn lease(lease: LeaseView) -> Lease {
+    Lease {
+        token: lease.token,
+        run_id: lease.run_id,
+        step_id: lease.step_id,
+        attempt: lease.attempt,
+        dag_id: lease.dag_id,
+        plugin: lease.plugin,
+        action: lease.action,
+        with: lease.with,
+        lease_ttl_ms: lease.lease_ttl_ms,
+        timeout_ms: lease.timeout_ms,
+    }
+}

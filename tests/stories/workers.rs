@@ -1,0 +1,191 @@
+//! Workers in processes of their own: killed, frozen until somebody else has their step, and one in
+//! another language. However it goes, a step has one outcome, recorded once.
+
+use std::process::{Child, Command, Stdio};
+
+use harness::{bundle::ShellBundle, mongo::Database, server::TestServer, stella, until};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+
+/// A process that is killed when it is dropped.
+struct Process(Child);
+
+impl Process {
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id().cast_signed()), signal).unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Start `stella orch worker start`, and wait until it works.
+async fn worker(server: &TestServer, name: &str, plugin: &ShellBundle) -> Process {
+    let ready = server.scratch(&format!("{name}.ready"));
+    let child = Command::new(stella::binary())
+        .args(["orch", "worker", "start", "--name", name, "--ready-file", &ready])
+        .args(["--server", &format!("http://{}", server.client.server()), "--token-file"])
+        .arg(server.data_dir().join("token"))
+        .arg("--plugins")
+        .arg(plugin.dir())
+        .args(["--concurrency", "1"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let process = Process(child.unwrap());
+    until("the worker works", async || std::fs::read_to_string(&ready).ok()).await;
+    process
+}
+
+/// A plugin whose first attempt goes on until `release` exists; what it says is in its outputs.
+fn hanging(release: &str) -> ShellBundle {
+    let script = format!(
+        "case \"$(cat)\" in\n\
+         *'\"attempt\":1'*) while [ ! -e '{release}' ]; do sleep 0.1; done; said=first ;;\n\
+         *) said=second ;;\nesac\n\
+         echo \"{{\\\"outputs\\\":{{\\\"said\\\":\\\"$said\\\"}}}}\""
+    );
+    ShellBundle::new("hanging", &["go"], &script)
+}
+
+fn spec() -> Value {
+    json!({"id": "d", "steps": [
+        {"id": "a", "plugin": "hanging", "action": "go", "retries": {"max": 2, "backoff": "100ms"}},
+        {"id": "b", "plugin": "core", "action": "echo", "needs": ["a"],
+            "with": {"said": "${steps.a.outputs.said}"}},
+    ]})
+}
+
+/// Start a run of the DAG, and wait until this worker holds its first step.
+async fn started(server: &TestServer, worker: &str) -> String {
+    let run = server.client.post("/runs", &json!({"dagId": "d"})).await.ok();
+    let run_id = run["runId"].as_str().unwrap().to_owned();
+    until("the step is held", async || {
+        let steps = server.client.get(&format!("/runs/{run_id}/steps")).await.ok();
+        let held = |step: &Value| step["stepId"] == "a" && step["workerId"] == worker;
+        steps["items"].as_array().unwrap().iter().any(held).then_some(())
+    })
+    .await;
+    run_id
+}
+
+/// What the run's ledger says of step `a`, and which worker it names or comes from.
+async fn history(server: &TestServer, run_id: &str) -> Vec<(String, String)> {
+    let events = server.client.get(&format!("/runs/{run_id}/ledger?pageSize=500")).await.ok();
+    let events = events["items"].as_array().unwrap().clone();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let of_step = events.iter().filter(|event| event["data"]["stepId"] == "a");
+    of_step
+        .map(|event| {
+            let actor = text(&event["actor"]);
+            let holder = event["data"]["workerId"].as_str();
+            let reporter = actor.strip_prefix("worker:").unwrap_or("-");
+            (text(&event["type"]), holder.unwrap_or(reporter).to_owned())
+        })
+        .collect()
+}
+
+async fn one_outcome(server: &TestServer, run_id: &str) {
+    let run = server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok();
+    assert_eq!(run["status"], "succeeded", "{run}");
+    let run = json!({"runId": run_id, "seq": run["lastSeq"]});
+    assert_eq!(server.client.step(&run, "b").await["outputs"], json!({"said": "second"}));
+    let history = history(server, run_id).await;
+    let workers_of = |wanted: &str| -> Vec<&str> {
+        let of = history.iter().filter(|(event_type, _)| event_type == wanted);
+        of.map(|(_, worker)| worker.as_str()).collect()
+    };
+    assert_eq!(workers_of("StepSucceeded"), ["second"], "{history:?}");
+    assert_eq!(workers_of("StepStarted"), ["first", "second"], "{history:?}");
+    assert_eq!(workers_of("StepLeaseExpired").len(), 1, "{history:?}");
+}
+
+#[tokio::test]
+async fn a_killed_workers_step_goes_to_another() {
+    let database = Database::new().await;
+    let plugin = hanging("/nonexistent");
+    let builder = TestServer::builder().ledger(&database.uri).plugin(plugin.dir());
+    let server = builder.concurrency(0).start().await;
+    server.client.register(&spec()).await;
+    let first = worker(&server, "first", &plugin).await;
+    let run_id = started(&server, "first").await;
+    let _second = worker(&server, "second", &plugin).await;
+    drop(first);
+    one_outcome(&server, &run_id).await;
+}
+
+#[tokio::test]
+async fn a_frozen_worker_that_comes_back_changes_nothing() {
+    let release = tempfile::tempdir().unwrap();
+    let release = release.path().join("release");
+    let plugin = hanging(release.to_str().unwrap());
+    let server = TestServer::builder().plugin(plugin.dir()).concurrency(0).start().await;
+    server.client.register(&spec()).await;
+    let first = worker(&server, "first", &plugin).await;
+    let run_id = started(&server, "first").await;
+    first.signal(Signal::SIGSTOP);
+    let _second = worker(&server, "second", &plugin).await;
+    one_outcome(&server, &run_id).await;
+    // Its step ends only now, and is reported with a token that is no longer the current one.
+    std::fs::write(&release, "").unwrap();
+    first.signal(Signal::SIGCONT);
+    // With one place, it holds another step only once it is done with that one.
+    until("the frozen worker works again", async || {
+        let run = server.client.run(&json!({"dagId": "d"})).await;
+        (server.client.step(&run, "a").await["workerId"] == "first").then_some(())
+    })
+    .await;
+    one_outcome(&server, &run_id).await;
+}
+
+#[tokio::test]
+async fn a_worker_in_another_language_works_off_steps() {
+    let server = TestServer::builder().concurrency(0).start().await;
+    let spec = json!({"id": "d", "steps": [
+        {"id": "a", "plugin": "core", "action": "echo", "with": {"n": 1}},
+        {"id": "b", "plugin": "core", "action": "sleep", "with": {"ms": 1}},
+        {"id": "c", "plugin": "core", "action": "echo", "needs": ["a", "b"],
+            "with": {"n": "${steps.a.outputs.n}"}},
+    ]});
+    server.client.register(&spec).await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/worker.py");
+    let child = Command::new("python3")
+        .arg(script)
+        .arg(format!("http://{}", server.client.server()))
+        .arg(server.data_dir().join("token"))
+        .spawn();
+    let worker = Process(child.unwrap());
+    let run = server.client.run(&json!({"dagId": "d"})).await;
+    assert_eq!(run["status"], "succeeded", "{run}");
+    let step = server.client.step(&run, "c").await;
+    assert_eq!(step["outputs"], json!({"n": 1}));
+    assert_eq!(step["workerId"], format!("python-{}", worker.0.id()));
+    // What it cannot do fails its run with a code of its own, and it works on.
+    let unknown = json!({"id": "e", "steps": [{"id": "a", "plugin": "core", "action": "fail"}]});
+    server.client.register(&unknown).await;
+    let run = server.client.run(&json!({"dagId": "e"})).await;
+    assert_eq!((&run["status"], &run["errorCode"]), (&json!("failed"), &json!("PYTHON_ERROR")));
+    // A run that is cancelled ends, because the heartbeat says so.
+    let slow = json!({"id": "s", "steps": [
+        {"id": "a", "plugin": "core", "action": "sleep", "with": {"ms": 600_000}}]});
+    server.client.register(&slow).await;
+    let run = server.client.post("/runs", &json!({"dagId": "s"})).await.ok();
+    let run_id = run["runId"].as_str().unwrap();
+    until("the step runs", async || {
+        let steps = server.client.get(&format!("/runs/{run_id}/steps")).await.ok();
+        (steps["items"][0]["phase"] == "running").then_some(())
+    })
+    .await;
+    server.client.post(&format!("/runs/{run_id}:cancel"), &json!({})).await.ok();
+    let run = server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok();
+    assert_eq!(run["status"], "cancelled", "{run}");
+}
