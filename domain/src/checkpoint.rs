@@ -215,7 +215,7 @@ impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut key = vec![ED25519];
         key.extend(self.key.as_bytes());
-        write!(f, "{}+{}+{}", self.ledger, hex::encode(self.id()), STANDARD.encode(key))
+        write!(f, "{}+{}+{}", self.ledger, const_hex::encode(self.id()), STANDARD.encode(key))
     }
 }
 
@@ -233,7 +233,7 @@ impl FromStr for VerifierKey {
         let (name, id, key) = keys::parse_key(text, ED25519)?;
         let ledger = name.parse().map_err(|_| Key("its name is that of a ledger"))?;
         let verifier = Self { ledger, key };
-        if hex::encode(verifier.id()) != id {
+        if const_hex::encode(verifier.id()) != id {
             return Err(Key("the key id does not belong to this name and key"));
         }
         Ok(verifier)

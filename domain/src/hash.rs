@@ -111,7 +111,7 @@ hex_bytes!(
 /// `bytes` as lower-case hex in `buffer`, which is twice as long.
 fn hex_text<'a>(bytes: &[u8], buffer: &'a mut [u8]) -> &'a str {
     // Neither can fail: the buffer is twice as long as the bytes, and hex digits are ASCII.
-    let written = hex::encode_to_slice(bytes, buffer).is_ok();
+    let written = const_hex::encode_to_slice(bytes, buffer).is_ok();
     debug_assert!(written);
     std::str::from_utf8(buffer).unwrap_or_default()
 }
@@ -121,7 +121,7 @@ fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     // The length is looked at here, because the crate takes a leading 0x for no digits.
     let strict = text.len() == 2 * N && !text.bytes().any(|b| b.is_ascii_uppercase());
-    (strict && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(bytes)
+    (strict && const_hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(bytes)
 }
 
 /// A context's key, derived once: hashing a small input then costs one compression, not two.

@@ -278,7 +278,7 @@ pub fn size_in(answer: &str) -> Option<u64> {
 
 /// A log's name as the name of a file: the hex digits of its SHA-256.
 pub fn log_id(origin: &str) -> String {
-    hex::encode(Sha256::digest(origin))
+    const_hex::encode(Sha256::digest(origin))
 }
 
 fn malformed<T>(rule: &'static str) -> Result<T, CheckpointError> {

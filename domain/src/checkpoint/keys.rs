@@ -117,7 +117,7 @@ impl fmt::Display for WitnessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut key = vec![COSIGNATURE];
         key.extend(self.key.as_bytes());
-        write!(f, "{}+{}+{}", self.name, hex::encode(self.id()), STANDARD.encode(key))
+        write!(f, "{}+{}+{}", self.name, const_hex::encode(self.id()), STANDARD.encode(key))
     }
 }
 
@@ -133,7 +133,7 @@ impl FromStr for WitnessKey {
     fn from_str(text: &str) -> Result<Self, CheckpointError> {
         let (name, id, key) = parse_key(text, COSIGNATURE)?;
         let witness = Self { name: name.to_owned(), key };
-        if !note::is_key_name(name) || hex::encode(witness.id()) != id {
+        if !note::is_key_name(name) || const_hex::encode(witness.id()) != id {
             return Err(CheckpointError::Key("the key id does not belong to this name and key"));
         }
         Ok(witness)

@@ -41,7 +41,7 @@ impl fmt::Display for LogKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, key, sizes } = self;
         let bytes = [&[ED25519], &key.as_bytes()[..]].concat();
-        write!(f, "{name}+{}+{}", hex::encode(self.id()), STANDARD.encode(bytes))?;
+        write!(f, "{name}+{}+{}", const_hex::encode(self.id()), STANDARD.encode(bytes))?;
         match (*sizes.start(), *sizes.end()) {
             (0, u64::MAX) => Ok(()),
             (from, u64::MAX) => write!(f, "@{from}-"),
@@ -68,7 +68,7 @@ impl FromStr for LogKey {
         };
         let (name, id, key) = parse_key(key, ED25519)?;
         let log = Self { name: name.to_owned(), key, sizes };
-        if !note::is_key_name(name) || hex::encode(log.id()) != id {
+        if !note::is_key_name(name) || const_hex::encode(log.id()) != id {
             return Err(CheckpointError::Key("the key id does not belong to this name and key"));
         }
         Ok(log)

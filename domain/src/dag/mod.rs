@@ -142,7 +142,7 @@ impl DagSpec {
         let read: Vec<StepIndex> = steps.iter().flat_map(|s| s.with.reads().to_vec()).collect();
         read.into_iter().for_each(|step| steps[step.get()].outputs_referenced = true);
         let digest = blake3::derive_key(DIGEST_CONTEXT, canonical.as_str().as_bytes());
-        let digest = format!("b3:{}", hex::encode(digest));
+        let digest = format!("b3:{}", const_hex::encode(digest));
         let description = source.description;
         Ok(Self { id, description, inputs, steps, index, canonical, digest })
     }

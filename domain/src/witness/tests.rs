@@ -207,7 +207,7 @@ fn logs_that_are_not_ours_are_cosigned_whole() {
         .finalize()[..4]
         .try_into()
         .unwrap();
-    let vkey = format!("{origin}+{}+{}", hex::encode(id), STANDARD.encode(public));
+    let vkey = format!("{origin}+{}+{}", const_hex::encode(id), STANDARD.encode(public));
     let known: LogKey = vkey.parse().unwrap();
     assert_eq!((known.name(), known.to_string()), (origin, vkey.clone()));
     let root = STANDARD.encode(merkle::root(&[]).as_bytes());
