@@ -181,6 +181,10 @@ impl<'de> Deserialize<'de> for When {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PageSize(pub(crate) u32);
 
+impl PageSize {
+    pub(crate) const MAX: Self = Self(MAX_PAGE_SIZE);
+}
+
 impl Default for PageSize {
     fn default() -> Self {
         Self(DEFAULT_PAGE_SIZE)

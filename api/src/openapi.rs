@@ -35,6 +35,9 @@ pub(crate) struct Document;
 #[openapi(paths(
     runs::cancel::cancel_run,
     dag_versions::roll_back_dag,
+    dag_versions::pause_dag,
+    dag_versions::resume_dag,
+    dag_versions::clear_dag_version,
     dag_versions::activate_dag_version,
     dag_versions::disable_dag_version,
     dag_versions::enable_dag_version,
@@ -82,8 +85,24 @@ problems! {
     RunRefused {
         404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
         409: "`RUN_TOKEN_CONFLICT`: the token started another run; `detail` names both. \
-              `DAG_VERSION_DISABLED`.",
+              `DAG_VERSION_DISABLED`, `DAG_PAUSED`.",
         422: "`INPUTS_INVALID`: `errors` lists every violation. `LABEL_REFUSED`, `EVENT_TOO_LARGE`.",
+    }
+    /// Draining the queue.
+    DrainRefused {
+        409: "`DISPATCH_PAUSED`: resume it first, or nothing would be worked off.",
+        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
+    }
+    /// Pausing a DAG, or letting it go on.
+    DagNotPaused {
+        404: "`DAG_NOT_FOUND`.",
+        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
+    }
+    /// Cancelling the runs of a version.
+    DagVersionNotCleared {
+        404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
+        409: "`DAG_VERSION_ENABLED`: disable it first, or more of its runs start.",
+        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
     }
     /// Naming a run.
     RunNotFound {
@@ -193,7 +212,7 @@ problems! {
     Authenticated {
         401: "`UNAUTHORIZED`.",
         500: "A fault of this node or its storage; its log says more.",
-        503: "`LEDGER_UNAVAILABLE`, `OUTCOME_UNKNOWN`, `CLOCK_FAULT`, `PROJECTION_BEHIND` and \
+        503: "`LEDGER_UNAVAILABLE`, `OUTCOME_UNKNOWN`, `CLOCK_FAULT`, `PROJECTION_BEHIND`, `QUEUE_DRAINING` and \
               others that pass: try again.",
     }
     /// Every request with parameters.

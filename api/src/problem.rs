@@ -11,7 +11,7 @@ use axum::{
 };
 use stella_commands::{CommandError, Refusal};
 use stella_domain::{
-    aggregate::{DagRefusal, ErasureReasonError, LedgerRefusal, RunRefusal},
+    aggregate::{ControlRefusal, DagRefusal, ErasureReasonError, LedgerRefusal, RunRefusal},
     checkpoint::Checkpoint,
     dag::{InputViolation, SpecError, SpecErrors},
     ids::{DagId, RunId},
@@ -118,6 +118,14 @@ impl ApiError {
 
     pub(crate) fn dag_version_not_found(dag_id: &DagId, asked: u32, newest: u32) -> Self {
         DagRefusal::UnknownVersion { asked, newest }.into_error(dag_id)
+    }
+
+    pub(crate) fn dag_version_enabled(dag_id: &DagId, version: u32) -> Self {
+        let detail = format!(
+            "version {version} of DAG {dag_id} is enabled, so more of its runs may start: disable \
+             it first"
+        );
+        Self::new(StatusCode::CONFLICT, "DAG_VERSION_ENABLED", detail)
     }
 
     pub(crate) fn body_too_large(limit: usize) -> Self {
@@ -250,6 +258,12 @@ impl From<Refusal> for ApiError {
         match refusal {
             Refusal::Run(refusal) => refusal.into(),
             Refusal::Dag(dag_id, refusal) => refusal.into_error(&dag_id),
+            Refusal::Control(refusal @ ControlRefusal::Draining) => {
+                Self::unavailable("QUEUE_DRAINING", refusal)
+            }
+            Refusal::Control(refusal @ ControlRefusal::DispatchPaused) => {
+                Self::new(StatusCode::CONFLICT, "DISPATCH_PAUSED", refusal)
+            }
             Refusal::Ledger(refusal @ LedgerRefusal::NotOpened) => {
                 Self::new(StatusCode::CONFLICT, "LEDGER_NOT_OPENED", refusal)
             }
@@ -320,6 +334,7 @@ impl OfDag for DagRefusal {
         let (status, code) = match &self {
             Self::Unknown => (StatusCode::NOT_FOUND, "DAG_NOT_FOUND"),
             Self::UnknownVersion { .. } => (StatusCode::NOT_FOUND, "DAG_VERSION_NOT_FOUND"),
+            Self::Paused => (StatusCode::CONFLICT, "DAG_PAUSED"),
             Self::Disabled { .. } => (StatusCode::CONFLICT, "DAG_VERSION_DISABLED"),
             Self::NotOlder { .. } => (StatusCode::CONFLICT, "DAG_VERSION_NOT_OLDER"),
             Self::Unreadable { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "SPEC_UNREADABLE"),

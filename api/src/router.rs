@@ -18,7 +18,7 @@ use crate::{
     openapi::{self, Document, PREFIX, Verbs},
     problem::ApiError,
     routes::{
-        admin, bundle, checkpoints, dag_versions, dags, export, ledger, metrics, probes, proofs,
+        admin, bundle, checkpoints, control, dag_versions, dags, export, ledger, metrics, probes, proofs,
         queue, runs, workers,
     },
     state::AppState,
@@ -81,6 +81,15 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(dags::get_dag_version))
         .route("/dags/{dagId}/versions/{version}", post(dag_versions::version_verb))
         .routes(routes!(queue::get_queue))
+        .routes(routes!(queue::list_waiting))
+        .routes(routes!(queue::list_waiting_of_run))
+        .routes(routes!(queue::list_workers))
+        .routes(routes!(control::pause_queue))
+        .routes(routes!(control::resume_queue))
+        .routes(routes!(control::drain_queue))
+        .routes(routes!(control::limit_queue))
+        .routes(routes!(control::pause_schedulers))
+        .routes(routes!(control::resume_schedulers))
         .routes(routes!(workers::poll_workers))
         .route("/leases/{token}", post(workers::lease_verb))
         .routes(routes!(ledger::ledger_head))

@@ -158,7 +158,9 @@ impl Commands {
 
     fn wait<'a>(&'a self, tenant: &'a Tenant, poll: &Poll) -> Waiting<'a> {
         let plugins = Arc::clone(&poll.plugins);
-        let (id, grants) = self.shared.dispatch().wait(tenant, &poll.worker_id, plugins, poll.max);
+        let now = self.shared.clock.now();
+        let (id, grants) =
+            self.shared.dispatch().wait(tenant, &poll.worker_id, plugins, poll.max, now);
         Waiting { commands: self, tenant, id, grants, taken: vec![] }
     }
 

@@ -20,13 +20,14 @@ use std::{
 
 use stella_domain::{
     aggregate::{
-        Dag, DagCommand, Ledger as LedgerAggregate, LedgerCommand, RunCommand, VersionChange,
+        Control, ControlChange, ControlCommand, Dag, DagCommand, Ledger as LedgerAggregate,
+        LedgerCommand, RunCommand, VersionChange,
     },
     chain::Head,
     checkpoint::SigningKeyRotated,
     dag::DagSpec,
     hash::{RunIdKind, derived_run_id},
-    ids::{Actor, DagId, Origin, RunId, RunToken, StreamId, Tenant},
+    ids::{Actor, DagId, Origin, RunId, RunToken, StepId, StreamId, Tenant},
     open_work::OpenWork,
 };
 use stella_ledger::{
@@ -37,7 +38,7 @@ use stella_ledger::{
 };
 
 use self::{
-    dispatch::Dispatch,
+    dispatch::{Dispatch, SeenWorker, Wait},
     engine::{Answer, Command, Engine, NewRun, RunStarted, Shared},
     run_ends::RunEnds,
 };
@@ -259,6 +260,63 @@ impl Commands {
         self.run(tenant, Command::Run { actor, run_id, command }).await
     }
 
+    /// Pause and resume dispatch or schedulers, drain the queue, limit how much runs at once. Answers
+    /// what is held back now, and the receipt if anything changed. Safe to repeat.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn change_control(
+        &self,
+        tenant: &Tenant,
+        actor: &Actor,
+        change: ControlChange,
+        reason: String,
+    ) -> Result<(Arc<Control>, Option<Receipt>), CommandError> {
+        let command = ControlCommand { change, reason };
+        let command = Command::Control { actor: actor.clone(), command };
+        let Written { answer, receipt, .. } = self.writer.execute(tenant, command).await?;
+        match answer? {
+            Answer::Control(control) => Ok((control, receipt)),
+            Answer::Run(_) | Answer::Appended => Err(other_answer()),
+        }
+    }
+
+    /// Hold a DAG back, or let it go on: whether its runs start, and their steps are leased. Answers
+    /// the DAG as it is now, and the receipt if anything changed. Safe to repeat.
+    ///
+    /// # Errors
+    /// [`CommandError`]; an unknown DAG is refused.
+    pub async fn pause_dag(
+        &self,
+        tenant: &Tenant,
+        actor: &Actor,
+        dag_id: &DagId,
+        paused: bool,
+        reason: String,
+    ) -> Result<(Dag, Option<Receipt>), CommandError> {
+        let store = self.store(tenant, actor);
+        let command = DagCommand::Pause { paused, reason };
+        store::execute::<Dag>(&store, &StreamId::Dag(dag_id.clone()), command).await
+    }
+
+    /// Why steps are not running yet, each named by its run and id. `None` where a step is not known
+    /// to be open here, or runs.
+    pub fn why<'a>(
+        &self,
+        tenant: &Tenant,
+        steps: impl IntoIterator<Item = (&'a RunId, &'a StepId)>,
+    ) -> Vec<Option<Wait>> {
+        let now = self.shared.clock.now();
+        let dispatch = self.shared.dispatch();
+        let why = |(run_id, step_id)| dispatch.why(tenant, run_id, step_id, now);
+        steps.into_iter().map(why).collect()
+    }
+
+    /// Workers that were heard of lately, by id.
+    pub fn workers(&self, tenant: &Tenant) -> Vec<SeenWorker> {
+        self.shared.dispatch().workers(tenant, self.shared.clock.now())
+    }
+
     /// Be told when a run ends. Subscribe before you ask how it stands.
     pub fn run_end(&self, tenant: &Tenant, run_id: &RunId) -> RunEndWait {
         self.shared.run_ends.subscribe(tenant, run_id)
@@ -272,12 +330,13 @@ impl Commands {
         let Written { answer, receipt, as_of } = self.writer.execute(tenant, command).await?;
         match answer? {
             Answer::Run(answer) => Ok(Written { answer, receipt, as_of }),
-            Answer::Appended => {
-                let reason = "the engine gave an answer of another kind".to_owned();
-                Err(WriteError::Unreadable(reason).into())
-            }
+            Answer::Control(_) | Answer::Appended => Err(other_answer()),
         }
     }
+}
+
+fn other_answer() -> CommandError {
+    unreadable("the engine gave an answer of another kind".to_owned())
 }
 
 /// Who acts when leases expire and retries come due.

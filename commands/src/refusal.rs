@@ -1,7 +1,7 @@
 //! Why a command is refused. A refusal has changed nothing.
 
 use stella_domain::{
-    aggregate::{DagRefusal, LedgerRefusal, RunRefusal},
+    aggregate::{ControlRefusal, DagRefusal, LedgerRefusal, RunRefusal},
     ids::DagId,
 };
 
@@ -14,6 +14,9 @@ pub enum Refusal {
     /// By the DAG.
     #[error("DAG {0}: {1}")]
     Dag(DagId, DagRefusal),
+    /// By what operators hold back.
+    #[error(transparent)]
+    Control(ControlRefusal),
     /// By the ledger.
     #[error(transparent)]
     Ledger(LedgerRefusal),

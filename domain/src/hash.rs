@@ -10,7 +10,7 @@ use blake3::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
-    ids::{RunId, Tenant},
+    ids::{DagId, RunId, Tenant},
     json::CanonicalJson,
 };
 
@@ -154,6 +154,7 @@ context!(PAYLOAD, "ledger payload v1");
 context!(EVENT, "ledger event v1");
 context!(INPUTS, "inputs v1");
 context!(RUN_ID, "run id v1");
+context!(CONCURRENCY_KEY, "concurrency key v1");
 
 /// `dataHash`: the commitment to an event's data, given as canonical JSON text.
 pub fn data_hash(data: &str) -> Hash32 {
@@ -200,6 +201,17 @@ pub fn inputs_hash(inputs: &CanonicalJson) -> String {
     text.push_str("b3:");
     INPUTS.hash(&[inputs.as_str().as_bytes()]).write_hex(&mut text);
     text
+}
+
+/// What runs share that share a concurrency limit: `b3:` and 64 hex digits, of the DAG and of the
+/// value that its key expression gives. Unsalted, as [`inputs_hash`] is.
+pub fn concurrency_key(dag_id: &DagId, value: &CanonicalJson) -> String {
+    // JCS: an id has nothing to escape, and the value is canonical already.
+    let text = format!("[\"{dag_id}\",{}]", value.as_str());
+    let mut key = String::with_capacity(3 + 64);
+    key.push_str("b3:");
+    CONCURRENCY_KEY.hash(&[text.as_bytes()]).write_hex(&mut key);
+    key
 }
 
 /// What a derived run id is derived from.

@@ -4,8 +4,10 @@
 //! restart never scans the ledger.
 
 use crate::{
+    aggregate::Control,
     chain::Head,
-    ids::{FencingToken, PluginName, RunId, StepId, WorkerId},
+    event::StepConcurrency,
+    ids::{DagId, FencingToken, PluginName, RunId, StepId, WorkerId},
     time::Timestamp,
 };
 
@@ -14,12 +16,42 @@ use crate::{
 pub struct OpenWork {
     /// Where the ledger ended when it was so; dispatch goes on from there.
     pub head: Head,
+    /// What operators hold back.
+    pub control: Control,
+    /// DAGs of which nothing starts.
+    pub paused_dags: Vec<DagId>,
+    /// Runs that have not ended.
+    pub runs: Vec<OpenRun>,
     /// Steps that wait for a worker.
     pub queued: Vec<QueuedStep>,
     /// Steps that a worker holds.
     pub leases: Vec<OpenLease>,
     /// Steps that wait for their next attempt.
     pub retries: Vec<PendingRetry>,
+}
+
+impl Default for OpenWork {
+    /// Of a ledger without events.
+    fn default() -> Self {
+        Self {
+            head: Head::EMPTY,
+            control: Control::default(),
+            paused_dags: vec![],
+            runs: vec![],
+            queued: vec![],
+            leases: vec![],
+            retries: vec![],
+        }
+    }
+}
+
+/// A run that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRun {
+    /// The run.
+    pub run_id: RunId,
+    /// Its DAG.
+    pub dag_id: DagId,
 }
 
 /// A step that waits for a worker.
@@ -29,8 +61,12 @@ pub struct QueuedStep {
     pub run_id: RunId,
     /// The step.
     pub step_id: StepId,
+    /// Its run's DAG.
+    pub dag_id: DagId,
     /// What it needs.
     pub plugin: PluginName,
+    /// The limit that it shares with others of its DAG.
+    pub concurrency: Option<StepConcurrency>,
     /// Higher goes first.
     pub priority: i32,
     /// `seq` of its `StepQueued`: older goes first.
@@ -44,6 +80,12 @@ pub struct OpenLease {
     pub token: FencingToken,
     /// The step.
     pub step_id: StepId,
+    /// Its run's DAG.
+    pub dag_id: DagId,
+    /// What carries it out.
+    pub plugin: PluginName,
+    /// The limit that it shares with others of its DAG.
+    pub concurrency: Option<StepConcurrency>,
     /// Who holds it.
     pub worker_id: WorkerId,
     /// Milliseconds that it holds without a heartbeat.

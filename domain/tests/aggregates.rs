@@ -16,12 +16,12 @@ use std::{
 use serde::{Deserialize, de::DeserializeOwned};
 use stella_domain::{
     aggregate::{
-        Aggregate, Dag, DagCommand, DagRefusal, Ledger, LedgerCommand, Outcome, Run, RunCommand,
+        Aggregate, Control, ControlChange, ControlCommand, Dag, DagCommand, DagRefusal, Ledger, LedgerCommand, Outcome, Run, RunCommand,
         RunRefusal, RunStatus, RunToErase, StartRun, VersionChange,
     },
     checkpoint::{SigningKey, SigningKeyRotated},
     dag::{DagSpec, PluginCatalog},
-    event::{DagEvent, EncodedEvent, ErrorCode, Labels, LedgerEvent, RunEvent},
+    event::{ControlEvent, DagEvent, EncodedEvent, ErrorCode, Labels, LedgerEvent, RunEvent},
     ids::{PluginName, RunId, RunToken, StepId, Tenant, WorkerId},
     json::CanonicalJson,
     time::Timestamp,
@@ -142,6 +142,11 @@ fn runs() {
 #[test]
 fn dags() {
     check::<Dag>("dag");
+}
+
+#[test]
+fn controls() {
+    check::<Control>("control");
 }
 
 #[test]
@@ -285,6 +290,7 @@ enum DagAsk {
     RollBack(u32),
     Disable(u32),
     Enable(u32),
+    Pause(bool),
 }
 
 impl Subject for Dag {
@@ -294,6 +300,9 @@ impl Subject for Dag {
     fn command(ask: DagAsk, _: Option<&CanonicalJson>) -> DagCommand {
         let (version, change) = match ask {
             DagAsk::Register(json) => return DagCommand::Register { spec: spec(&json) },
+            DagAsk::Pause(paused) => {
+                return DagCommand::Pause { paused, reason: "because".to_owned() };
+            }
             DagAsk::Activate(version) => (version, VersionChange::Activate),
             DagAsk::RollBack(version) => (version, VersionChange::RollBack),
             DagAsk::Disable(version) => (version, VersionChange::Disable),
@@ -314,9 +323,10 @@ impl Subject for Dag {
         let active = self.active.map_or("none".to_owned(), |version| version.to_string());
         let versions = self.versions.keys().collect::<Vec<_>>();
         let disabled: Vec<u32> = self.disabled().collect();
+        let paused = if self.paused { ", paused" } else { "" };
         match disabled.as_slice() {
-            [] => format!("versions {versions:?}, active {active}"),
-            _ => format!("versions {versions:?}, active {active}, disabled {disabled:?}"),
+            [] => format!("versions {versions:?}, active {active}{paused}"),
+            _ => format!("versions {versions:?}, active {active}, disabled {disabled:?}{paused}"),
         }
     }
 }
@@ -400,6 +410,36 @@ impl Subject for Ledger {
         let erased = (!self.erased.is_empty()).then(|| format!("erased {:?}", self.erased));
         let all = [Some(opened.to_owned()), fault, key, erased];
         all.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Subject for Control {
+    type Ask = ControlChange;
+    type Fact = ControlEvent;
+
+    fn command(change: ControlChange, _: Option<&CanonicalJson>) -> ControlCommand {
+        ControlCommand { change, reason: "because".to_owned() }
+    }
+
+    fn event(fact: ControlEvent) -> ControlEvent {
+        fact
+    }
+
+    fn encode(event: &ControlEvent) -> EncodedEvent {
+        event.encode()
+    }
+
+    fn state(&self) -> String {
+        let Self { dispatch_paused, plugins_paused, schedulers_paused, draining, limits, .. } = self;
+        let all = [
+            dispatch_paused.then(|| "paused".to_owned()),
+            (!plugins_paused.is_empty()).then(|| format!("paused {plugins_paused:?}")),
+            schedulers_paused.then(|| "schedulers paused".to_owned()),
+            draining.map(|drain| format!("draining, then pause {}", drain.then_pause)),
+        ];
+        let limits = limits.iter().map(|(scope, limit)| Some(format!("{scope}: {limit} at once")));
+        let all: Vec<String> = all.into_iter().chain(limits).flatten().collect();
+        if all.is_empty() { "nothing is held back".to_owned() } else { all.join(", ") }
     }
 }
 

@@ -33,17 +33,21 @@ pub use self::{
     error::ProjectionError,
     model::Model,
     projections::{Position, Projections},
-    queries::{Metrics, Page, PageRequest, QueueDepth, QueueReport, RunFilter},
+    queries::{
+        Metrics, Page, PageRequest, QueueDepth, QueueReport, RunFilter, RunningPlugin,
+        WaitingFilter,
+    },
     rebuild::{Progress, Rebuilt},
     rows::{
-        DURATION_BUCKETS_MS, DagRow, DagVersionRow, QueueRow, RunRow, StepRow, StepState, TallyRow,
+        ControlRow, DURATION_BUCKETS_MS, DagRow, DagVersionRow, DrainRow, LimitRow, Mark, QueueRow,
+        RunRow, StepRow, StepState, TallyRow,
     },
 };
 
 /// Version of what is folded into which rows. A file of another version is rebuilt when it is
 /// opened; digests are only ever compared within one version. Raise it with every change of a row,
 /// a table or the fold.
-pub const PROJECTION_VERSION: u32 = 2;
+pub const PROJECTION_VERSION: u32 = 3;
 
 /// Events between two recorded digests: the first differing event of two folds lies within one
 /// such interval.

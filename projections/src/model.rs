@@ -18,6 +18,8 @@ pub enum Model {
     Tallies,
     /// One row of queue depths a DAG and plugin, by both.
     Queues,
+    /// One row of what operators hold back, by tenant.
+    Controls,
 }
 
 /// A value bound to a statement.
@@ -46,8 +48,15 @@ impl Columns {
 
 impl Model {
     /// Every model, in the order of dumps and reports.
-    pub const ALL: [Self; 6] =
-        [Self::Runs, Self::Steps, Self::Dags, Self::DagVersions, Self::Tallies, Self::Queues];
+    pub const ALL: [Self; 7] = [
+        Self::Runs,
+        Self::Steps,
+        Self::Dags,
+        Self::DagVersions,
+        Self::Tallies,
+        Self::Queues,
+        Self::Controls,
+    ];
 
     /// The model's table, which is also its name in reports.
     pub fn table(self) -> &'static str {
@@ -58,6 +67,7 @@ impl Model {
             Self::DagVersions => "dag_versions",
             Self::Tallies => "tallies",
             Self::Queues => "queues",
+            Self::Controls => "controls",
         }
     }
 
@@ -72,7 +82,7 @@ impl Model {
                 (&["run_key", "key"], &["row", "open", "dag_id", "plugin", "queued_seq"], &[])
             }
             Self::DagVersions => (&["key"], &["row"], &["dag_id", "version"]),
-            Self::Dags | Self::Tallies | Self::Queues => (&["key"], &["row"], &[]),
+            Self::Dags | Self::Tallies | Self::Queues | Self::Controls => (&["key"], &["row"], &[]),
         };
         Columns { key, changing, fixed }
     }
@@ -104,6 +114,7 @@ impl Model {
             Self::DagVersions => "SELECT printf('%016d', key), row FROM dag_versions ORDER BY key",
             Self::Tallies => "SELECT key, row FROM tallies ORDER BY key",
             Self::Queues => "SELECT key, row FROM queues ORDER BY key",
+            Self::Controls => "SELECT key, row FROM controls ORDER BY key",
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     files,
     fold::{Batch, State, labels_text},
     model::{Model, Value},
-    rows::{DagRow, QueueRow, Row, RunRow, StepRow, TallyRow},
+    rows::{ControlRow, DagRow, QueueRow, Row, RunRow, StepRow, TallyRow},
     tracked::Tracked,
 };
 
@@ -128,6 +128,7 @@ impl Store {
             let dag = state.dags.entry(row.get().dag_id.clone()).or_default();
             dag.row = Some(row);
         }
+        state.control = self.all::<ControlRow>().await?.pop();
         for row in self.all::<TallyRow>().await? {
             let dag = state.dags.entry(row.get().dag_id.clone()).or_default();
             dag.tally = Some(row);

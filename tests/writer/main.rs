@@ -11,7 +11,6 @@ use harness::acknowledged::{Acknowledged, OWN_DAG, SHARED_DAG, SHARED_TOKENS, sp
 use stella_commands::{CommandError, Commands, CommandsConfig, Poll, Refusal, engine::NewRun};
 use stella_domain::{
     aggregate::Outcome,
-    chain::Head,
     event::{ErrorCode, Labels},
     ids::{Actor, DagId, RunId, RunToken, Tenant, WorkerId},
     json::CanonicalJson,
@@ -57,7 +56,7 @@ async fn main() {
 }
 
 fn nothing_open() -> OpenWork {
-    OpenWork { head: Head::EMPTY, queued: vec![], leases: vec![], retries: vec![] }
+    OpenWork::default()
 }
 
 /// A line goes out in one write, so that a kill leaves whole lines.

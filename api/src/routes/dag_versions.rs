@@ -4,21 +4,35 @@
 use axum::{
     Json,
     extract::{FromRequest as _, Request, State},
+    response::{IntoResponse as _, Response},
 };
+use futures::{StreamExt as _, stream};
 use serde::Deserialize;
-use stella_domain::{aggregate::VersionChange, ids::DagId};
-use stella_projections::DagVersionRow;
+use stella_domain::{
+    aggregate::{Dag, RunStatus, VersionChange},
+    ids::{DagId, RunId},
+};
+use stella_ledger::writer::Receipt;
+use stella_projections::{DagVersionRow, RunFilter};
 use utoipa::IntoParams;
 
 use crate::{
     auth::Caller,
     extract::{JsonBody, OptionalJson, PageSize, Params, Segment},
-    openapi::{DagNotFound, DagNotRolledBack, DagVersionRefused, DagVersionUnchanged},
+    openapi::{
+        DagNotFound, DagNotPaused, DagNotRolledBack, DagVersionNotCleared, DagVersionRefused,
+        DagVersionUnchanged,
+    },
     page::{self, PageToken},
     problem::ApiError,
     state::AppState,
-    types::{ChangedDag, DagVersionItem, Page, ReasonBody, RollBackBody},
+    types::{ChangedDag, ClearedVersion, DagVersionItem, Page, ReasonBody, RollBackBody},
 };
+
+/// Runs that one request cancels at most.
+const CLEARED: usize = 1_000;
+/// Of these, so many at once.
+const CLEARED_AT_ONCE: usize = 64;
 
 /// Which page.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -79,6 +93,14 @@ pub(crate) async fn dag_verb(
             let body = JsonBody::from_request(request, &app).await?;
             roll_back_dag(app, caller, dag_id, body).await
         }
+        "pause" => {
+            let body = OptionalJson::from_request(request, &app).await?;
+            pause_dag(app, caller, dag_id, body).await
+        }
+        "resume" => {
+            let body = OptionalJson::from_request(request, &app).await?;
+            resume_dag(app, caller, dag_id, body).await
+        }
         _ => Err(ApiError::no_route(path)),
     }
 }
@@ -89,19 +111,119 @@ pub(crate) async fn version_verb(
     caller: Caller,
     Segment((dag_id, segment)): Segment<(DagId, String)>,
     request: Request,
-) -> Result<Json<ChangedDag>, ApiError> {
+) -> Result<Response, ApiError> {
     let path = request.uri().path().to_owned();
     let Some((version, verb)) = segment.rsplit_once(':') else {
         return Err(ApiError::method_not_allowed("POST", &path));
     };
     let version = version.parse().map_err(|e| ApiError::bad_request("INVALID_PATH", e))?;
     let body = OptionalJson::from_request(request, &app).await?;
-    match verb {
+    let changed = match verb {
         "activate" => activate_dag_version(app, caller, dag_id, version, body).await,
         "disable" => disable_dag_version(app, caller, dag_id, version, body).await,
         "enable" => enable_dag_version(app, caller, dag_id, version, body).await,
+        "clear" => {
+            let cleared = clear_dag_version(app, caller, dag_id, version, body).await?;
+            return Ok(cleared.into_response());
+        }
         _ => Err(ApiError::no_route(&path)),
+    };
+    Ok(changed?.into_response())
+}
+
+/// Pause a DAG.
+///
+/// None of its runs start, and no step of those that there are is leased; what runs goes on. Safe to
+/// repeat.
+#[utoipa::path(post, path = "/dags/{dagId}:pause", tag = "dags",
+    params(("dagId" = String, Path, description = "The DAG.")),
+    request_body(content = Option<ReasonBody>),
+    responses((status = 200, description = "The DAG.", body = ChangedDag), DagNotPaused))]
+async fn pause_dag(
+    app: AppState,
+    caller: Caller,
+    dag_id: DagId,
+    OptionalJson(body): OptionalJson<ReasonBody>,
+) -> Result<Json<ChangedDag>, ApiError> {
+    let Caller { tenant, actor } = caller;
+    let commands = app.record()?.commands;
+    changed(dag_id.clone(), commands.pause_dag(&tenant, &actor, &dag_id, true, body.reason).await?)
+}
+
+/// Let a paused DAG go on.
+///
+/// Safe to repeat.
+#[utoipa::path(post, path = "/dags/{dagId}:resume", tag = "dags",
+    params(("dagId" = String, Path, description = "The DAG.")),
+    request_body(content = Option<ReasonBody>),
+    responses((status = 200, description = "The DAG.", body = ChangedDag), DagNotPaused))]
+async fn resume_dag(
+    app: AppState,
+    caller: Caller,
+    dag_id: DagId,
+    OptionalJson(body): OptionalJson<ReasonBody>,
+) -> Result<Json<ChangedDag>, ApiError> {
+    let Caller { tenant, actor } = caller;
+    let commands = app.record()?.commands;
+    changed(dag_id.clone(), commands.pause_dag(&tenant, &actor, &dag_id, false, body.reason).await?)
+}
+
+/// Cancel the runs of a disabled version.
+///
+/// Those that have not ended, up to 1000 at a time; what of them runs is told to stop.
+/// Safe to repeat.
+#[utoipa::path(post, path = "/dags/{dagId}/versions/{version}:clear", tag = "dags",
+    params(("dagId" = String, Path, description = "The DAG."),
+        ("version" = u32, Path, description = "The version's number.", minimum = 1)),
+    request_body(content = Option<ReasonBody>),
+    responses((status = 200, description = "What was cancelled.", body = ClearedVersion),
+        DagVersionNotCleared))]
+async fn clear_dag_version(
+    app: AppState,
+    caller: Caller,
+    dag_id: DagId,
+    version: u32,
+    OptionalJson(body): OptionalJson<ReasonBody>,
+) -> Result<Json<ClearedVersion>, ApiError> {
+    let Caller { tenant, actor } = caller;
+    let commands = app.record()?.commands;
+    // What was recorded before this request is to be seen.
+    super::runs::catch_up(&app, &tenant).await?;
+    let dag = app.projections.dag(&tenant, &dag_id).await?;
+    let dag = dag.ok_or_else(|| ApiError::dag_not_found(&dag_id))?;
+    if app.projections.dag_version(&tenant, &dag_id, version).await?.is_none() {
+        return Err(ApiError::dag_version_not_found(&dag_id, version, dag.latest_version));
     }
+    if !dag.disabled_versions.contains(&version) {
+        return Err(ApiError::dag_version_enabled(&dag_id, version));
+    }
+    let mut open = vec![];
+    for status in [RunStatus::Running, RunStatus::Failing] {
+        let dag_id = Some(dag_id.clone());
+        let filter = RunFilter { status: Some(status), dag_id, ..RunFilter::default() };
+        let mut page = page::request(PageSize::MAX, None::<PageToken>);
+        loop {
+            let runs = app.projections.runs(&tenant, &filter, page).await?;
+            let of_version = runs.items.into_iter().filter(|run| run.dag_version == version);
+            open.extend(of_version.map(|run| run.run_id));
+            page.after = runs.next;
+            if page.after.is_none() || open.len() > CLEARED {
+                break;
+            }
+        }
+    }
+    let more = open.len() > CLEARED;
+    open.truncate(CLEARED);
+    let cancelled = open.len() as u64;
+    let cancel = |run_id: RunId| {
+        let (commands, tenant, actor, reason) = (&commands, &tenant, &actor, body.reason.clone());
+        async move { commands.cancel_run(tenant, actor, &run_id, reason).await }
+    };
+    let mut cancels = stream::iter(open).map(cancel).buffer_unordered(CLEARED_AT_ONCE);
+    while let Some(written) = cancels.next().await {
+        written?;
+    }
+    Ok(Json(ClearedVersion { cancelled, more }))
 }
 
 /// Roll a DAG back.
@@ -186,11 +308,18 @@ async fn change(
 ) -> Result<Json<ChangedDag>, ApiError> {
     let Caller { tenant, actor } = caller;
     let commands = app.record()?.commands;
-    let changed =
+    let outcome =
         commands.change_dag_version(&tenant, &actor, &dag_id, version, change, reason).await?;
-    let (dag, receipt) = changed;
+    changed(dag_id, outcome)
+}
+
+fn changed(
+    dag_id: DagId,
+    (dag, receipt): (Dag, Option<Receipt>),
+) -> Result<Json<ChangedDag>, ApiError> {
     Ok(Json(ChangedDag {
         active_version: dag.active,
+        paused: dag.paused,
         disabled_versions: dag.disabled().collect(),
         dag_id,
         seq: receipt.map(|receipt| receipt.last_seq),

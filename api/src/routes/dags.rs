@@ -184,6 +184,7 @@ impl From<DagRow> for DagView {
             active_version: row.active_version,
             disabled_versions: row.disabled_versions.into_iter().collect(),
             latest_version: row.latest_version,
+            paused: row.paused.map(Into::into),
             created_at: row.created_at,
             updated_at: row.updated_at,
         }

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod bundle;
 pub(crate) mod checkpoints;
+pub(crate) mod control;
 pub(crate) mod dag_versions;
 pub(crate) mod dags;
 pub(crate) mod export;
@@ -12,4 +13,5 @@ pub(crate) mod probes;
 pub(crate) mod proofs;
 pub(crate) mod queue;
 pub(crate) mod runs;
+mod why;
 pub(crate) mod workers;

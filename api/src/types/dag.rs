@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use stella_domain::{ids::DagId, json::CanonicalJson, time::Timestamp};
 use utoipa::ToSchema;
 
+use super::MarkView;
+
 /// A DAG.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -19,6 +21,9 @@ pub struct DagView {
     pub disabled_versions: Vec<u32>,
     /// The newest version.
     pub latest_version: u32,
+    /// Who paused it: none of its runs start, and no step of them is leased.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub paused: Option<MarkView>,
     /// When its first version was registered.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -92,9 +97,21 @@ pub struct ChangedDag {
     /// Versions that no run starts with, ascending.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub disabled_versions: Vec<u32>,
+    /// Whether none of its runs start, and no step of them is leased.
+    pub paused: bool,
     /// A read with this as `minSeq` sees the change; absent when there was nothing to change.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub seq: Option<u64>,
+}
+
+/// What clearing a version came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClearedVersion {
+    /// Runs that were asked to end by this request.
+    pub cancelled: u64,
+    /// Whether there may be more: ask again.
+    pub more: bool,
 }
 
 /// The answer to registering a spec.

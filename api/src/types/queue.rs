@@ -7,6 +7,8 @@ use stella_domain::{
 };
 use utoipa::ToSchema;
 
+use super::{ControlView, StuckPluginView};
+
 /// What waits for workers: in all, by DAG, by plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -17,6 +19,11 @@ pub struct QueueView {
     pub by_dag: Vec<DagQueueView>,
     /// By plugin, by name.
     pub by_plugin: Vec<PluginQueueView>,
+    /// What is held back.
+    pub control: ControlView,
+    /// Plugins of which a step runs more than ten times as long as their steps usually do, and more
+    /// than a minute.
+    pub stuck: Vec<StuckPluginView>,
 }
 
 /// How much waits, and for how long.

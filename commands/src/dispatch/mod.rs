@@ -1,45 +1,46 @@
-//! Dispatch: which steps wait for a worker, which workers wait for a step, and which leases and
-//! timers run. Fed by committed events only; what is decided but not yet durable is never here.
+//! Dispatch: which steps wait for a worker, which workers wait for a step, what holds steps back,
+//! and which leases and timers run. Fed by committed events only; what is decided but not yet
+//! durable is never here, but for places of workers that are claimed for it.
 //!
 //! Plain data without I/O; time comes in with each call.
 
+mod holds;
 mod queue;
 mod timers;
 mod waiting;
+mod work;
+mod workers;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use stella_domain::{
+    aggregate::{Aggregate as _, Run},
     chain::Commit,
-    event::{Event, RunEvent, StepStarted},
-    ids::{FencingToken, PluginName, RunId, StepId, StreamId, Tenant, WorkerId},
+    event::{ControlEvent, DagEvent, Event, RunEvent, StepStarted},
+    ids::{DagId, FencingToken, PluginName, RunId, StepId, StreamId, Tenant, WorkerId},
     open_work::OpenWork,
     time::Timestamp,
 };
 
-use self::waiting::Waiters;
-pub use self::waiting::{Grant, Slot, WaiterId};
-use self::{
-    queue::{Queue, QueueKey},
-    timers::{Timer, Timers},
+pub use self::{
+    holds::Hold,
+    waiting::{Grant, Slot, WaiterId},
+    work::{StepKind, Wait, Waiting},
+    workers::{SeenWorker, WORKER_GONE_MS},
 };
-
-/// Nobody reported a step's end this long after its time ran out: the engine ends it.
-const TIMEOUT_GRACE_MS: u64 = 15_000;
+use self::{
+    queue::QueueKey,
+    timers::{Timer, Timers},
+    waiting::Waiters,
+    work::{NewLease, Open, TenantWork, WorkOf},
+};
 
 /// Work that is due.
 #[derive(Debug)]
 pub enum Due {
     /// A queued step and a worker that waits for one.
     Grant {
-        /// The run.
-        run_id: RunId,
-        /// The step.
-        step_id: StepId,
-        /// The worker's place.
+        /// The worker's place, claimed for the step.
         slot: Slot,
     },
     /// A lease was not renewed in time.
@@ -48,6 +49,8 @@ pub enum Due {
     TimeOut(FencingToken),
     /// A retry's time has come.
     Retry(RunId, StepId),
+    /// The queue was drained, and nothing is left.
+    Drained,
     /// What the ledger holds beyond the open work that this began with is to be read.
     CatchUp,
 }
@@ -58,31 +61,6 @@ pub struct Dispatch {
     tenants: HashMap<Tenant, TenantWork>,
     waiters: Waiters,
     timers: Timers,
-}
-
-#[derive(Default)]
-struct TenantWork {
-    queue: Queue,
-    /// What each run has open, so that its end clears it.
-    runs: HashMap<RunId, BTreeMap<StepId, Open>>,
-}
-
-/// What a step is open as.
-enum Open {
-    Queued(PluginName, QueueKey),
-    Leased(Lease),
-    BackingOff(Timestamp),
-}
-
-struct Lease {
-    token: FencingToken,
-    worker_id: WorkerId,
-    lease_ms: u64,
-    expires_at: Timestamp,
-    times_out_at: Timestamp,
-    /// When its timer is set for.
-    timer_at: Timestamp,
-    cancel: bool,
 }
 
 /// What becomes of a lease that was to be renewed.
@@ -98,92 +76,89 @@ pub enum Renewal {
 
 impl Dispatch {
     /// Begin with what a projection says is open. Every open lease gets one full term.
-    pub fn open(&mut self, tenant: &Tenant, work: OpenWork, now: Timestamp) {
-        for step in work.queued {
+    pub fn open(&mut self, tenant: &Tenant, open: OpenWork, now: Timestamp) {
+        let mut of = self.of(tenant);
+        of.work.holds.control = open.control;
+        of.work.holds.paused_dags = open.paused_dags.into_iter().collect();
+        let draining = of.work.holds.control.draining.is_some();
+        of.work.set_draining(draining);
+        for run in open.runs {
+            of.work.runs.entry(run.run_id).or_default().dag_id = Some(run.dag_id);
+        }
+        let kind = |plugin, dag_id, concurrency| {
+            let dag_id = Some(dag_id);
+            StepKind { plugin, dag_id, concurrency }
+        };
+        for step in open.queued {
             let key = QueueKey::new(step.priority, step.seq);
-            self.insert_queued(tenant, step.run_id, step.step_id, step.plugin, key);
+            let kind = kind(step.plugin, step.dag_id, step.concurrency);
+            of.insert_queued(step.run_id, step.step_id, kind, key);
         }
-        for lease in work.leases {
-            let (token, worker_id) = (lease.token, lease.worker_id);
-            self.insert_lease(tenant, token, lease.step_id, worker_id, lease.lease_ms, None, now);
+        for lease in open.leases {
+            let kind = Some(kind(lease.plugin, lease.dag_id, lease.concurrency));
+            let new = NewLease {
+                token: lease.token,
+                step_id: lease.step_id,
+                worker_id: lease.worker_id,
+                lease_ms: lease.lease_ms,
+                timeout_ms: None,
+                kind,
+            };
+            of.insert_lease(new, now);
         }
-        for retry in work.retries {
-            self.insert_retry(tenant, retry.run_id, retry.step_id, retry.not_before);
+        for retry in open.retries {
+            of.insert_retry(retry.run_id, retry.step_id, retry.not_before);
         }
+        of.look_whether_drained(now);
         // Work that a projection had not seen would otherwise lie until somebody asks for something.
         self.timers.set(tenant, now, Timer::CatchUp);
     }
 
-    /// Take account of a durable commit. `timeout_of` tells how long a step may take, in
-    /// milliseconds, where the run is at hand.
+    /// Take account of a durable commit. `run` is the run that it belongs to, where it is at hand.
     pub fn recorded(
         &mut self,
         tenant: &Tenant,
         commit: &Commit,
         events: &[Event],
         now: Timestamp,
-        timeout_of: impl Fn(&StepId) -> Option<u64>,
+        run: Option<&Run>,
     ) {
-        let StreamId::Run(run_id) = &commit.stream else { return };
+        let mut of = self.of(tenant);
         for (i, event) in (0..).zip(events) {
-            let Event::Run(event) = event else { continue };
-            let token =
-                FencingToken { run_id: run_id.clone(), stream_version: commit.stream_version + i };
-            self.apply(tenant, commit.seq + i, token, event, now, &timeout_of);
+            match (event, &commit.stream) {
+                (Event::Run(event), StreamId::Run(run_id)) => {
+                    let (run_id, stream_version) = (run_id.clone(), commit.stream_version + i);
+                    let token = FencingToken { run_id, stream_version };
+                    of.run_event(commit.seq + i, token, event, now, run);
+                }
+                (Event::Dag(event), StreamId::Dag(dag_id)) => of.dag_event(dag_id, event),
+                (Event::Control(event), _) => of.control_event(event, now),
+                (Event::Ledger(_) | Event::Run(_) | Event::Dag(_), _) => {}
+            }
         }
     }
 
-    fn apply(
-        &mut self,
-        tenant: &Tenant,
-        seq: u64,
-        token: FencingToken,
-        event: &RunEvent,
-        now: Timestamp,
-        timeout_of: &impl Fn(&StepId) -> Option<u64>,
-    ) {
-        let run_id = token.run_id.clone();
-        match event {
-            RunEvent::StepQueued(data) => {
-                let key = QueueKey::new(data.priority, seq);
-                let (step_id, plugin) = (data.step_id.clone(), data.plugin.clone());
-                self.insert_queued(tenant, run_id, step_id, plugin, key);
-            }
-            RunEvent::StepStarted(StepStarted { step_id, worker_id, lease_ms, .. }) => {
-                let timeout = timeout_of(step_id);
-                let (step, worker) = (step_id.clone(), worker_id.clone());
-                self.insert_lease(tenant, token, step, worker, *lease_ms, timeout, now);
-            }
-            RunEvent::StepRetryScheduled(data) => {
-                self.insert_retry(tenant, run_id, data.step_id.clone(), data.not_before);
-            }
-            RunEvent::StepFailed(data, _) => self.remove(tenant, &run_id, &data.step_id),
-            RunEvent::StepSucceeded(data, _)
-            | RunEvent::StepTimedOut(data)
-            | RunEvent::StepLeaseExpired(data)
-            | RunEvent::StepCancelled(data) => self.remove(tenant, &run_id, &data.step_id),
-            RunEvent::RunCancelRequested(..) => self.cancel(tenant, &run_id),
-            RunEvent::RunCancelled(_) | RunEvent::RunSucceeded(_) | RunEvent::RunFailed(_) => {
-                self.end(tenant, &run_id);
-            }
-            RunEvent::RunCreated(..) => {}
+    /// Claim a worker's place for a step that is about to be queued, if it is the next to go:
+    /// nothing holds it back, and nothing older of equal or higher priority may go.
+    pub fn claim(&mut self, tenant: &Tenant, step: &Waiting) -> Option<Slot> {
+        let work = self.tenants.entry(tenant.clone()).or_default();
+        let Waiting { run_id, step_id, kind, priority } = step;
+        if work.holds.of(kind).is_some()
+            || !work.queue.none_before(&kind.plugin, *priority, &work.holds)
+        {
+            return None;
         }
-    }
-
-    /// Whether a step of this plugin, queued at the end of the ledger, would be the next to go:
-    /// nothing older of equal or higher priority waits.
-    pub fn would_be_next(&self, tenant: &Tenant, plugin: &PluginName, priority: i32) -> bool {
-        self.tenants.get(tenant).is_none_or(|work| work.queue.none_before(plugin, priority))
-    }
-
-    /// A place at a worker that waits for a step of this plugin.
-    pub fn claim(&mut self, tenant: &Tenant, plugin: &PluginName) -> Option<Slot> {
-        self.waiters.claim(tenant, plugin)
+        let slot = self.waiters.claim(tenant, &kind.plugin, run_id, step_id)?;
+        work.claim(run_id, step_id, kind.clone());
+        Some(slot)
     }
 
     /// Give a claimed place back: no lease came of it.
     pub fn release(&mut self, slot: &Slot) {
         self.waiters.release(slot);
+        if let Some(work) = self.tenants.get_mut(&slot.tenant) {
+            work.unclaim(&slot.step);
+        }
     }
 
     /// A worker waits for up to `slots` leases.
@@ -193,7 +168,10 @@ impl Dispatch {
         worker_id: &WorkerId,
         plugins: Arc<[PluginName]>,
         slots: u32,
+        now: Timestamp,
     ) -> (WaiterId, tokio::sync::mpsc::UnboundedReceiver<Grant>) {
+        let work = self.tenants.entry(tenant.clone()).or_default();
+        work.workers.asks(worker_id, &plugins, now);
         self.waiters.add(tenant, worker_id, plugins, slots)
     }
 
@@ -210,7 +188,9 @@ impl Dispatch {
         token: &FencingToken,
         now: Timestamp,
     ) -> Renewal {
-        let Some(lease) = self.lease_mut(tenant, token) else { return Renewal::Lost };
+        let Some(work) = self.tenants.get_mut(tenant) else { return Renewal::Lost };
+        work.workers.renews(worker_id, now);
+        let Some(lease) = work.lease_mut(token) else { return Renewal::Lost };
         if lease.worker_id != *worker_id {
             return Renewal::Lost;
         }
@@ -222,7 +202,7 @@ impl Dispatch {
     /// Leases of this worker whose runs are being cancelled.
     pub fn to_cancel(&self, tenant: &Tenant, worker_id: &WorkerId) -> Vec<FencingToken> {
         let Some(work) = self.tenants.get(tenant) else { return vec![] };
-        let open = work.runs.values().flat_map(BTreeMap::values);
+        let open = work.runs.values().flat_map(|run| run.steps.values());
         open.filter_map(|open| match open {
             Open::Leased(lease) if lease.cancel && lease.worker_id == *worker_id => {
                 Some(lease.token.clone())
@@ -234,11 +214,28 @@ impl Dispatch {
 
     /// The lease reached nobody: let it expire at once.
     pub fn orphan(&mut self, tenant: &Tenant, token: &FencingToken, now: Timestamp) {
-        let Some(lease) = self.lease_mut(tenant, token) else { return };
+        let lease = self.tenants.get_mut(tenant).and_then(|work| work.lease_mut(token));
+        let Some(lease) = lease else { return };
         let (old, token) = (lease.timer_at, lease.token.clone());
         lease.expires_at = now;
         lease.timer_at = now;
         self.timers.reset(tenant, old, now, Timer::Lease(token));
+    }
+
+    /// Why a step is not running yet. `None` where it is not known to be open here, or runs.
+    pub fn why(
+        &self,
+        tenant: &Tenant,
+        run_id: &RunId,
+        step_id: &StepId,
+        now: Timestamp,
+    ) -> Option<Wait> {
+        self.tenants.get(tenant)?.why(run_id, step_id, now)
+    }
+
+    /// Workers that were heard of lately, by id.
+    pub fn workers(&self, tenant: &Tenant, now: Timestamp) -> Vec<SeenWorker> {
+        self.tenants.get(tenant).map_or_else(Vec::new, |work| work.workers.heard_of(now))
     }
 
     /// Work that is due now. Each piece is given out once; what comes to nothing is
@@ -249,7 +246,8 @@ impl Dispatch {
                 return Some((tenant, due));
             }
         }
-        self.waiters.next_match(&mut self.tenants)
+        let slot = self.waiters.next_match(&mut self.tenants)?;
+        Some((slot.tenant.clone(), Due::Grant { slot }))
     }
 
     /// When a timer is due next.
@@ -260,23 +258,24 @@ impl Dispatch {
     /// `due` could not be carried out: it is still due.
     pub fn put_back(&mut self, tenant: &Tenant, due: Due, now: Timestamp) {
         const LATER_MS: u64 = 1_000;
+        let later = now.plus_ms(LATER_MS);
         match due {
-            Due::Grant { run_id, step_id, slot } => {
+            Due::Grant { slot } => {
                 self.release(&slot);
+                let (run_id, step_id) = slot.step;
                 // Not at once: what keeps it from being leased would do so again, without end.
-                self.timers.set(tenant, now.plus_ms(LATER_MS), Timer::Queue(run_id, step_id));
+                self.timers.set(tenant, later, Timer::Queue(run_id, step_id));
             }
             Due::Expire(token) | Due::TimeOut(token) => {
-                let at = now.plus_ms(LATER_MS);
-                if let Some(lease) = self.lease_mut(tenant, &token) {
-                    lease.timer_at = at;
-                    self.timers.set(tenant, at, Timer::Lease(token));
+                let work = self.tenants.get_mut(tenant);
+                if let Some(lease) = work.and_then(|work| work.lease_mut(&token)) {
+                    lease.timer_at = later;
+                    self.timers.set(tenant, later, Timer::Lease(token));
                 }
             }
-            Due::Retry(run_id, step_id) => {
-                self.insert_retry(tenant, run_id, step_id, now.plus_ms(LATER_MS));
-            }
-            Due::CatchUp => self.timers.set(tenant, now.plus_ms(LATER_MS), Timer::CatchUp),
+            Due::Retry(run_id, step_id) => self.of(tenant).insert_retry(run_id, step_id, later),
+            Due::Drained => self.timers.set(tenant, later, Timer::Drained),
+            Due::CatchUp => self.timers.set(tenant, later, Timer::CatchUp),
         }
     }
 
@@ -284,18 +283,23 @@ impl Dispatch {
         match timer {
             Timer::Retry(run_id, step_id) => Some(Due::Retry(run_id, step_id)),
             Timer::CatchUp => Some(Due::CatchUp),
+            Timer::Drained => {
+                let work = self.tenants.get(tenant)?;
+                let drained = work.holds.control.draining.is_some() && work.runs.is_empty();
+                drained.then_some(Due::Drained)
+            }
             Timer::Queue(run_id, step_id) => {
                 let work = self.tenants.get_mut(tenant)?;
                 // Unless it was cancelled, or leased by another writer, meanwhile.
-                if let Some(Open::Queued(plugin, key)) =
-                    work.runs.get(&run_id).and_then(|steps| steps.get(&step_id))
+                if let Some(Open::Queued(kind, key)) =
+                    work.runs.get(&run_id).and_then(|run| run.steps.get(&step_id))
                 {
-                    work.queue.insert(plugin.clone(), *key, run_id, step_id);
+                    work.queue.insert(kind, *key, run_id, step_id);
                 }
                 None
             }
             Timer::Lease(token) => {
-                let lease = self.lease_mut(tenant, &token)?;
+                let lease = self.tenants.get_mut(tenant)?.lease_mut(&token)?;
                 if lease.times_out_at <= now {
                     return Some(Due::TimeOut(token));
                 }
@@ -310,114 +314,96 @@ impl Dispatch {
         }
     }
 
-    fn lease_mut(&mut self, tenant: &Tenant, token: &FencingToken) -> Option<&mut Lease> {
-        let steps = self.tenants.get_mut(tenant)?.runs.get_mut(&token.run_id)?;
-        steps.values_mut().find_map(|open| match open {
-            Open::Leased(lease) if lease.token == *token => Some(lease),
-            Open::Leased(_) | Open::Queued(..) | Open::BackingOff(_) => None,
-        })
-    }
-
-    fn insert_queued(
-        &mut self,
-        tenant: &Tenant,
-        run_id: RunId,
-        step_id: StepId,
-        plugin: PluginName,
-        key: QueueKey,
-    ) {
-        self.remove(tenant, &run_id, &step_id);
-        let work = self.work(tenant);
-        work.queue.insert(plugin.clone(), key, run_id.clone(), step_id.clone());
-        work.runs.entry(run_id).or_default().insert(step_id, Open::Queued(plugin, key));
-    }
-
-    #[allow(clippy::too_many_arguments)] // One call's worth of facts about a lease.
-    fn insert_lease(
-        &mut self,
-        tenant: &Tenant,
-        token: FencingToken,
-        step_id: StepId,
-        worker_id: WorkerId,
-        lease_ms: u64,
-        timeout_ms: Option<u64>,
-        now: Timestamp,
-    ) {
-        self.remove(tenant, &token.run_id, &step_id);
-        let expires_at = now.plus_ms(lease_ms);
-        // Without the run at hand the lease's own expiry is what ends it.
-        let times_out_at = timeout_ms
-            .map_or(Timestamp::from_micros(i64::MAX), |ms| now.plus_ms(ms + TIMEOUT_GRACE_MS));
-        let timer_at = expires_at.min(times_out_at);
-        self.timers.set(tenant, timer_at, Timer::Lease(token.clone()));
-        let run_id = token.run_id.clone();
-        let lease =
-            Lease { token, worker_id, lease_ms, expires_at, times_out_at, timer_at, cancel: false };
-        self.work(tenant).runs.entry(run_id).or_default().insert(step_id, Open::Leased(lease));
-    }
-
-    fn insert_retry(&mut self, tenant: &Tenant, run_id: RunId, step_id: StepId, at: Timestamp) {
-        self.remove(tenant, &run_id, &step_id);
-        self.timers.set(tenant, at, Timer::Retry(run_id.clone(), step_id.clone()));
-        self.work(tenant).runs.entry(run_id).or_default().insert(step_id, Open::BackingOff(at));
-    }
-
-    fn remove(&mut self, tenant: &Tenant, run_id: &RunId, step_id: &StepId) {
-        let Some(work) = self.tenants.get_mut(tenant) else { return };
-        let Some(steps) = work.runs.get_mut(run_id) else { return };
-        if let Some(open) = steps.remove(step_id) {
-            close(tenant, run_id, step_id, open, &mut work.queue, &mut self.timers);
-        }
-        if steps.is_empty() {
-            work.runs.remove(run_id);
-        }
-    }
-
-    /// Nothing of the run starts any more; its workers are told.
-    fn cancel(&mut self, tenant: &Tenant, run_id: &RunId) {
-        let Some(work) = self.tenants.get_mut(tenant) else { return };
-        let Some(steps) = work.runs.remove(run_id) else { return };
-        let mut running = BTreeMap::new();
-        for (step_id, open) in steps {
-            match open {
-                Open::Leased(lease) => {
-                    running.insert(step_id, Open::Leased(Lease { cancel: true, ..lease }));
-                }
-                open @ (Open::Queued(..) | Open::BackingOff(_)) => {
-                    close(tenant, run_id, &step_id, open, &mut work.queue, &mut self.timers);
-                }
-            }
-        }
-        if !running.is_empty() {
-            work.runs.insert(run_id.clone(), running);
-        }
-    }
-
-    fn end(&mut self, tenant: &Tenant, run_id: &RunId) {
-        let Some(work) = self.tenants.get_mut(tenant) else { return };
-        for (step_id, open) in work.runs.remove(run_id).into_iter().flatten() {
-            close(tenant, run_id, &step_id, open, &mut work.queue, &mut self.timers);
-        }
-    }
-
-    fn work(&mut self, tenant: &Tenant) -> &mut TenantWork {
-        self.tenants.entry(tenant.clone()).or_default()
+    fn of<'a>(&'a mut self, tenant: &'a Tenant) -> WorkOf<'a> {
+        let work = self.tenants.entry(tenant.clone()).or_default();
+        WorkOf { tenant, work, timers: &mut self.timers }
     }
 }
 
-fn close(
-    tenant: &Tenant,
-    run_id: &RunId,
-    step_id: &StepId,
-    open: Open,
-    queue: &mut Queue,
-    timers: &mut Timers,
-) {
-    match open {
-        Open::Queued(plugin, key) => queue.remove(&plugin, &key),
-        Open::Leased(lease) => timers.unset(tenant, lease.timer_at, Timer::Lease(lease.token)),
-        Open::BackingOff(at) => {
-            timers.unset(tenant, at, Timer::Retry(run_id.clone(), step_id.clone()));
+impl WorkOf<'_> {
+    fn run_event(
+        &mut self,
+        seq: u64,
+        token: FencingToken,
+        event: &RunEvent,
+        now: Timestamp,
+        run: Option<&Run>,
+    ) {
+        let run_id = token.run_id.clone();
+        match event {
+            RunEvent::RunCreated(data, _) => {
+                self.work.runs.entry(run_id).or_default().dag_id = Some(data.dag_id.clone());
+            }
+            RunEvent::StepQueued(data) => {
+                let key = QueueKey::new(data.priority, seq);
+                let (plugin, concurrency) = (data.plugin.clone(), data.concurrency.clone());
+                let dag_id = self.dag_of(&run_id, run);
+                let kind = StepKind { plugin, dag_id, concurrency };
+                self.insert_queued(run_id, data.step_id.clone(), kind, key);
+            }
+            RunEvent::StepStarted(StepStarted { step_id, worker_id, lease_ms, .. }) => {
+                let spec = run.and_then(Run::spec);
+                let step = spec.and_then(|spec| Some(spec.step(spec.index_of(step_id)?)));
+                let new = NewLease {
+                    token,
+                    step_id: step_id.clone(),
+                    worker_id: worker_id.clone(),
+                    lease_ms: *lease_ms,
+                    timeout_ms: step.map(|step| step.timeout_ms),
+                    kind: None,
+                };
+                self.insert_lease(new, now);
+            }
+            RunEvent::StepRetryScheduled(data) => {
+                self.insert_retry(run_id, data.step_id.clone(), data.not_before);
+            }
+            RunEvent::StepFailed(data, _) => self.remove(&run_id, &data.step_id),
+            RunEvent::StepSucceeded(data, _)
+            | RunEvent::StepTimedOut(data)
+            | RunEvent::StepLeaseExpired(data)
+            | RunEvent::StepCancelled(data) => self.remove(&run_id, &data.step_id),
+            RunEvent::RunCancelRequested(..) => self.cancel(&run_id),
+            RunEvent::RunCancelled(_) | RunEvent::RunSucceeded(_) | RunEvent::RunFailed(_) => {
+                self.end(&run_id);
+                self.look_whether_drained(now);
+            }
         }
+    }
+
+    fn dag_event(&mut self, dag_id: &DagId, event: &DagEvent) {
+        match event {
+            DagEvent::DagPaused(..) => {
+                self.work.holds.paused_dags.insert(dag_id.clone());
+            }
+            DagEvent::DagResumed(..) => {
+                self.work.holds.paused_dags.remove(dag_id);
+            }
+            DagEvent::DagVersionRegistered(_)
+            | DagEvent::DagVersionActivated(..)
+            | DagEvent::DagVersionDisabled(..)
+            | DagEvent::DagVersionEnabled(..)
+            | DagEvent::DagRolledBack(..) => {}
+        }
+    }
+
+    fn control_event(&mut self, event: &ControlEvent, now: Timestamp) {
+        self.work.holds.control.evolve(event);
+        match event {
+            ControlEvent::DrainStarted(..) => {
+                self.work.set_draining(true);
+                self.look_whether_drained(now);
+            }
+            ControlEvent::DrainEnded(..) => self.work.set_draining(false),
+            ControlEvent::SchedulersPaused(..)
+            | ControlEvent::SchedulersResumed(..)
+            | ControlEvent::DispatchPaused(..)
+            | ControlEvent::DispatchResumed(..)
+            | ControlEvent::ConcurrencyLimitSet(..) => {}
+        }
+    }
+
+    fn dag_of(&self, run_id: &RunId, run: Option<&Run>) -> Option<DagId> {
+        let known = self.work.runs.get(run_id).and_then(|run| run.dag_id.clone());
+        known.or_else(|| Some(run?.created.as_ref()?.dag_id.clone()))
     }
 }

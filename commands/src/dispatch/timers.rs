@@ -14,6 +14,8 @@ pub(super) enum Timer {
     Retry(RunId, StepId),
     /// A queued step that could not be leased may be tried again.
     Queue(RunId, StepId),
+    /// The queue was drained, and something may be left or not.
+    Drained,
     CatchUp,
 }
 

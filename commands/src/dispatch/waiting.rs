@@ -11,7 +11,7 @@ use stella_domain::{
 };
 use tokio::sync::mpsc;
 
-use super::{Due, TenantWork};
+use super::{queue::Next, work::TenantWork};
 
 /// Names a waiting worker's call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,17 +46,30 @@ pub struct Grant {
 #[derive(Debug, Clone)]
 pub struct Slot {
     waiter: WaiterId,
+    /// Whose worker it is.
+    pub tenant: Tenant,
     /// The worker.
     pub worker_id: WorkerId,
+    /// The step for which it is claimed.
+    pub step: (RunId, StepId),
     /// Where the lease goes.
     pub sink: mpsc::UnboundedSender<Grant>,
 }
 
 struct Waiter {
     tenant: Tenant,
+    worker_id: WorkerId,
     plugins: Arc<[PluginName]>,
     free: u32,
-    slot: Slot,
+    sink: mpsc::UnboundedSender<Grant>,
+}
+
+impl Waiter {
+    fn claim(&mut self, waiter: WaiterId, step: (RunId, StepId)) -> Slot {
+        self.free -= 1;
+        let (tenant, worker_id) = (self.tenant.clone(), self.worker_id.clone());
+        Slot { waiter, tenant, worker_id, step, sink: self.sink.clone() }
+    }
 }
 
 #[derive(Default)]
@@ -76,9 +89,8 @@ impl Waiters {
         let id = WaiterId(self.next_id);
         self.next_id += 1;
         let (sink, grants) = mpsc::unbounded_channel();
-        let slot = Slot { waiter: id, worker_id: worker_id.clone(), sink };
-        let tenant = tenant.clone();
-        self.waiting.insert(id, Waiter { tenant, plugins, free: slots, slot });
+        let (tenant, worker_id) = (tenant.clone(), worker_id.clone());
+        self.waiting.insert(id, Waiter { tenant, worker_id, plugins, free: slots, sink });
         (id, grants)
     }
 
@@ -86,12 +98,17 @@ impl Waiters {
         self.waiting.remove(&id);
     }
 
-    pub(super) fn claim(&mut self, tenant: &Tenant, plugin: &PluginName) -> Option<Slot> {
-        let waiter = self.waiting.values_mut().find(|waiter| {
+    pub(super) fn claim(
+        &mut self,
+        tenant: &Tenant,
+        plugin: &PluginName,
+        run_id: &RunId,
+        step_id: &StepId,
+    ) -> Option<Slot> {
+        let (id, waiter) = self.waiting.iter_mut().find(|(_, waiter)| {
             waiter.free > 0 && waiter.tenant == *tenant && waiter.plugins.contains(plugin)
         })?;
-        waiter.free -= 1;
-        Some(waiter.slot.clone())
+        Some(waiter.claim(*id, (run_id.clone(), step_id.clone())))
     }
 
     pub(super) fn release(&mut self, slot: &Slot) {
@@ -100,26 +117,24 @@ impl Waiters {
         }
     }
 
-    /// The first waiting worker for which a step is queued, with the step that goes next.
+    /// Claim a place of the first waiting worker for which a step is queued that may go, for the
+    /// one that goes next.
     pub(super) fn next_match(
         &mut self,
         tenants: &mut HashMap<Tenant, TenantWork>,
-    ) -> Option<(Tenant, Due)> {
-        for waiter in self.waiting.values_mut().filter(|waiter| waiter.free > 0) {
+    ) -> Option<Slot> {
+        for (id, waiter) in self.waiting.iter_mut().filter(|(_, waiter)| waiter.free > 0) {
             let Some(work) = tenants.get_mut(&waiter.tenant) else { continue };
             if work.queue.is_empty() {
                 continue;
             }
-            let first = |plugin: &&PluginName| work.queue.first(plugin);
-            let next = waiter.plugins.iter().filter(|p| first(p).is_some()).min_by_key(first);
-            let Some(plugin) = next.cloned() else { continue };
-            let Some((run_id, step_id)): Option<(RunId, StepId)> = work.queue.take_first(&plugin)
-            else {
-                continue;
-            };
-            waiter.free -= 1;
-            let due = Due::Grant { run_id, step_id, slot: waiter.slot.clone() };
-            return Some((waiter.tenant.clone(), due));
+            let TenantWork { queue, holds, .. } = work;
+            let next = waiter.plugins.iter().filter_map(|plugin| queue.next(plugin, holds));
+            let Some(next) = next.min_by_key(Next::place) else { continue };
+            let Some(step) = queue.take_next(&next) else { continue };
+            let Some(kind) = work.queued(&step.0, &step.1).cloned() else { continue };
+            work.claim(&step.0, &step.1, kind);
+            return Some(waiter.claim(*id, step));
         }
         None
     }

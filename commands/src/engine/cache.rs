@@ -1,12 +1,16 @@
 //! Aggregates kept at hand, as they are with everything staged.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use lru::LruCache;
 use stella_domain::{
-    aggregate::{Aggregate, Dag, Ledger, Run},
+    aggregate::{Aggregate, Control, Dag, Ledger, Run},
+    dag::DagSpec,
     event::{Event, RunEvent},
-    ids::{DagId, RunId, StreamId, Tenant},
+    ids::{DagId, PluginName, RunId, StepId, StreamId, Tenant},
 };
 use stella_ledger::recorded::Recorded;
 
@@ -22,6 +26,7 @@ pub(super) struct Caches {
 
 pub(super) struct TenantCache {
     ledger: Option<Ledger>,
+    control: Option<Arc<Control>>,
     dags: HashMap<DagId, Dag>,
     runs: LruCache<RunId, CachedRun>,
     /// Runs that were read before the DAG that they follow.
@@ -39,6 +44,7 @@ impl Default for TenantCache {
     fn default() -> Self {
         Self {
             ledger: None,
+            control: None,
             dags: HashMap::new(),
             runs: LruCache::unbounded(),
             unresolved: HashMap::new(),
@@ -59,6 +65,10 @@ impl Caches {
         let empty = TenantCache::default();
         let cache = self.tenants.get(tenant).unwrap_or(&empty);
         let mut missing = vec![];
+        // What starts, and what is leased, depends on it.
+        if cache.control.is_none() && command.depends_on_control() {
+            missing.push(StreamId::Control(tenant.clone()));
+        }
         match command {
             Command::StartRun { run, .. } => {
                 cache.need_dag(&run.dag_id, &mut missing);
@@ -67,13 +77,11 @@ impl Caches {
                     cache.need_run(&run.run_id, &mut missing);
                 }
             }
-            Command::Run { run_id, .. } | Command::Grant { run_id, .. } => {
-                cache.need_run(run_id, &mut missing);
-            }
+            Command::Run { run_id, .. } => cache.need_run_and_dag(run_id, &mut missing),
+            Command::Grant { slot } => cache.need_run_and_dag(&slot.step.0, &mut missing),
+            Command::Control { .. } => cache.need_ledger(tenant, &mut missing),
             Command::Append { stream, .. } => {
-                if cache.ledger.is_none() {
-                    missing.push(StreamId::Ledger(tenant.clone()));
-                }
+                cache.need_ledger(tenant, &mut missing);
                 match stream {
                     StreamId::Dag(id) => cache.need_dag(id, &mut missing),
                     StreamId::Run(id) => cache.need_run(id, &mut missing),
@@ -90,6 +98,20 @@ impl Caches {
 }
 
 impl TenantCache {
+    fn need_ledger(&self, tenant: &Tenant, missing: &mut Vec<StreamId>) {
+        if self.ledger.is_none() {
+            missing.push(StreamId::Ledger(tenant.clone()));
+        }
+    }
+
+    /// The run, and its DAG as it is now: whether it is paused.
+    fn need_run_and_dag(&self, id: &RunId, missing: &mut Vec<StreamId>) {
+        match self.run(id).and_then(|run| run.created.as_ref()) {
+            Some(created) => self.need_dag(&created.dag_id, missing),
+            None => self.need_run(id, missing),
+        }
+    }
+
     fn need_dag(&self, id: &DagId, missing: &mut Vec<StreamId>) {
         if !self.dags.contains_key(id) {
             missing.push(StreamId::Dag(id.clone()));
@@ -109,6 +131,27 @@ impl TenantCache {
     /// Whether the ledger has its first event.
     pub(super) fn is_open(&self) -> bool {
         self.ledger.as_ref().is_some_and(|ledger| ledger.opened)
+    }
+
+    /// What is held back.
+    pub(super) fn control(&self) -> Arc<Control> {
+        self.control.clone().unwrap_or_default()
+    }
+
+    /// Whether the run's DAG is paused.
+    pub(super) fn dag_is_paused(&self, run: &Run) -> bool {
+        let dag = run.created.as_ref().and_then(|created| self.dags.get(&created.dag_id));
+        dag.is_some_and(|dag| dag.paused)
+    }
+
+    /// Whether the step must not be leased now.
+    pub(super) fn holds(&self, run_id: &RunId, step_id: &StepId) -> bool {
+        let Some(run) = self.run(run_id) else { return false };
+        let plugin = |spec: &DagSpec| -> Option<PluginName> {
+            Some(spec.step(spec.index_of(step_id)?).plugin.clone())
+        };
+        let plugin = run.spec().and_then(|spec| plugin(spec));
+        self.dag_is_paused(run) || plugin.is_some_and(|plugin| self.control().holds(&plugin))
     }
 
     /// The DAG; one that was never registered is empty.
@@ -169,7 +212,8 @@ impl TenantCache {
                 self.runs.pop(id);
                 self.unresolved.remove(id);
             }
-            StreamId::Schedule(_) | StreamId::Plugin(_) | StreamId::Control(_) => {}
+            StreamId::Control(_) => self.control = None,
+            StreamId::Schedule(_) | StreamId::Plugin(_) => {}
         }
     }
 
@@ -179,7 +223,8 @@ impl TenantCache {
             StreamId::Ledger(_) => self.ledger.as_ref().map_or(0, |ledger| ledger.version),
             StreamId::Dag(id) => self.dags.get(id).map_or(0, |dag| dag.version),
             StreamId::Run(id) => self.run(id).map_or(0, |run| run.version),
-            StreamId::Schedule(_) | StreamId::Plugin(_) | StreamId::Control(_) => 0,
+            StreamId::Control(_) => self.control.as_ref().map_or(0, |control| control.version),
+            StreamId::Schedule(_) | StreamId::Plugin(_) => 0,
         }
     }
 
@@ -192,6 +237,9 @@ impl TenantCache {
                 self.dags.entry(id.clone()).or_default().evolve(event);
             }
             (Event::Run(event), StreamId::Run(id)) => self.run_mut(id).evolve(event),
+            (Event::Control(event), _) => {
+                Arc::make_mut(self.control.get_or_insert_default()).evolve(event);
+            }
             (Event::Dag(_) | Event::Run(_), _) => {}
         }
     }
@@ -221,7 +269,10 @@ impl TenantCache {
                     self.dags.entry(id.clone()).or_default();
                 }
                 StreamId::Run(id) => self.load_run(id, by_run.remove(id).unwrap_or_default()),
-                StreamId::Schedule(_) | StreamId::Plugin(_) | StreamId::Control(_) => {}
+                StreamId::Control(_) => {
+                    self.control.get_or_insert_default();
+                }
+                StreamId::Schedule(_) | StreamId::Plugin(_) => {}
             }
         }
         self.resolve();

@@ -1,7 +1,9 @@
 //! What the writer is asked, and what it answers.
 
+use std::sync::Arc;
+
 use stella_domain::{
-    aggregate::{RunCommand, RunStatus},
+    aggregate::{Control, ControlCommand, RunCommand, RunStatus},
     event::{Event, Labels, LedgerEvent, RunCreated},
     ids::{Actor, DagId, RunId, RunToken, StreamId},
     json::CanonicalJson,
@@ -31,12 +33,15 @@ pub enum Command {
     },
     /// Lease a queued step to a worker that waits.
     Grant {
-        /// The run.
-        run_id: RunId,
-        /// A `GrantLease`.
-        command: RunCommand,
-        /// The worker's place.
+        /// The worker's place, claimed for the step.
         slot: Slot,
+    },
+    /// Change what is held back.
+    Control {
+        /// Who asks.
+        actor: Actor,
+        /// What for.
+        command: ControlCommand,
     },
     /// Append events that were decided outside, if their stream has not moved since.
     Append {
@@ -82,6 +87,8 @@ pub struct NewRun {
 pub enum Answer {
     /// The run as it is now.
     Run(RunStarted),
+    /// What is held back now.
+    Control(Arc<Control>),
     /// The events are in.
     Appended,
 }
@@ -105,6 +112,18 @@ impl Command {
     /// Work of dispatch itself.
     pub(super) fn dispatch(run_id: RunId, command: RunCommand) -> Self {
         Self::Run { actor: crate::dispatch_actor(), run_id, command }
+    }
+
+    /// Whether it starts or leases something.
+    pub(super) fn depends_on_control(&self) -> bool {
+        match self {
+            Self::StartRun { .. }
+            | Self::Run { .. }
+            | Self::Grant { .. }
+            | Self::Control { .. } => true,
+            Self::Append { stream, .. } => matches!(stream, StreamId::Control(_)),
+            Self::Forget { .. } | Self::CatchUp => false,
+        }
     }
 
     pub(super) fn accepts_clock_fault(&self) -> bool {

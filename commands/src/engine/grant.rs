@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use stella_domain::{
-    aggregate::{Aggregate, Run, RunCommand},
-    event::{Event, RunEvent},
+    aggregate::{Aggregate, Control, Run, RunCommand},
+    event::{Event, RunEvent, StepQueued},
     ids::{FencingToken, RunId, StepId, Tenant},
     limits::COMMIT_EVENTS,
 };
 use stella_ledger::writer::Decided;
 
 use super::{Shared, fold};
-use crate::dispatch::{Grant, Slot};
+use crate::dispatch::{Due, Grant, Slot, StepKind, Waiting};
 
 /// Events that a decision itself and the grants within it make at most; the rest is granted in
 /// commits of its own.
@@ -31,6 +31,8 @@ pub enum Effect {
     },
     /// No lease came of a claimed place.
     Release(Slot),
+    /// No lease came of it because the step is held back, which dispatch has not heard of yet.
+    Hold(Slot),
 }
 
 impl Effect {
@@ -44,41 +46,62 @@ impl Effect {
                 }
             }
             Self::Release(slot) => shared.dispatch().release(&slot),
+            Self::Hold(slot) => {
+                shared.dispatch().put_back(tenant, Due::Grant { slot }, shared.clock.now());
+            }
         }
     }
 
     pub(super) fn abandon(self, shared: &Shared) {
         match self {
             Self::Deliver { slot, claimed: true, .. } => shared.dispatch().release(&slot),
-            Self::Deliver { claimed: false, .. } | Self::Release(_) => {}
+            Self::Deliver { claimed: false, .. } | Self::Release(_) | Self::Hold(_) => {}
         }
     }
 }
 
-/// Lease the steps that `events` queue to workers that wait, unless something older waits.
+/// What of a run is held back, with all that is staged.
+pub(super) struct Held {
+    pub(super) control: Arc<Control>,
+    pub(super) dag_is_paused: bool,
+}
+
+/// Lease the steps that `events` queue to workers that wait, unless something older waits, or they
+/// are held back.
 pub(super) fn lease_ready(
     shared: &Arc<Shared>,
     tenant: &Tenant,
     run_id: &RunId,
     run: &mut Run,
+    held: &Held,
     events: &mut Vec<RunEvent>,
 ) -> Vec<Effect> {
     let mut effects = vec![];
     let mut i = 0;
     while i < events.len() && events.len() < EVENTS_WITH_GRANTS {
-        if let RunEvent::StepQueued(queued) = &events[i] {
-            let mut dispatch = shared.dispatch();
-            if dispatch.would_be_next(tenant, &queued.plugin, queued.priority)
-                && let Some(slot) = dispatch.claim(tenant, &queued.plugin)
-            {
-                drop(dispatch);
-                let step_id = queued.step_id.clone();
-                effects.extend(lease(shared, run_id, run, events, step_id, slot));
+        if let RunEvent::StepQueued(queued) = &events[i]
+            && !held.dag_is_paused
+            && !held.control.holds(&queued.plugin)
+        {
+            let waiting = waiting(run_id, run, queued);
+            let slot = shared.dispatch().claim(tenant, &waiting);
+            if let Some(slot) = slot {
+                effects.extend(lease(shared, run_id, run, events, waiting.step_id, slot));
             }
         }
         i += 1;
     }
     effects
+}
+
+fn waiting(run_id: &RunId, run: &Run, queued: &StepQueued) -> Waiting {
+    let kind = StepKind {
+        plugin: queued.plugin.clone(),
+        dag_id: run.created.as_ref().map(|created| created.dag_id.clone()),
+        concurrency: queued.concurrency.clone(),
+    };
+    let (run_id, step_id) = (run_id.clone(), queued.step_id.clone());
+    Waiting { run_id, step_id, kind, priority: queued.priority }
 }
 
 fn lease(

@@ -10,7 +10,10 @@ use std::{
 };
 
 use stella_domain::{
-    aggregate::{Aggregate, LedgerRefusal, Run, RunCommand, RunRefusal, RunStatus, StartRun},
+    aggregate::{
+        Aggregate, ControlChange, ControlCommand, ControlRefusal, LedgerRefusal, Run, RunCommand,
+        RunRefusal, RunStatus, StartRun,
+    },
     event::{Event, RunCreated, RunEvent},
     hash::inputs_hash,
     ids::{Actor, FencingToken, RunId, StreamId, Tenant, WorkerId},
@@ -24,7 +27,10 @@ use stella_ledger::{
 use tokio::sync::Notify;
 
 pub use self::command::{Answer, Command, NewRun, RunStarted};
-use self::{cache::Caches, grant::Effect};
+use self::{
+    cache::Caches,
+    grant::{Effect, Held},
+};
 use crate::{
     dispatch::{Dispatch, Due, Slot},
     refusal::Refusal,
@@ -80,6 +86,9 @@ impl Engine {
         }
         // A repeat follows the version that the run is pinned to.
         let pinned = have.map(|have| have.dag_version);
+        if pinned.is_none() && cache.control().draining.is_some() {
+            return refused(Refusal::Control(ControlRefusal::Draining));
+        }
         let dag = cache.dag(&new.dag_id);
         let startable =
             pinned.map_or_else(|| dag.startable(new.dag_version), |version| dag.pinned(version));
@@ -116,6 +125,8 @@ impl Engine {
     ) -> Outcome {
         let shared = Arc::clone(&self.shared);
         let cache = self.caches.tenant(tenant);
+        let dag_is_paused = cache.run(run_id).is_some_and(|run| cache.dag_is_paused(run));
+        let held = Held { control: cache.control(), dag_is_paused };
         let run = cache.run_mut(run_id);
         let before = run.version;
         let mut events = match run.decide(command).map_err(Refusal::Run).and_then(size::checked) {
@@ -126,7 +137,7 @@ impl Engine {
             }
         };
         fold(run, &events);
-        let effects = grant::lease_ready(&shared, tenant, run_id, run, &mut events);
+        let effects = grant::lease_ready(&shared, tenant, run_id, run, &held, &mut events);
         let answer = Ok(Answer::Run(started(run_id, run, at)));
         let commit = (!events.is_empty()).then(|| Decided {
             stream: StreamId::Run(run_id.clone()),
@@ -140,17 +151,16 @@ impl Engine {
         Decision { commit, answer, effects }
     }
 
-    fn grant(
-        &mut self,
-        tenant: &Tenant,
-        run_id: &RunId,
-        command: RunCommand,
-        slot: &Slot,
-        at: Timestamp,
-    ) -> Outcome {
-        let actor = Actor::worker(&slot.worker_id);
+    fn grant(&mut self, tenant: &Tenant, slot: &Slot, at: Timestamp) -> Outcome {
+        let (run_id, step_id) = &slot.step;
+        if self.caches.tenant(tenant).holds(run_id, step_id) {
+            let effects = vec![Effect::Hold(slot.clone())];
+            return Decision { commit: None, answer: Ok(Answer::Appended), effects };
+        }
+        let (actor, lease_ms) = (Actor::worker(&slot.worker_id), self.shared.lease_ms);
+        let (step_id, worker_id) = (step_id.clone(), slot.worker_id.clone());
+        let command = RunCommand::GrantLease { step_id, worker_id, lease_ms };
         let mut outcome = self.run_command(tenant, &actor, run_id, command, at);
-        let lease_ms = self.shared.lease_ms;
         let run = self.caches.tenant(tenant).run(run_id);
         let decided = outcome.commit.as_ref();
         match run.and_then(|run| grant::granted(run_id, run, decided, lease_ms)) {
@@ -161,6 +171,28 @@ impl Engine {
             None => outcome.effects.push(Effect::Release(slot.clone())),
         }
         outcome
+    }
+
+    fn control(&mut self, tenant: &Tenant, actor: &Actor, command: ControlCommand) -> Outcome {
+        let cache = self.caches.tenant(tenant);
+        if !cache.is_open() {
+            return refused(Refusal::Ledger(LedgerRefusal::NotOpened));
+        }
+        let stream = StreamId::Control(tenant.clone());
+        let control = cache.control();
+        let events = match control.decide(command) {
+            Ok(events) => events.into_iter().map(Event::Control).collect::<Vec<_>>(),
+            Err(refusal) => return refused(Refusal::Control(refusal)),
+        };
+        if let Err(refusal) = events.iter().try_for_each(size::check) {
+            return refused(refusal);
+        }
+        events.iter().for_each(|event| cache.evolve(event, &stream));
+        let answer = Ok(Answer::Control(cache.control()));
+        let (actor, stream_version) = (actor.clone(), control.version + 1);
+        let decided = Decided { stream, stream_version, actor, events };
+        let commit = (!decided.events.is_empty()).then_some(decided);
+        Decision { commit, answer, effects: vec![] }
     }
 
     fn append(
@@ -233,9 +265,8 @@ impl Decider for Engine {
                 let command = command::at(command.clone(), at);
                 self.run_command(tenant, actor, run_id, command, at)
             }
-            Command::Grant { run_id, command, slot } => {
-                self.grant(tenant, run_id, command.clone(), slot, at)
-            }
+            Command::Grant { slot } => self.grant(tenant, slot, at),
+            Command::Control { actor, command } => self.control(tenant, actor, command.clone()),
             Command::Append { actor, stream, expected, events } => {
                 self.append(tenant, actor, stream, *expected, events)
             }
@@ -251,7 +282,7 @@ impl Decider for Engine {
 
     fn next_due(&mut self, now: Timestamp) -> Option<(Tenant, Command)> {
         let (tenant, due) = self.shared.dispatch().next_due(now)?;
-        Some((tenant, Command::from_due(due, self.shared.lease_ms, now)))
+        Some((tenant, Command::from_due(due, now)))
     }
 
     fn undecided(&mut self, tenant: &Tenant, command: Command) {
@@ -277,15 +308,14 @@ impl Decider for Engine {
         for (_, erased) in recorded.erasures() {
             cache.drop_stream(&StreamId::Run(erased.run_id.clone()));
         }
-        let StreamId::Run(run_id) = &recorded.commit.stream else { return };
         let now = self.shared.clock.now();
-        let spec = cache.run(run_id).and_then(Run::spec);
-        let timeout_of = |step: &stella_domain::ids::StepId| {
-            let spec = spec?;
-            Some(spec.step(spec.index_of(step)?).timeout_ms)
-        };
         let (commit, events) = (&recorded.commit, &recorded.events);
-        self.shared.dispatch().recorded(tenant, commit, events, now, timeout_of);
+        let run = match &commit.stream {
+            StreamId::Run(run_id) => cache.run(run_id),
+            _ => None,
+        };
+        self.shared.dispatch().recorded(tenant, commit, events, now, run);
+        let StreamId::Run(run_id) = &commit.stream else { return };
         self.end_untold(tenant, recorded, now);
         let is = |wanted: fn(&RunEvent) -> bool| {
             events.iter().any(|event| matches!(event, Event::Run(event) if wanted(event)))
@@ -362,12 +392,13 @@ fn started(run_id: &RunId, run: &Run, at: Timestamp) -> RunStarted {
 }
 
 impl Command {
-    fn from_due(due: Due, lease_ms: u64, now: Timestamp) -> Self {
+    fn from_due(due: Due, now: Timestamp) -> Self {
         match due {
-            Due::Grant { run_id, step_id, slot } => {
-                let worker_id = slot.worker_id.clone();
-                let command = RunCommand::GrantLease { step_id, worker_id, lease_ms };
-                Self::Grant { run_id, command, slot }
+            Due::Grant { slot } => Self::Grant { slot },
+            Due::Drained => {
+                let command =
+                    ControlCommand { change: ControlChange::Drained, reason: String::new() };
+                Self::Control { actor: crate::dispatch_actor(), command }
             }
             Due::Expire(token) => {
                 let command = RunCommand::ExpireLease { token: token.stream_version };
@@ -387,8 +418,9 @@ impl Command {
     /// The due work that this command came from.
     fn into_due(self) -> Option<Due> {
         match self {
-            Self::Grant { run_id, command: RunCommand::GrantLease { step_id, .. }, slot } => {
-                Some(Due::Grant { run_id, step_id, slot })
+            Self::Grant { slot } => Some(Due::Grant { slot }),
+            Self::Control { command, .. } if command.change == ControlChange::Drained => {
+                Some(Due::Drained)
             }
             Self::Run { run_id, command, .. } => match command {
                 RunCommand::ExpireLease { token } => {
@@ -404,7 +436,7 @@ impl Command {
                 | RunCommand::Cancel { .. } => None,
             },
             Self::CatchUp => Some(Due::CatchUp),
-            Self::Grant { .. }
+            Self::Control { .. }
             | Self::StartRun { .. }
             | Self::Append { .. }
             | Self::Forget { .. } => None,

@@ -4,6 +4,7 @@
 
 mod dropped;
 mod erasing;
+mod holds;
 mod leases;
 mod life;
 mod node;

@@ -143,11 +143,14 @@ impl Node {
             ),
         ];
         for (id, steps) in steps {
-            let text = format!(r#"{{"id":"{id}","steps":[{steps}]}}"#);
-            let spec = Arc::new(DagSpec::parse(&text, &AnyPlugin).unwrap());
-            node.commands.register_dag(&acme(), &operator(), spec).await.unwrap();
+            node.register(&format!(r#"{{"id":"{id}","steps":[{steps}]}}"#)).await;
         }
         node
+    }
+
+    pub(crate) async fn register(&self, spec: &str) {
+        let spec = Arc::new(DagSpec::parse(spec, &AnyPlugin).unwrap());
+        self.commands.register_dag(&acme(), &operator(), spec).await.unwrap();
     }
 
     /// As after a restart: nothing is known but the open work.
@@ -265,6 +268,10 @@ impl Node {
 
     pub(crate) async fn next_seq(&self) -> u64 {
         self.ledger.head(&acme()).await.unwrap().next_seq
+    }
+
+    pub(crate) fn plugin(name: &str) -> PluginName {
+        name.parse().unwrap()
     }
 
     pub(crate) fn dag(id: &str) -> DagId {

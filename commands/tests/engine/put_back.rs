@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use stella_commands::dispatch::{Dispatch, Due};
 use stella_domain::{
-    chain::Head,
     ids::{PluginName, RunId},
     open_work::{OpenWork, QueuedStep},
     time::Timestamp,
@@ -20,14 +19,16 @@ fn a_grant_that_failed_is_tried_again_later_and_others_go_first() {
     let step = |n: u8| QueuedStep {
         run_id: RunId::from_bytes([n; 16]),
         step_id: "a".parse().unwrap(),
+        dag_id: "one".parse().unwrap(),
         plugin: plugin.clone(),
+        concurrency: None,
         priority: 0,
         seq: n.into(),
     };
     let queued = vec![step(1), step(2)];
-    let work = OpenWork { head: Head::EMPTY, queued, leases: vec![], retries: vec![] };
+    let work = OpenWork { queued, ..OpenWork::default() };
     dispatch.open(&acme(), work, now);
-    let (_, _grants) = dispatch.wait(&acme(), &worker("w1"), Arc::new([plugin.clone()]), 1);
+    let (_, _grants) = dispatch.wait(&acme(), &worker("w1"), Arc::new([plugin.clone()]), 1, now);
     let due = |dispatch: &mut Dispatch, at| loop {
         match dispatch.next_due(at) {
             Some((_, Due::CatchUp)) => {}
@@ -37,7 +38,7 @@ fn a_grant_that_failed_is_tried_again_later_and_others_go_first() {
         }
     };
     let run_of = |due: &Due| match due {
-        Due::Grant { run_id, .. } => run_id.clone(),
+        Due::Grant { slot } => slot.step.0.clone(),
         other => panic!("{other:?}"),
     };
     let first = due(&mut dispatch, now).expect("a grant");

@@ -7,7 +7,7 @@ use stella_domain::{
     chain::Head,
     event::{Event, RunEvent},
     ids::{FencingToken, StreamId},
-    open_work::{OpenLease, OpenWork, PendingRetry, QueuedStep},
+    open_work::{OpenLease, OpenRun, OpenWork, PendingRetry, QueuedStep},
 };
 use stella_ledger::recorded::Recorded;
 use tempfile::TempDir;
@@ -67,6 +67,7 @@ async fn what_the_projection_had_not_seen_is_worked_off_though_nobody_asks() {
 
 /// What a projection would say is open after these commits.
 fn open_work(commits: &[Recorded]) -> OpenWork {
+    let mut dags = BTreeMap::new();
     let mut queued = BTreeMap::new();
     let mut leases = BTreeMap::new();
     let mut retries = BTreeMap::new();
@@ -77,17 +78,28 @@ fn open_work(commits: &[Recorded]) -> OpenWork {
             let Event::Run(event) = event else { continue };
             let (run_id, stream_version) = (run_id.clone(), commit.stream_version + i);
             match event.clone() {
+                RunEvent::RunCreated(data, _) => drop(dags.insert(run_id, data.dag_id)),
                 RunEvent::StepQueued(data) => {
                     let key = (run_id.clone(), data.step_id.clone());
                     retries.remove(&key);
-                    let (plugin, priority) = (data.plugin, data.priority);
-                    let step = QueuedStep { run_id, step_id: data.step_id, plugin, priority, seq };
+                    let step = QueuedStep {
+                        dag_id: dags[&run_id].clone(),
+                        run_id,
+                        step_id: data.step_id,
+                        plugin: data.plugin,
+                        concurrency: data.concurrency,
+                        priority: data.priority,
+                        seq,
+                    };
                     queued.insert(key, step);
                 }
                 RunEvent::StepStarted(data) => {
                     let key = (run_id.clone(), data.step_id.clone());
-                    queued.remove(&key);
+                    let Some(step): Option<QueuedStep> = queued.remove(&key) else { continue };
                     let lease = OpenLease {
+                        dag_id: step.dag_id,
+                        plugin: step.plugin,
+                        concurrency: step.concurrency,
                         token: FencingToken { run_id, stream_version },
                         step_id: data.step_id,
                         worker_id: data.worker_id,
@@ -112,5 +124,7 @@ fn open_work(commits: &[Recorded]) -> OpenWork {
         queued: queued.into_values().collect(),
         leases: leases.into_values().collect(),
         retries: retries.into_values().collect(),
+        runs: dags.into_iter().map(|(run_id, dag_id)| OpenRun { run_id, dag_id }).collect(),
+        ..OpenWork::default()
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Aggregate;
 use crate::{
     dag::DagSpec,
-    event::{DagEvent, DagRolledBack, DagVersion, DagVersionRegistered, Reason},
+    event::{DagEvent, DagRolledBack, DagVersion, DagVersionRegistered, NoData, Reason},
     json::CanonicalJson,
 };
 
@@ -19,6 +19,9 @@ pub struct Dag {
     pub versions: BTreeMap<u32, RegisteredVersion>,
     /// What runs start with unless they name a version.
     pub active: Option<u32>,
+    /// Whether no run starts, and no step of its runs is leased.
+    #[serde(default)]
+    pub paused: bool,
     /// Events in the stream.
     pub version: u64,
 }
@@ -54,6 +57,13 @@ pub enum DagCommand {
         /// In the operator's words.
         reason: String,
     },
+    /// Hold all of it back, or let it go on.
+    Pause {
+        /// Whether it is held back.
+        paused: bool,
+        /// In the operator's words.
+        reason: String,
+    },
 }
 
 /// What can be done to a version. Each is safe to repeat.
@@ -83,6 +93,12 @@ pub enum DagRefusal {
         /// The newest there is.
         newest: u32,
     },
+    /// No run is to start, whatever the version.
+    #[error(
+        "this DAG is paused, and no run of it starts: `stella orch dag get` says who paused it; \
+         go on with `stella orch dag resume`"
+    )]
+    Paused,
     /// No run is to start with this version.
     #[error(
         "version {version} of this DAG is disabled: start with another version, roll back, or \
@@ -125,6 +141,9 @@ impl Dag {
     /// [`DagRefusal`] says what is missing, or that the version is disabled.
     pub fn startable(&self, asked: Option<u32>) -> Result<(u32, Arc<DagSpec>), DagRefusal> {
         let newest = *self.versions.keys().next_back().ok_or(DagRefusal::Unknown)?;
+        if self.paused {
+            return Err(DagRefusal::Paused);
+        }
         let number = asked.or(self.active).unwrap_or(newest);
         if self.version(number)?.disabled {
             return Err(DagRefusal::Disabled { version: number });
@@ -170,6 +189,20 @@ impl Dag {
             DagEvent::DagVersionRegistered(registered),
             DagEvent::DagVersionActivated(DagVersion { version }, None),
         ]
+    }
+
+    fn pause(&self, paused: bool, reason: String) -> Result<Vec<DagEvent>, DagRefusal> {
+        if self.versions.is_empty() {
+            return Err(DagRefusal::Unknown);
+        }
+        if self.paused == paused {
+            return Ok(vec![]);
+        }
+        let reason = Some(Reason { reason });
+        Ok(vec![match paused {
+            true => DagEvent::DagPaused(NoData {}, reason),
+            false => DagEvent::DagResumed(NoData {}, reason),
+        }])
     }
 
     fn set_disabled(&mut self, number: u32, disabled: bool) {
@@ -223,6 +256,7 @@ impl Aggregate for Dag {
         match command {
             DagCommand::Register { spec } => Ok(self.register(&spec)),
             DagCommand::Version { version, change, reason } => self.change(version, change, reason),
+            DagCommand::Pause { paused, reason } => self.pause(paused, reason),
         }
     }
 
@@ -240,6 +274,8 @@ impl Aggregate for Dag {
             }
             DagEvent::DagVersionActivated(data, _) => self.active = Some(data.version),
             DagEvent::DagRolledBack(data, _) => self.active = Some(data.to),
+            DagEvent::DagPaused(..) => self.paused = true,
+            DagEvent::DagResumed(..) => self.paused = false,
             DagEvent::DagVersionDisabled(data, _) => self.set_disabled(data.version, true),
             DagEvent::DagVersionEnabled(data, _) => self.set_disabled(data.version, false),
         }

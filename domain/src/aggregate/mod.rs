@@ -1,11 +1,12 @@
 //! The aggregates: what may happen next, given everything recorded so far.
 
+mod control;
 mod dag;
 mod erasure;
 mod ledger;
 mod run;
 
-pub use self::{dag::*, erasure::*, ledger::*, run::*};
+pub use self::{control::*, dag::*, erasure::*, ledger::*, run::*};
 
 /// A consistency boundary: its events stand in one stream, and one decision sees them all.
 ///

@@ -17,9 +17,10 @@ use crate::{
     json::{CanonicalJson, JsonError},
 };
 
-/// Compiles the `with` of one step; what is wrong is reported.
+/// Compiles the `with` of one step, or what a DAG says of its runs; what is wrong is reported.
 pub(super) struct Compiler<'a> {
-    step: StepIndex,
+    /// `None` for what is read when a run starts, when no step has put out anything.
+    step: Option<StepIndex>,
     graph: &'a Graph,
     inputs: &'a InputSchema,
     problems: &'a mut Problems,
@@ -35,7 +36,15 @@ impl<'a> Compiler<'a> {
         inputs: &'a InputSchema,
         problems: &'a mut Problems,
     ) -> Self {
-        Self { step, graph, inputs, problems, needed: OnceCell::new(), reads: Vec::new() }
+        Self { step: Some(step), ..Self::of_run(graph, inputs, problems) }
+    }
+
+    pub(super) fn of_run(
+        graph: &'a Graph,
+        inputs: &'a InputSchema,
+        problems: &'a mut Problems,
+    ) -> Self {
+        Self { step: None, graph, inputs, problems, needed: OnceCell::new(), reads: Vec::new() }
     }
 
     pub(super) fn template(mut self, path: &str, with: Option<&Value>) -> Template {
@@ -133,10 +142,13 @@ impl<'a> Compiler<'a> {
             let hint = self.graph.closest(id.as_str(), self.problems);
             return Err(format!("unknown step {id}{hint}"));
         };
-        if index == self.step {
+        let Some(step) = self.step else {
+            return Err("only inputs can be read here: no step has run yet".into());
+        };
+        if index == step {
             return Err("a step cannot read its own outputs".into());
         }
-        if !self.needed.get_or_init(|| self.graph.needed_by(self.step))[index.get()] {
+        if !self.needed.get_or_init(|| self.graph.needed_by(step))[index.get()] {
             return Err(format!(
                 "this step does not need {id}, so it may run before {id} has outputs: add {id} to \
                  its needs"

@@ -5,6 +5,7 @@
 //! wrote, as JSON (RFC 8785), defaults not filled in.
 
 mod compile;
+mod concurrency;
 mod duration;
 mod error;
 mod expression;
@@ -28,6 +29,7 @@ use self::{
     source::StepSource,
 };
 pub use self::{
+    concurrency::Concurrency,
     duration::MAX_DURATION_MS,
     error::{MAX_SPEC_ERRORS, SpecError, SpecErrors},
     graph::StepIndex,
@@ -55,6 +57,7 @@ pub struct DagSpec {
     id: DagId,
     description: Option<String>,
     inputs: InputSchema,
+    concurrency: Option<Concurrency>,
     steps: Vec<Step>,
     index: HashMap<StepId, StepIndex>,
     canonical: CanonicalJson,
@@ -115,6 +118,14 @@ impl DagSpec {
             check_plugins(&source.steps, catalog, &mut problems);
         }
         let templates = compile_templates(&source.steps, &graph, &inputs, &mut problems);
+        let concurrency = source.concurrency.map(|concurrency| {
+            let compile = |value| {
+                let compiler = Compiler::of_run(&graph, &inputs, &mut problems);
+                compiler.template("concurrency.key", Some(value))
+            };
+            let key = concurrency.key.map(compile);
+            Concurrency { limit: concurrency.limit, key }
+        });
         let (index, edges) = graph.into_parts();
         let steps: Option<Vec<Step>> = source
             .steps
@@ -144,7 +155,7 @@ impl DagSpec {
         let digest = blake3::derive_key(DIGEST_CONTEXT, canonical.as_str().as_bytes());
         let digest = format!("b3:{}", const_hex::encode(digest));
         let description = source.description;
-        Ok(Self { id, description, inputs, steps, index, canonical, digest })
+        Ok(Self { id, description, inputs, concurrency, steps, index, canonical, digest })
     }
 
     /// The DAG that this is a version of.
@@ -155,6 +166,11 @@ impl DagSpec {
     /// What the author says it is for.
     pub fn description(&self) -> Option<&str> {
         self.description.as_deref()
+    }
+
+    /// How many of its steps run at once, if the author limits that.
+    pub fn concurrency(&self) -> Option<&Concurrency> {
+        self.concurrency.as_ref()
     }
 
     /// The steps in the order of the spec; a [`StepIndex`] is a place in it.

@@ -1,7 +1,7 @@
 //! A spec's members as the author wrote them, each checked by itself. What steps say about each
 //! other is checked in `graph` and `template`.
 
-use std::str::FromStr;
+use std::{num::NonZeroU32, str::FromStr};
 
 use serde_json::{Map, Value};
 
@@ -19,8 +19,9 @@ const DEFAULT_TIMEOUT_MS: u64 = 3_600_000;
 
 // The members that a spec may have. What a later version of the language adds (`when`, `forEach`,
 // `continueOnFailure`, a run's timeout, …) gets its name here and its reading below.
-const DAG_MEMBERS: &[&str] = &["id", "description", "inputs", "steps"];
+const DAG_MEMBERS: &[&str] = &["id", "description", "inputs", "concurrency", "steps"];
 const STEP_MEMBERS: &[&str] = &["id", "plugin", "action", "with", "needs", "timeout", "retries"];
+const CONCURRENCY_MEMBERS: &[&str] = &["limit", "key"];
 const RETRY_MEMBERS: &[&str] = &["max", "backoff", "maxBackoff", "factor"];
 
 /// What could be read; a member that is missing or wrong is `None` and already reported.
@@ -28,7 +29,13 @@ pub(super) struct DagSource<'a> {
     pub(super) id: Option<DagId>,
     pub(super) description: Option<String>,
     pub(super) inputs: Option<&'a Value>,
+    pub(super) concurrency: Option<ConcurrencySource<'a>>,
     pub(super) steps: Vec<StepSource<'a>>,
+}
+
+pub(super) struct ConcurrencySource<'a> {
+    pub(super) limit: NonZeroU32,
+    pub(super) key: Option<&'a Value>,
 }
 
 pub(super) struct StepSource<'a> {
@@ -46,11 +53,19 @@ pub(super) struct StepSource<'a> {
 /// Read a spec member by member.
 pub(super) fn read<'a>(value: &'a Value, problems: &mut Problems) -> DagSource<'a> {
     let Some(dag) = Members::of("", value, DAG_MEMBERS, problems) else {
-        return DagSource { id: None, description: None, inputs: None, steps: Vec::new() };
+        return DagSource {
+            id: None,
+            description: None,
+            inputs: None,
+            concurrency: None,
+            steps: Vec::new(),
+        };
     };
     let id = dag.required("id", problems).and_then(|(p, v)| identifier(&p, v, problems));
     let description = dag.optional("description").and_then(|(p, v)| text(&p, v, problems));
     let inputs = dag.optional("inputs").map(|(_, v)| v);
+    let concurrency =
+        dag.optional("concurrency").and_then(|(p, v)| read_concurrency(&p, v, problems));
     let steps = dag.required("steps", problems).and_then(|(p, v)| list(&p, v, problems));
     if let Some(steps) = steps.filter(|s| s.is_empty() || s.len() > MAX_STEPS) {
         let message = format!("a DAG has 1 to {MAX_STEPS} steps, this one has {}", steps.len());
@@ -58,7 +73,7 @@ pub(super) fn read<'a>(value: &'a Value, problems: &mut Problems) -> DagSource<'
     }
     let steps = steps.map(Vec::as_slice).unwrap_or_default().iter().take(MAX_STEPS).enumerate();
     let steps = steps.map(|(i, step)| read_step(item("steps", i), step, problems)).collect();
-    DagSource { id, description: description.map(str::to_owned), inputs, steps }
+    DagSource { id, description: description.map(str::to_owned), inputs, concurrency, steps }
 }
 
 fn read_step<'a>(path: String, value: &'a Value, problems: &mut Problems) -> StepSource<'a> {
@@ -90,6 +105,21 @@ fn read_step<'a>(path: String, value: &'a Value, problems: &mut Problems) -> Ste
         source.retry = read_retries(&path, value, problems);
     }
     source
+}
+
+fn read_concurrency<'a>(
+    path: &str,
+    value: &'a Value,
+    problems: &mut Problems,
+) -> Option<ConcurrencySource<'a>> {
+    let concurrency = Members::of(path, value, CONCURRENCY_MEMBERS, problems)?;
+    let key = concurrency.optional("key").map(|(_, v)| v);
+    let (path, limit) = concurrency.required("limit", problems)?;
+    let limit = limit.as_u64().and_then(|n| u32::try_from(n).ok()).and_then(NonZeroU32::new);
+    if limit.is_none() {
+        problems.push(path, "expected a whole number of steps that run at once, 1 or more");
+    }
+    Some(ConcurrencySource { limit: limit?, key })
 }
 
 fn read_needs(path: &str, value: &Value, problems: &mut Problems) -> Vec<(usize, StepId)> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Reason, events};
+use super::{NoData, Reason, events};
 use crate::{ids::DagId, json::CanonicalJson};
 
 /// Data of `DagVersionRegistered`: the spec decides what runs do, so it is data, never erased.
@@ -49,5 +49,9 @@ events! {
         DagVersionEnabled = 1 (DagVersion, payload: Reason),
         /// An older version is active again.
         DagRolledBack = 1 (DagRolledBack, payload: Reason),
+        /// No run starts, and no step of a run is leased.
+        DagPaused = 1 (NoData, payload: Reason),
+        /// Runs start and steps are leased again.
+        DagResumed = 1 (NoData, payload: Reason),
     }
 }

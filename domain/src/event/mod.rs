@@ -4,6 +4,7 @@
 //! Members of every struct stand in the order of their names, so that writing one gives canonical
 //! JSON at once; a debug assertion and the tests hold that.
 
+mod control;
 mod dag;
 mod ledger;
 mod run;
@@ -12,7 +13,7 @@ use std::borrow::Cow;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use self::{dag::*, ledger::*, run::*};
+pub use self::{control::*, dag::*, ledger::*, run::*};
 use crate::{chain::StoredEvent, ids::StreamId, json::CanonicalJson};
 
 /// An event as text, on its way into the ledger.
@@ -54,6 +55,8 @@ pub enum Event {
     Dag(DagEvent),
     /// Of `run/<runId>`.
     Run(RunEvent),
+    /// Of `control/<tenant>`.
+    Control(ControlEvent),
 }
 
 impl Event {
@@ -63,6 +66,7 @@ impl Event {
             Self::Ledger(event) => event.encode(),
             Self::Dag(event) => event.encode(),
             Self::Run(event) => event.encode(),
+            Self::Control(event) => event.encode(),
         }
     }
 
@@ -76,7 +80,8 @@ impl Event {
             StreamId::Ledger(_) => LedgerEvent::decode(stored).map(Self::Ledger),
             StreamId::Dag(_) => DagEvent::decode(stored).map(Self::Dag),
             StreamId::Run(_) => RunEvent::decode(stored).map(Self::Run),
-            StreamId::Schedule(_) | StreamId::Plugin(_) | StreamId::Control(_) => {
+            StreamId::Control(_) => ControlEvent::decode(stored).map(Self::Control),
+            StreamId::Schedule(_) | StreamId::Plugin(_) => {
                 Err("this build knows no events of such streams".to_owned())
             }
         };
@@ -94,6 +99,7 @@ impl Event {
             Self::Ledger(event) => event.event_type(),
             Self::Dag(event) => event.event_type(),
             Self::Run(event) => event.event_type(),
+            Self::Control(event) => event.event_type(),
         }
     }
 }
@@ -102,7 +108,7 @@ impl Event {
 ///
 /// `None` when it is outside the grammar `[A-Z][A-Za-z0-9]{0,63}`.
 pub fn event_type(text: &str) -> Option<Cow<'static, str>> {
-    let known = [LedgerEvent::TYPES, DagEvent::TYPES, RunEvent::TYPES];
+    let known = [LedgerEvent::TYPES, DagEvent::TYPES, RunEvent::TYPES, ControlEvent::TYPES];
     if let Some(known) = known.into_iter().flatten().find(|known| **known == text) {
         return Some(Cow::Borrowed(known));
     }

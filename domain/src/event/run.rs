@@ -1,6 +1,6 @@
 //! Events of a run, stream `run/<runId>`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,9 @@ pub type Labels = BTreeMap<String, String>;
 pub struct RunCreated {
     /// 0 for a first run, n for its n-th rerun.
     pub attempt: u32,
+    /// How many steps of its kind run at once, if its DAG limits that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub concurrency: Option<StepConcurrency>,
     /// Digest of the spec that this run follows.
     pub dag_digest: String,
     /// The DAG.
@@ -34,6 +37,16 @@ pub struct RunCreated {
     /// The spec itself: named by version and digest in the ledger, resolved when read.
     #[serde(skip)]
     pub spec: Option<Arc<DagSpec>>,
+}
+
+/// How many steps run at once, of a DAG or of those of its runs that share a key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StepConcurrency {
+    /// What the runs share, as a hash; none means all runs of the DAG.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub key: Option<String>,
+    /// Steps that run at once at most.
+    pub limit: NonZeroU32,
 }
 
 /// Payload of `RunCreated`.
@@ -56,6 +69,9 @@ pub struct RunRequest {
 pub struct StepQueued {
     /// The attempt that waits, from 1.
     pub attempt: u32,
+    /// What it shares its limit with, likewise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub concurrency: Option<StepConcurrency>,
     /// The plugin that is needed, so that dispatch and queue need nothing else.
     pub plugin: PluginName,
     /// The run's priority, likewise.

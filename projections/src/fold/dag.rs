@@ -6,7 +6,7 @@ use stella_domain::event::DagEvent;
 
 use super::{LiveDag, Place};
 use crate::{
-    rows::{DagRow, DagVersionRow},
+    rows::{DagRow, DagVersionRow, Mark},
     tracked::Tracked,
 };
 
@@ -14,6 +14,7 @@ pub(super) fn fold(
     dag: &mut LiveDag,
     new_versions: &mut Vec<Tracked<DagVersionRow>>,
     place: &Place,
+    mark: Mark,
     event: &DagEvent,
 ) -> Result<(), &'static str> {
     match event {
@@ -25,6 +26,7 @@ pub(super) fn fold(
                     dag_id: data.dag_id.clone(),
                     disabled_versions: BTreeSet::new(),
                     latest_version: data.version,
+                    paused: None,
                     updated_at: place.at,
                 })
             });
@@ -44,6 +46,8 @@ pub(super) fn fold(
             existing(dag, place)?.active_version = Some(data.version);
         }
         DagEvent::DagRolledBack(data, _) => existing(dag, place)?.active_version = Some(data.to),
+        DagEvent::DagPaused(..) => existing(dag, place)?.paused = Some(mark),
+        DagEvent::DagResumed(..) => existing(dag, place)?.paused = None,
         DagEvent::DagVersionDisabled(data, _) => {
             existing(dag, place)?.disabled_versions.insert(data.version);
         }
@@ -52,6 +56,20 @@ pub(super) fn fold(
         }
     }
     Ok(())
+}
+
+/// Why it was done, where that is not erased.
+pub(super) fn reason(event: &DagEvent) -> Option<String> {
+    let payload = match event {
+        DagEvent::DagVersionRegistered(_) => return None,
+        DagEvent::DagPaused(_, payload)
+        | DagEvent::DagResumed(_, payload)
+        | DagEvent::DagVersionActivated(_, payload)
+        | DagEvent::DagRolledBack(_, payload)
+        | DagEvent::DagVersionDisabled(_, payload)
+        | DagEvent::DagVersionEnabled(_, payload) => payload,
+    };
+    payload.as_ref().map(|payload| payload.reason.clone())
 }
 
 /// The row of a DAG that has a version, which changes.

@@ -2,6 +2,7 @@
 //! alone, never on how they are cut into batches.
 
 mod batch;
+mod control;
 mod dag;
 mod run;
 
@@ -14,7 +15,7 @@ use lru::LruCache;
 use stella_domain::{
     chain::Head,
     event::{Event, RunEvent},
-    ids::{DagId, LedgerId, PluginName, RunId, StepId, StreamId},
+    ids::{DagId, LedgerId, PluginName, RunId, StepId, StreamId, Tenant},
     time::Timestamp,
 };
 use stella_ledger::recorded::Recorded;
@@ -23,7 +24,7 @@ pub(crate) use self::batch::{Batch, Checkpoint, Erased, labels_text};
 use crate::{
     DIGEST_INTERVAL, ProjectionError,
     digest::ModelDigests,
-    rows::{DagRow, DagVersionRow, QueueRow, RunRow, StepRow, TallyRow},
+    rows::{ControlRow, DagRow, DagVersionRow, Mark, QueueRow, RunRow, StepRow, TallyRow},
     tracked::Tracked,
 };
 
@@ -74,6 +75,7 @@ pub(crate) struct State {
     touched_runs: Vec<RunId>,
     touched_dags: Vec<DagId>,
     new_versions: Vec<Tracked<DagVersionRow>>,
+    pub(crate) control: Option<Tracked<ControlRow>>,
     /// Labels of new runs: the label's text, the run's key.
     new_labels: Vec<(String, u64)>,
     checkpoints: Vec<Checkpoint>,
@@ -100,6 +102,7 @@ impl Default for State {
             touched_runs: vec![],
             touched_dags: vec![],
             new_versions: vec![],
+            control: None,
             new_labels: vec![],
             checkpoints: vec![],
             erased: Erased::default(),
@@ -157,8 +160,9 @@ impl State {
             StreamId::Run(id) => self.fold_run(id, recorded)?,
             StreamId::Dag(id) => self.fold_dag(id, recorded)?,
             StreamId::Ledger(_) => self.fold_erasures(recorded)?,
+            StreamId::Control(tenant) => self.fold_control(tenant, recorded)?,
             // Nothing of these is shown by a read model yet.
-            StreamId::Schedule(_) | StreamId::Plugin(_) | StreamId::Control(_) => {}
+            StreamId::Schedule(_) | StreamId::Plugin(_) => {}
         }
         let reached = self.head.next_seq / DIGEST_INTERVAL;
         self.head = commit.head();
@@ -190,7 +194,9 @@ impl State {
             let place = place(recorded, i);
             let folded = match event {
                 Event::Run(event) => run::fold(run, dag, &place, event),
-                Event::Ledger(_) | Event::Dag(_) => Err("it stands in the stream of a run"),
+                Event::Ledger(_) | Event::Dag(_) | Event::Control(_) => {
+                    Err("it stands in the stream of a run")
+                }
             };
             folded.map_err(|reason| ProjectionError::Contradiction { seq: place.seq, reason })?;
         }
@@ -227,10 +233,34 @@ impl State {
         for (i, event) in recorded.events.iter().enumerate() {
             let place = place(recorded, i);
             let folded = match event {
-                Event::Dag(event) => dag::fold(dag, &mut self.new_versions, &place, event),
-                Event::Ledger(_) | Event::Run(_) => Err("it stands in the stream of a DAG"),
+                Event::Dag(event) => {
+                    let mark = mark(recorded, &place, dag::reason(event));
+                    dag::fold(dag, &mut self.new_versions, &place, mark, event)
+                }
+                Event::Ledger(_) | Event::Run(_) | Event::Control(_) => {
+                    Err("it stands in the stream of a DAG")
+                }
             };
             folded.map_err(|reason| ProjectionError::Contradiction { seq: place.seq, reason })?;
+        }
+        Ok(())
+    }
+
+    fn fold_control(
+        &mut self,
+        tenant: &Tenant,
+        recorded: &Recorded,
+    ) -> Result<(), ProjectionError> {
+        let new = || Tracked::new(ControlRow::new(tenant.clone()));
+        let row = self.control.get_or_insert_with(new);
+        for (i, event) in recorded.events.iter().enumerate() {
+            let place = place(recorded, i);
+            let Event::Control(event) = event else {
+                let reason = "it stands in the stream of what operators hold back";
+                return Err(ProjectionError::Contradiction { seq: place.seq, reason });
+            };
+            let mark = mark(recorded, &place, control::reason(event));
+            control::fold(row.change(), mark, event);
         }
         Ok(())
     }
@@ -250,6 +280,7 @@ impl State {
             dag.queues.values_mut().for_each(|queue| queue.settle(digests));
         }
         self.new_versions.iter_mut().for_each(|version| version.settle(digests));
+        self.control.iter_mut().for_each(|row| row.settle(digests));
     }
 
     fn checkpoint(&mut self) {
@@ -286,6 +317,7 @@ impl State {
             dag.tally.iter_mut().for_each(|tally| batch.push(tally));
             dag.queues.values_mut().for_each(|queue| batch.push(queue));
         }
+        self.control.iter_mut().for_each(|row| batch.push(row));
         for mut version in std::mem::take(&mut self.new_versions) {
             batch.push(&mut version);
         }
@@ -309,6 +341,12 @@ fn place(recorded: &Recorded, i: usize) -> Place {
         stream_version: commit.stream_version + i as u64,
         at: commit.recorded_at,
     }
+}
+
+fn mark(recorded: &Recorded, place: &Place, reason: Option<String>) -> Mark {
+    // Where none is given an empty one is recorded.
+    let reason = reason.filter(|reason| !reason.is_empty());
+    Mark { actor: recorded.commit.actor.clone(), at: place.at, reason, seq: place.seq }
 }
 
 fn dag_mut<'a>(

@@ -151,7 +151,7 @@ fn queue(run: &mut LiveRun, dag: &mut LiveDag, place: &Place, data: &StepQueued)
     forgive(run, &data.step_id);
     if run.steps.contains_key(&data.step_id) {
         let step = shift(run, dag, place, &data.step_id, StepState::Queued)?;
-        step.attempt = data.attempt;
+        (step.attempt, step.concurrency) = (data.attempt, data.concurrency.clone());
         (step.queued_at, step.queued_seq) = (place.at, place.seq);
         (step.started_at, step.ended_at, step.not_before) = (None, None, None);
         (step.worker_id, step.lease_ms, step.lease_version) = (None, None, None);
@@ -160,6 +160,7 @@ fn queue(run: &mut LiveRun, dag: &mut LiveDag, place: &Place, data: &StepQueued)
     let row = run.row.get();
     let step = StepRow {
         attempt: data.attempt,
+        concurrency: data.concurrency.clone(),
         dag_id: row.dag_id.clone(),
         ended_at: None,
         error_code: None,
@@ -206,6 +207,9 @@ fn close<'a>(
     id: &StepId,
     to: StepState,
 ) -> Result<&'a mut StepRow, &'static str> {
+    if matches!(to, StepState::Succeeded | StepState::Failed) {
+        count_attempt(run, dag, place, id);
+    }
     let step = shift(run, dag, place, id, to)?;
     step.ended_at = Some(place.at);
     Ok(step)
@@ -296,6 +300,17 @@ fn count(dag: &mut LiveDag, step: &StepRow, from: Option<StepState>, to: StepSta
         *counter += 1;
     }
     Ok(())
+}
+
+/// How long attempts take tells which of those that run take too long.
+fn count_attempt(run: &LiveRun, dag: &mut LiveDag, place: &Place, id: &StepId) {
+    let Some(step) = run.steps.get(id).map(Tracked::get) else { return };
+    let started_at = step.started_at.filter(|_| step.phase == StepState::Running);
+    if let (Some(started_at), Some(queue)) = (started_at, dag.queues.get_mut(&step.plugin)) {
+        let queue = queue.change();
+        queue.attempts += 1;
+        queue.attempts_ms += place.at.ms_since(started_at);
+    }
 }
 
 fn counter(row: &mut QueueRow, phase: StepState) -> Option<&mut u64> {

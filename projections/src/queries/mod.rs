@@ -4,12 +4,14 @@ mod counters;
 mod dags;
 mod open_work;
 mod runs;
+mod waiting;
 
 use std::path::Path;
 
 pub use self::{
     counters::{Metrics, QueueDepth, QueueReport},
     runs::{Page, PageRequest, RunFilter},
+    waiting::{RunningPlugin, WaitingFilter},
 };
 use crate::{ProjectionError, rows::Row};
 

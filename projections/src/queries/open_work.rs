@@ -4,15 +4,19 @@ use futures::TryStreamExt;
 use stella_domain::{
     chain::Head,
     ids::Tenant,
-    open_work::{OpenLease, OpenWork, PendingRetry, QueuedStep},
+    open_work::{OpenLease, OpenRun, OpenWork, PendingRetry, QueuedStep},
 };
 
 use crate::{
     ProjectionError, Projections,
-    rows::{Row, StepRow, StepState},
+    rows::{ControlRow, DagRow, Row, RunRow, StepRow, StepState},
     store::read_position,
 };
 
+const CONTROL: &str = "SELECT row FROM controls";
+const PAUSED_DAGS: &str = "SELECT row FROM dags WHERE row ->> 'paused' IS NOT NULL ORDER BY key";
+const OPEN_RUNS: &str =
+    "SELECT row FROM runs WHERE status IN ('running', 'failing', 'cancelling') ORDER BY key";
 const OPEN_STEPS: &str = "SELECT row FROM steps WHERE open IS NOT NULL ORDER BY key";
 
 impl Projections {
@@ -27,12 +31,25 @@ impl Projections {
         let (readers, path) = (models.readers().await, &models.files.live);
         let mut snapshot = readers.begin().await.map_err(ProjectionError::storage(path))?;
         let position = read_position(&mut *snapshot, path).await?;
-        let mut work = OpenWork {
-            head: position.map_or(Head::EMPTY, |position| position.head),
-            queued: vec![],
-            leases: vec![],
-            retries: vec![],
-        };
+        let head = position.map_or(Head::EMPTY, |position| position.head);
+        let mut work = OpenWork { head, ..OpenWork::default() };
+        let fault = ProjectionError::storage(path);
+        let read = sqlx::query_scalar(CONTROL).fetch_optional(&mut *snapshot).await;
+        let control: Option<String> = read.map_err(fault)?;
+        if let Some(text) = control {
+            work.control = ControlRow::from_text(&text)?.state();
+        }
+        let mut rows = sqlx::query_scalar::<_, String>(PAUSED_DAGS).fetch(&mut *snapshot);
+        while let Some(text) = rows.try_next().await.map_err(ProjectionError::storage(path))? {
+            work.paused_dags.push(DagRow::from_text(&text)?.dag_id);
+        }
+        drop(rows);
+        let mut rows = sqlx::query_scalar::<_, String>(OPEN_RUNS).fetch(&mut *snapshot);
+        while let Some(text) = rows.try_next().await.map_err(ProjectionError::storage(path))? {
+            let RunRow { run_id, dag_id, .. } = RunRow::from_text(&text)?;
+            work.runs.push(OpenRun { run_id, dag_id });
+        }
+        drop(rows);
         let mut rows = sqlx::query_scalar::<_, String>(OPEN_STEPS).fetch(&mut *snapshot);
         while let Some(text) = rows.try_next().await.map_err(ProjectionError::storage(path))? {
             add(&mut work, StepRow::from_text(&text)?)?;
@@ -51,7 +68,9 @@ fn add(work: &mut OpenWork, step: StepRow) -> Result<(), ProjectionError> {
         StepState::Queued => work.queued.push(QueuedStep {
             run_id: step.run_id,
             step_id: step.step_id,
+            dag_id: step.dag_id,
             plugin: step.plugin,
+            concurrency: step.concurrency,
             priority: step.priority,
             seq: step.queued_seq,
         }),
@@ -61,6 +80,9 @@ fn add(work: &mut OpenWork, step: StepRow) -> Result<(), ProjectionError> {
             lease_ms: step.lease_ms.ok_or_else(|| missing("lease"))?,
             started_at: step.started_at.ok_or_else(|| missing("start"))?,
             step_id: step.step_id,
+            dag_id: step.dag_id,
+            plugin: step.plugin,
+            concurrency: step.concurrency,
         }),
         StepState::BackingOff => work.retries.push(PendingRetry {
             not_before: step.not_before.ok_or_else(|| missing("time"))?,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use stella_domain::{ids::DagId, json::CanonicalJson, time::Timestamp};
 
-use super::Row;
+use super::{Mark, Row};
 use crate::model::{Model, Value};
 
 /// A DAG.
@@ -24,6 +24,9 @@ pub struct DagRow {
     pub disabled_versions: BTreeSet<u32>,
     /// The newest version.
     pub latest_version: u32,
+    /// Since when nothing of it starts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub paused: Option<Mark>,
     /// When it last changed.
     pub updated_at: Timestamp,
 }

@@ -3,6 +3,7 @@
 //! Members of every struct stand in the order of their names, so that writing one gives canonical
 //! JSON at once; a debug assertion and the tests hold that.
 
+mod control;
 mod dag;
 mod run;
 mod step;
@@ -11,7 +12,7 @@ mod tally;
 use serde::{Serialize, de::DeserializeOwned};
 use stella_domain::json::CanonicalJson;
 
-pub use self::{dag::*, run::*, step::*, tally::*};
+pub use self::{control::*, dag::*, run::*, step::*, tally::*};
 use crate::{
     error::ProjectionError,
     model::{Model, Value},

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use stella_domain::{
-    event::ErrorCode,
+    event::{ErrorCode, StepConcurrency},
     ids::{DagId, FencingToken, PluginName, RunId, StepId, WorkerId},
     json::CanonicalJson,
     time::Timestamp,
@@ -61,6 +61,9 @@ impl StepState {
 pub struct StepRow {
     /// The newest attempt, from 1.
     pub attempt: u32,
+    /// The limit that it shares with others of its DAG.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub concurrency: Option<StepConcurrency>,
     /// The run's DAG.
     pub dag_id: DagId,
     /// When the newest attempt ended.

@@ -77,6 +77,10 @@ impl Row for TallyRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueRow {
+    /// Attempts that ended with a success, an error or a timeout.
+    pub attempts: u64,
+    /// What those took, in milliseconds, from lease to report.
+    pub attempts_ms: u64,
     /// Wait before their next attempt.
     pub backing_off: u64,
     /// The DAG.
@@ -91,7 +95,15 @@ pub struct QueueRow {
 
 impl QueueRow {
     pub(crate) fn new(dag_id: DagId, plugin: PluginName) -> Self {
-        Self { backing_off: 0, dag_id, plugin, queued: 0, running: 0 }
+        Self {
+            attempts: 0,
+            attempts_ms: 0,
+            backing_off: 0,
+            dag_id,
+            plugin,
+            queued: 0,
+            running: 0,
+        }
     }
 }
 

@@ -1,10 +1,16 @@
-//! `dag activate`, `dag disable`, `dag enable` and `dag rollback`: which version runs start with.
+//! `dag activate`, `disable`, `enable`, `rollback`, `pause`, `resume` and `clear`: what of a DAG
+//! starts.
 
 use clap::Args;
-use stella_api::types::{ChangedDag, DagVersionItem, ReasonBody, RollBackBody};
+use stella_api::types::{ChangedDag, ClearedVersion, DagVersionItem, ReasonBody, RollBackBody};
 use stella_domain::ids::DagId;
 
-use crate::{client::path, commands::ApiArgs, failure::Failure, output::details};
+use crate::{
+    client::path,
+    commands::ApiArgs,
+    failure::Failure,
+    output::{details, note},
+};
 
 /// Let runs start with this version unless they name one.
 #[derive(Debug, Args)]
@@ -57,6 +63,48 @@ pub(crate) struct Rollback {
     api: ApiArgs,
 }
 
+/// Start no run of this DAG, and lease no step of those that there are. What runs goes on.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stella orch dag pause nightly --reason 'its source is being moved'")]
+pub(crate) struct Pause {
+    #[command(flatten)]
+    dag: DagArgs,
+}
+
+/// Let a paused DAG go on.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stella orch dag resume nightly")]
+pub(crate) struct Resume {
+    #[command(flatten)]
+    dag: DagArgs,
+}
+
+/// Cancel the runs of a disabled version that have not ended, with all that waits of them.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stella orch dag clear nightly --dag-version 3 --reason 'fails on empty inputs'")]
+pub(crate) struct Clear {
+    #[command(flatten)]
+    version: VersionArgs,
+}
+
+/// A DAG, and why something is done to it.
+#[derive(Debug, Args)]
+struct DagArgs {
+    /// The DAG.
+    dag: DagId,
+    /// Why, for those who read the ledger.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
 /// A version of a DAG, and why something is done to it.
 #[derive(Debug, Args)]
 struct VersionArgs {
@@ -87,6 +135,45 @@ impl Disable {
 impl Enable {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         self.version.ask("enable").await
+    }
+}
+
+impl Pause {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        self.dag.ask(":pause").await
+    }
+}
+
+impl Resume {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        self.dag.ask(":resume").await
+    }
+}
+
+impl DagArgs {
+    async fn ask(self, verb: &str) -> Result<(), Failure> {
+        let body = ReasonBody { reason: self.reason };
+        let answer = self.api.client()?.post(&path("dags", &self.dag, verb), &[], &body).await?;
+        print(&self.api, &answer.body)
+    }
+}
+
+impl Clear {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let VersionArgs { dag, dag_version, reason, api } = self.version;
+        let (client, body) = (api.client()?, ReasonBody { reason });
+        let verb = path("dags", &dag, &format!("/versions/{dag_version}:clear"));
+        let mut cancelled = 0;
+        loop {
+            let answer: ClearedVersion = client.post(&verb, &[], &body).await?.body;
+            cancelled += answer.cancelled;
+            if !answer.more {
+                break;
+            }
+            note(format_args!("{cancelled} run(s) cancelled, going on"));
+        }
+        let cleared = ClearedVersion { cancelled, more: false };
+        api.output.print(&cleared, |cleared| details(&[("cancelled", cleared.cancelled.to_string())]))
     }
 }
 
@@ -136,6 +223,7 @@ fn print(api: &ApiArgs, dag: &ChangedDag) -> Result<(), Failure> {
         let disabled = dag.disabled_versions.iter().map(u32::to_string).collect::<Vec<_>>();
         let mut rows = vec![
             ("dag", dag.dag_id.to_string()),
+            ("paused", if dag.paused { "yes" } else { "no" }.to_owned()),
             ("active", number(dag.active_version)),
             ("disabled", if disabled.is_empty() { "-".to_owned() } else { disabled.join(", ") }),
         ];

@@ -34,6 +34,12 @@ pub(crate) enum Dag {
     Enable(change::Enable),
     /// Let runs start with an older version again.
     Rollback(change::Rollback),
+    /// Start nothing of a DAG.
+    Pause(change::Pause),
+    /// Let a paused DAG go on.
+    Resume(change::Resume),
+    /// Cancel the runs of a disabled version.
+    Clear(change::Clear),
 }
 
 impl Dag {
@@ -48,6 +54,9 @@ impl Dag {
             Self::Disable(command) => command.run().await,
             Self::Enable(command) => command.run().await,
             Self::Rollback(command) => command.run().await,
+            Self::Pause(command) => command.run().await,
+            Self::Resume(command) => command.run().await,
+            Self::Clear(command) => command.run().await,
         }
     }
 }

@@ -232,8 +232,17 @@ impl Run {
             dag_id: start.spec.id().clone(),
             violations,
         })?;
+        let dag_id = start.spec.id();
+        let concurrency = start.spec.concurrency();
+        let concurrency =
+            concurrency.map(|concurrency| concurrency.of_run(dag_id, &start.inputs)).transpose();
+        let concurrency = concurrency.map_err(|violation| RunRefusal::InputsInvalid {
+            dag_id: dag_id.clone(),
+            violations: vec![violation],
+        })?;
         let created = RunCreated {
             attempt: start.attempt,
+            concurrency,
             dag_digest: start.spec.digest().to_owned(),
             dag_id: start.spec.id().clone(),
             dag_version: start.dag_version,
@@ -248,7 +257,7 @@ impl Run {
         };
         let roots = start.spec.steps().iter().filter(|step| step.needs.is_empty());
         let mut events = vec![];
-        events.extend(roots.take(QUEUE_WAVE).map(|step| queued(step, 1, start.priority)));
+        events.extend(roots.take(QUEUE_WAVE).map(|step| queued(step, 1, &created)));
         events.insert(0, RunEvent::RunCreated(created, Some(request)));
         Ok(events)
     }
@@ -410,7 +419,7 @@ impl Run {
         let mut events = vec![RunEvent::StepLeaseExpired(at)];
         let running = self.status() == Some(RunStatus::Running);
         if running && record.expiries < LEASE_EXPIRIES {
-            events.push(queued(step, record.attempt + 1, self.priority()));
+            events.extend(self.queued(step, record.attempt + 1));
         } else {
             events.extend(self.end_after(i, &Closing::Expired, self.running - 1));
         }
@@ -428,7 +437,7 @@ impl Run {
         if !due || self.status() != Some(RunStatus::Running) {
             return Ok(vec![]);
         }
-        Ok(vec![queued(self.spec_step(i)?, record.attempt + 1, self.priority())])
+        Ok(self.queued(self.spec_step(i)?, record.attempt + 1).into_iter().collect())
     }
 
     fn decide_cancel(&self, reason: String) -> Result<Vec<RunEvent>, RunRefusal> {
@@ -468,7 +477,7 @@ impl Run {
         let Some(spec) = self.spec() else { return };
         let room = QUEUE_WAVE.saturating_sub(queued_now);
         let ready = self.ready.iter().chain(newly_ready).take(room);
-        events.extend(ready.map(|i| queued(&spec.steps()[*i], 1, self.priority())));
+        events.extend(ready.filter_map(|i| self.queued(&spec.steps()[*i], 1)));
     }
 
     fn waiting_step(&self, id: &StepId) -> Result<usize, RunRefusal> {
@@ -495,8 +504,9 @@ impl Run {
         Ok(&self.spec().ok_or(RunRefusal::SpecMissing)?.steps()[i])
     }
 
-    fn priority(&self) -> i32 {
-        self.created.as_ref().map_or(0, |created| created.priority)
+    /// The step's wait for a worker.
+    fn queued(&self, step: &Step, attempt: u32) -> Option<RunEvent> {
+        Some(queued(step, attempt, self.created.as_ref()?))
     }
 }
 
@@ -514,9 +524,14 @@ fn check_labels(labels: &Labels) -> Result<(), RunRefusal> {
     }
 }
 
-fn queued(step: &Step, attempt: u32, priority: i32) -> RunEvent {
-    let (plugin, step_id) = (step.plugin.clone(), step.id.clone());
-    RunEvent::StepQueued(StepQueued { attempt, plugin, priority, step_id })
+fn queued(step: &Step, attempt: u32, run: &RunCreated) -> RunEvent {
+    RunEvent::StepQueued(StepQueued {
+        attempt,
+        concurrency: run.concurrency.clone(),
+        plugin: step.plugin.clone(),
+        priority: run.priority,
+        step_id: step.id.clone(),
+    })
 }
 
 fn message(text: &str) -> Option<Message> {

@@ -1,0 +1,166 @@
+//! `queue pause`, `queue resume`, `queue drain`, `queue limit`: what operators hold back.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use clap::Args;
+use stella_api::types::{ChangedControl, DrainBody, LimitBody, QueueBody, QueueView};
+use stella_domain::ids::{DagId, PluginName};
+
+use crate::{
+    commands::ApiArgs,
+    failure::Failure,
+    output::{details, note},
+};
+
+/// How often the queue is looked at while a drain is waited for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Lease no step, or none of a plugin. What runs goes on, and runs are still admitted.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stella orch queue pause --reason 'database maintenance'
+  stella orch queue pause --plugin scanner --reason 'its registry is down'")]
+pub(super) struct Pause {
+    #[command(flatten)]
+    scope: Scope,
+}
+
+/// Lease steps again. Without --plugin this also ends a drain.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stella orch queue resume
+  stella orch queue resume --plugin scanner --reason 'its registry is back'")]
+pub(super) struct Resume {
+    #[command(flatten)]
+    scope: Scope,
+}
+
+/// Admit no run until those that there are have ended; what waits goes oldest first.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stella orch queue drain --reason 'work off the backlog'
+  stella orch queue drain --then-pause --wait --reason 'before the upgrade'")]
+pub(super) struct Drain {
+    /// Pause dispatch once nothing is left, instead of going on as before.
+    #[arg(long)]
+    then_pause: bool,
+    /// Wait until nothing is left, and say how much still is.
+    #[arg(long)]
+    wait: bool,
+    /// Why, for those who read the ledger.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// Limit how many steps run at once: of all, of a DAG, or of a plugin.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stella orch queue limit 50
+  stella orch queue limit 2 --plugin scanner --reason 'two licences'
+  stella orch queue limit --lift --dag nightly")]
+pub(super) struct Limit {
+    /// Steps that run at once at most.
+    #[arg(value_name = "N", required_unless_present = "lift")]
+    limit: Option<NonZeroU32>,
+    /// Lift the limit.
+    #[arg(long, conflicts_with = "limit")]
+    lift: bool,
+    /// Of this DAG.
+    #[arg(long, value_name = "DAG", conflicts_with = "plugin")]
+    dag: Option<DagId>,
+    /// Of this plugin.
+    #[arg(long)]
+    plugin: Option<PluginName>,
+    /// Why, for those who read the ledger.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+#[derive(Debug, Args)]
+struct Scope {
+    /// Of this plugin only.
+    #[arg(long)]
+    plugin: Option<PluginName>,
+    /// Why, for those who read the ledger.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+impl Pause {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        self.scope.ask("/queue:pause").await
+    }
+}
+
+impl Resume {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        self.scope.ask("/queue:resume").await
+    }
+}
+
+impl Scope {
+    async fn ask(self, path: &str) -> Result<(), Failure> {
+        let body = QueueBody { plugin: self.plugin, reason: self.reason };
+        let answer = self.api.client()?.post(path, &[], &body).await?;
+        print_control(&self.api, &answer.body)
+    }
+}
+
+impl Drain {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let client = self.api.client()?;
+        let body = DrainBody { then_pause: self.then_pause, reason: self.reason };
+        let mut answer: ChangedControl = client.post("/queue:drain", &[], &body).await?.body;
+        let mut min_seq = answer.seq;
+        while self.wait && answer.draining {
+            let query: Vec<_> = min_seq.take().map(|seq| ("minSeq", seq.to_string())).into_iter().collect();
+            let QueueView { total, control, .. } = client.get("/queue", &query).await?;
+            answer.draining = control.drain.is_some_and(|drain| drain.ended.is_none());
+            answer.dispatch_paused = control.dispatch_paused.is_some();
+            if answer.draining {
+                let (queued, running) = (total.queued + total.backing_off, total.running);
+                note(format_args!("draining: {queued} step(s) wait, {running} run"));
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+        print_control(&self.api, &answer)
+    }
+}
+
+impl Limit {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let Self { limit, dag: dag_id, plugin, reason, api, lift: _ } = self;
+        let body = LimitBody { dag_id, plugin, limit, reason };
+        let answer = api.client()?.post("/queue:limit", &[], &body).await?;
+        print_control(&api, &answer.body)
+    }
+}
+
+/// What is held back after a command.
+pub(crate) fn print_control(api: &ApiArgs, control: &ChangedControl) -> Result<(), Failure> {
+    api.output.print(control, |control| {
+        let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+        let plugins: Vec<&str> = control.plugins_paused.iter().map(PluginName::as_str).collect();
+        let plugins = if plugins.is_empty() { "-".to_owned() } else { plugins.join(", ") };
+        details(&[
+            ("dispatch paused", yes(control.dispatch_paused)),
+            ("plugins paused", plugins),
+            ("schedulers paused", yes(control.schedulers_paused)),
+            ("draining", yes(control.draining)),
+            (
+                "seq",
+                control.seq.map_or("- (nothing to change)".to_owned(), |seq| seq.to_string()),
+            ),
+        ])
+    })
+}
