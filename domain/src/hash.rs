@@ -10,8 +10,9 @@ use blake3::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
-    ids::{DagId, RunId, Tenant},
+    ids::{DagId, RunId, ScheduleId, Tenant},
     json::CanonicalJson,
+    time::Timestamp,
 };
 
 mod lanes;
@@ -155,6 +156,7 @@ context!(EVENT, "ledger event v1");
 context!(INPUTS, "inputs v1");
 context!(RUN_ID, "run id v1");
 context!(CONCURRENCY_KEY, "concurrency key v1");
+context!(JITTER, "jitter v1");
 
 /// `dataHash`: the commitment to an event's data, given as canonical JSON text.
 pub fn data_hash(data: &str) -> Hash32 {
@@ -212,6 +214,15 @@ pub fn concurrency_key(dag_id: &DagId, value: &CanonicalJson) -> String {
     key.push_str("b3:");
     CONCURRENCY_KEY.hash(&[text.as_bytes()]).write_hex(&mut key);
     key
+}
+
+/// A number that follows from a schedule and a fire time, spread evenly.
+pub(crate) fn jitter(schedule_id: &ScheduleId, fire_time: Timestamp) -> u64 {
+    let text = format!("{schedule_id}/{fire_time}");
+    let hash = JITTER.hash(&[text.as_bytes()]);
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.0[..8]);
+    u64::from_le_bytes(first)
 }
 
 /// What a derived run id is derived from.

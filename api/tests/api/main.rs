@@ -10,6 +10,7 @@ mod door;
 mod erasure;
 mod ledger;
 mod operations;
+mod queue;
 mod runs;
 mod stream;
 mod support;

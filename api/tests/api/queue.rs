@@ -1,5 +1,7 @@
 //! What waits, why, and what operators hold back.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use stella_api::types::{QueueView, WaitingStepView};
 
@@ -92,11 +94,12 @@ async fn what_is_held_back_is_shown_and_survives_a_rebuild() {
     // A drain of nothing ends at once, and says so.
     let drained = api.post("/queue:drain", &json!({"reason": "r"})).await.body;
     assert_eq!(drained["draining"], true);
-    api.until("the drain ends", async || {
-        let queue = api.get("/queue").await.body;
-        (queue["control"]["drain"]["emptied"] == true).then_some(())
-    })
-    .await;
+    let ended = async {
+        while api.get("/queue").await.body["control"]["drain"]["emptied"] != true {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), ended).await.expect("the drain ends");
     api.finished("echo", &json!({})).await;
     api.stop().await;
 }
@@ -106,7 +109,7 @@ async fn clearing_a_disabled_version_cancels_its_runs_and_no_others() {
     let api = Api::without_worker().await;
     api.register(ECHO).await;
     let old = api.post("/runs", &json!({"dagId": "echo"})).await.body;
-    api.register(&ECHO.replace("say", "tell")).await;
+    api.post_text("/dags", "application/yaml", ECHO.replace("say", "tell")).await;
     let new = api.post("/runs", &json!({"dagId": "echo"})).await.body;
     api.post("/dags/echo/versions/1:disable", &json!({})).await;
     let cleared = api.post("/dags/echo/versions/1:clear", &json!({"reason": "bad"})).await.body;

@@ -73,6 +73,8 @@ async fn ended(
     // Before looking, so that no end is missed.
     let end = record.commands.run_end(tenant, run_id);
     super::reach(app, tenant, min_seq).await?;
+    // An end from before that is not folded yet would be waited for in vain.
+    super::catch_up(app, tenant).await?;
     let row = super::row(app, tenant, run_id).await?;
     if row.status.is_ended() {
         return Ok(row.into());

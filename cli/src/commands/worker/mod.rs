@@ -1,22 +1,26 @@
-//! `worker`: working off steps in a process of one's own.
+//! `worker`: working off steps in a process of one's own, and who does.
 
+mod list;
 mod start;
 
 use clap::Subcommand;
 
 use crate::failure::Failure;
 
-/// Work off the steps of a server in a process of its own.
+/// Work off the steps of a server in a process of its own; see who does.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Worker {
     /// Work until SIGTERM or SIGINT.
     Start(start::Start),
+    /// The workers that there are.
+    List(list::List),
 }
 
 impl Worker {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         match self {
             Self::Start(command) => command.run().await,
+            Self::List(command) => command.run().await,
         }
     }
 }
