@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use crate::{
-    routes::{dag_versions, runs, workers},
+    routes::{dag_versions, runs, schedules, workers},
     types::{PROBLEM_JSON, Problem, StreamMessage},
 };
 
@@ -41,6 +41,14 @@ pub(crate) struct Document;
     dag_versions::activate_dag_version,
     dag_versions::disable_dag_version,
     dag_versions::enable_dag_version,
+    schedules::update_schedule,
+    schedules::trigger_schedule,
+    schedules::pause_schedule,
+    schedules::resume_schedule,
+    schedules::clear_schedule,
+    schedules::backfill_schedule,
+    schedules::cancel_backfill,
+    schedules::delete_schedule,
     workers::renew_lease,
     workers::complete_lease,
     workers::fail_lease
@@ -103,6 +111,31 @@ problems! {
         404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
         409: "`DAG_VERSION_ENABLED`: disable it first, or more of its runs start.",
         422: "`EVENT_TOO_LARGE`: pass large data by reference.",
+    }
+    /// Naming a schedule, and why something is done to it.
+    ScheduleNotFound {
+        404: "`SCHEDULE_NOT_FOUND`.",
+    }
+    /// Creating a schedule.
+    ScheduleExists {
+        404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
+        409: "`SCHEDULE_EXISTS`: there is another one of this id.",
+        422: "`SCHEDULE_INVALID`, `INPUTS_INVALID`: `errors` lists everything. `EVENT_TOO_LARGE`.",
+    }
+    /// Changing a schedule.
+    ScheduleRefused {
+        404: "`SCHEDULE_NOT_FOUND`, `DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
+        422: "`SCHEDULE_INVALID`, `INPUTS_INVALID`: `errors` lists everything. `EVENT_TOO_LARGE`.",
+    }
+    /// Firing a schedule.
+    ScheduleNotTriggered {
+        404: "`SCHEDULE_NOT_FOUND`.",
+    }
+    /// Asking for a backfill.
+    BackfillRefused {
+        404: "`SCHEDULE_NOT_FOUND`.",
+        409: "`BACKFILL_UNDER_WAY`: wait for its end, or cancel it.",
+        422: "`BACKFILL_EMPTY`, `BACKFILL_TOO_LARGE`. `EVENT_TOO_LARGE`.",
     }
     /// Naming a run.
     RunNotFound {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, de::Error as _};
-use stella_domain::ids::DagId;
+use stella_domain::ids::{DagId, ScheduleId};
 use stella_projections::PageRequest;
 
 use crate::{extract::PageSize, types::Page};
@@ -30,6 +30,16 @@ impl Place for u64 {
 }
 
 impl Place for DagId {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.as_str().into()
+    }
+
+    fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
+        String::from_utf8(bytes).ok()?.parse().ok()
+    }
+}
+
+impl Place for ScheduleId {
     fn to_bytes(&self) -> Vec<u8> {
         self.as_str().into()
     }

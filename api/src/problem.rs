@@ -11,10 +11,13 @@ use axum::{
 };
 use stella_commands::{CommandError, Refusal};
 use stella_domain::{
-    aggregate::{ControlRefusal, DagRefusal, ErasureReasonError, LedgerRefusal, RunRefusal},
+    aggregate::{
+        ControlRefusal, DagRefusal, ErasureReasonError, LedgerRefusal, RunRefusal, ScheduleRefusal,
+    },
     checkpoint::Checkpoint,
     dag::{InputViolation, SpecError, SpecErrors},
-    ids::{DagId, RunId},
+    ids::{DagId, RunId, ScheduleId},
+    schedule::ScheduleError,
 };
 use stella_ledger::{
     checkpoints::{ProofError, SignerError, receipt::ReceiptError},
@@ -126,6 +129,35 @@ impl ApiError {
              it first"
         );
         Self::new(StatusCode::CONFLICT, "DAG_VERSION_ENABLED", detail)
+    }
+
+    pub(crate) fn schedule_not_found(id: &ScheduleId) -> Self {
+        Self::schedule_refusal(id, ScheduleRefusal::Unknown)
+    }
+
+    pub(crate) fn schedule(errors: Vec<ScheduleError>) -> Self {
+        let detail = format!("the schedule does not hold: {} error(s)", errors.len());
+        let errors = errors.into_iter();
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "SCHEDULE_INVALID", detail).with_errors(
+            errors
+                .map(|error| SpecErrorView { path: error.path.to_owned(), message: error.message }),
+        )
+    }
+
+    pub(crate) fn schedule_refusal(id: &ScheduleId, refusal: ScheduleRefusal) -> Self {
+        let (status, code) = match &refusal {
+            ScheduleRefusal::Unknown => (StatusCode::NOT_FOUND, "SCHEDULE_NOT_FOUND"),
+            ScheduleRefusal::Exists => (StatusCode::CONFLICT, "SCHEDULE_EXISTS"),
+            ScheduleRefusal::BackfillUnderWay => (StatusCode::CONFLICT, "BACKFILL_UNDER_WAY"),
+            ScheduleRefusal::BackfillEmpty => (StatusCode::UNPROCESSABLE_ENTITY, "BACKFILL_EMPTY"),
+            ScheduleRefusal::BackfillTooLarge { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "BACKFILL_TOO_LARGE")
+            }
+            ScheduleRefusal::TooManyOpen => {
+                return Self::unavailable("TOO_MANY_OPEN_FIRES", format_args!("{id}: {refusal}"));
+            }
+        };
+        Self::new(status, code, format_args!("schedule {id}: {refusal}"))
     }
 
     pub(crate) fn body_too_large(limit: usize) -> Self {
@@ -258,6 +290,7 @@ impl From<Refusal> for ApiError {
         match refusal {
             Refusal::Run(refusal) => refusal.into(),
             Refusal::Dag(dag_id, refusal) => refusal.into_error(&dag_id),
+            Refusal::Schedule(id, refusal) => Self::schedule_refusal(&id, refusal),
             Refusal::Control(refusal @ ControlRefusal::Draining) => {
                 Self::unavailable("QUEUE_DRAINING", refusal)
             }

@@ -18,8 +18,8 @@ use crate::{
     openapi::{self, Document, PREFIX, Verbs},
     problem::ApiError,
     routes::{
-        admin, bundle, checkpoints, control, dag_versions, dags, export, ledger, metrics, probes, proofs,
-        queue, runs, workers,
+        admin, bundle, checkpoints, control, dag_versions, dags, export, ledger, metrics, probes,
+        proofs, queue, runs, schedules, workers,
     },
     state::AppState,
 };
@@ -88,6 +88,9 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(control::resume_queue))
         .routes(routes!(control::drain_queue))
         .routes(routes!(control::limit_queue))
+        .routes(routes!(schedules::list_schedules, schedules::create_schedule))
+        .routes(routes!(schedules::get_schedule))
+        .route("/schedules/{scheduleId}", post(schedules::schedule_verb))
         .routes(routes!(control::pause_schedulers))
         .routes(routes!(control::resume_schedulers))
         .routes(routes!(workers::poll_workers))

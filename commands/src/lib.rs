@@ -21,14 +21,16 @@ use std::{
 use stella_domain::{
     aggregate::{
         Control, ControlChange, ControlCommand, Dag, DagCommand, Ledger as LedgerAggregate,
-        LedgerCommand, RunCommand, VersionChange,
+        LedgerCommand, RunCommand, Schedule, VersionChange,
     },
     chain::Head,
     checkpoint::SigningKeyRotated,
     dag::DagSpec,
+    event::ScheduleEvent,
     hash::{RunIdKind, derived_run_id},
-    ids::{Actor, DagId, Origin, RunId, RunToken, StepId, StreamId, Tenant},
+    ids::{Actor, DagId, Origin, RunId, RunToken, ScheduleId, StepId, StreamId, Tenant},
     open_work::OpenWork,
+    time::Timestamp,
 };
 use stella_ledger::{
     clock::Clock,
@@ -39,7 +41,7 @@ use stella_ledger::{
 
 use self::{
     dispatch::{Dispatch, SeenWorker, Wait},
-    engine::{Answer, Command, Engine, NewRun, RunStarted, Shared},
+    engine::{Answer, Command, Engine, NewRun, RunStarted, ScheduleChange, Shared},
     run_ends::RunEnds,
 };
 pub use self::{
@@ -277,8 +279,38 @@ impl Commands {
         let Written { answer, receipt, .. } = self.writer.execute(tenant, command).await?;
         match answer? {
             Answer::Control(control) => Ok((control, receipt)),
-            Answer::Run(_) | Answer::Appended => Err(other_answer()),
+            _ => Err(other_answer()),
         }
+    }
+
+    /// Create, change, trigger, pause, backfill or end a schedule. Answers the schedule as it is now,
+    /// what was recorded, and the receipt if anything was.
+    ///
+    /// # Errors
+    /// [`CommandError`]; among the refusals are unknown schedules and DAGs, and inputs that do not
+    /// fit.
+    pub async fn change_schedule(
+        &self,
+        tenant: &Tenant,
+        actor: &Actor,
+        schedule_id: &ScheduleId,
+        change: ScheduleChange,
+    ) -> Result<(Schedule, Vec<ScheduleEvent>, Option<Receipt>), CommandError> {
+        let (actor, schedule_id) = (actor.clone(), schedule_id.clone());
+        let command = Command::Schedule { actor, schedule_id, change };
+        let Written { answer, receipt, .. } = self.writer.execute(tenant, command).await?;
+        match answer? {
+            Answer::Schedule(answer) => {
+                let (schedule, events) = *answer;
+                Ok((schedule, events, receipt))
+            }
+            _ => Err(other_answer()),
+        }
+    }
+
+    /// The fires of a schedule whose run was refused, and why: they are tried again.
+    pub fn refused_fires(&self, tenant: &Tenant, id: &ScheduleId) -> Vec<(Timestamp, String)> {
+        self.shared.dispatch().refused_fires(tenant, id)
     }
 
     /// Hold a DAG back, or let it go on: whether its runs start, and their steps are leased. Answers
@@ -330,7 +362,7 @@ impl Commands {
         let Written { answer, receipt, as_of } = self.writer.execute(tenant, command).await?;
         match answer? {
             Answer::Run(answer) => Ok(Written { answer, receipt, as_of }),
-            Answer::Control(_) | Answer::Appended => Err(other_answer()),
+            _ => Err(other_answer()),
         }
     }
 }

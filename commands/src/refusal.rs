@@ -1,8 +1,8 @@
 //! Why a command is refused. A refusal has changed nothing.
 
 use stella_domain::{
-    aggregate::{ControlRefusal, DagRefusal, LedgerRefusal, RunRefusal},
-    ids::DagId,
+    aggregate::{ControlRefusal, DagRefusal, LedgerRefusal, RunRefusal, ScheduleRefusal},
+    ids::{DagId, ScheduleId},
 };
 
 /// Why a command is refused.
@@ -17,6 +17,9 @@ pub enum Refusal {
     /// By what operators hold back.
     #[error(transparent)]
     Control(ControlRefusal),
+    /// By the schedule.
+    #[error("schedule {0}: {1}")]
+    Schedule(ScheduleId, ScheduleRefusal),
     /// By the ledger.
     #[error(transparent)]
     Ledger(LedgerRefusal),

@@ -190,6 +190,11 @@ impl Actor {
         Self("system:dispatch".into())
     }
 
+    /// Schedules that fire.
+    pub fn scheduler() -> Self {
+        Self("system:scheduler".into())
+    }
+
     /// A worker acting under its own name; a worker id is always a valid subject.
     pub fn worker(id: &WorkerId) -> Self {
         Self(format!("worker:{id}").into())

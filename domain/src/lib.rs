@@ -15,5 +15,6 @@ pub mod json;
 pub mod limits;
 pub mod merkle;
 pub mod open_work;
+pub mod schedule;
 pub mod time;
 pub mod witness;

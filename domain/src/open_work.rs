@@ -7,7 +7,7 @@ use crate::{
     aggregate::Control,
     chain::Head,
     event::StepConcurrency,
-    ids::{DagId, FencingToken, PluginName, RunId, StepId, WorkerId},
+    ids::{DagId, FencingToken, PluginName, RunId, ScheduleId, StepId, WorkerId},
     time::Timestamp,
 };
 
@@ -22,6 +22,10 @@ pub struct OpenWork {
     pub paused_dags: Vec<DagId>,
     /// Runs that have not ended.
     pub runs: Vec<OpenRun>,
+    /// Schedules that there are.
+    pub schedules: Vec<ScheduleId>,
+    /// Fires whose run has not ended, or does not exist yet.
+    pub fires: Vec<OpenFireWork>,
     /// Steps that wait for a worker.
     pub queued: Vec<QueuedStep>,
     /// Steps that a worker holds.
@@ -38,6 +42,8 @@ impl Default for OpenWork {
             control: Control::default(),
             paused_dags: vec![],
             runs: vec![],
+            schedules: vec![],
+            fires: vec![],
             queued: vec![],
             leases: vec![],
             retries: vec![],
@@ -52,6 +58,25 @@ pub struct OpenRun {
     pub run_id: RunId,
     /// Its DAG.
     pub dag_id: DagId,
+}
+
+/// A fire of a schedule whose run has not ended, or does not exist yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenFireWork {
+    /// The schedule.
+    pub schedule_id: ScheduleId,
+    /// The time that it is for.
+    pub fire_time: Timestamp,
+    /// Its run.
+    pub run_id: RunId,
+    /// It starts when this run has ended.
+    pub after: Option<RunId>,
+    /// Whether that run is cancelled for it.
+    pub cancels: bool,
+    /// Whether it belongs to a backfill.
+    pub backfill: bool,
+    /// Whether the run exists.
+    pub started: bool,
 }
 
 /// A step that waits for a worker.

@@ -16,8 +16,9 @@ use std::{
 use serde::{Deserialize, de::DeserializeOwned};
 use stella_domain::{
     aggregate::{
-        Aggregate, Control, ControlChange, ControlCommand, Dag, DagCommand, DagRefusal, Ledger, LedgerCommand, Outcome, Run, RunCommand,
-        RunRefusal, RunStatus, RunToErase, StartRun, VersionChange,
+        Aggregate, Control, ControlChange, ControlCommand, Dag, DagCommand, DagRefusal, Ledger,
+        LedgerCommand, Outcome, Run, RunCommand, RunRefusal, RunStatus, RunToErase, StartRun,
+        VersionChange,
     },
     checkpoint::{SigningKey, SigningKeyRotated},
     dag::{DagSpec, PluginCatalog},
@@ -233,6 +234,7 @@ impl Subject for Run {
                 priority: start.priority,
                 run_token: start.run_token,
                 attempt: 0,
+                schedule: None,
             }),
             RunAsk::Grant { step, worker } => {
                 RunCommand::GrantLease { step_id: step, worker_id: worker, lease_ms: 30_000 }
@@ -430,7 +432,8 @@ impl Subject for Control {
     }
 
     fn state(&self) -> String {
-        let Self { dispatch_paused, plugins_paused, schedulers_paused, draining, limits, .. } = self;
+        let Self { dispatch_paused, plugins_paused, schedulers_paused, draining, limits, .. } =
+            self;
         let all = [
             dispatch_paused.then(|| "paused".to_owned()),
             (!plugins_paused.is_empty()).then(|| format!("paused {plugins_paused:?}")),

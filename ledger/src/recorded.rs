@@ -43,7 +43,7 @@ impl Recorded {
         let events = if is_ledgers { &self.events[..] } else { &[] };
         (self.commit.seq..).zip(events).filter_map(|(seq, event)| match event {
             Event::Ledger(LedgerEvent::DataErased(erased, _)) => Some((seq, erased)),
-            Event::Ledger(_) | Event::Dag(_) | Event::Run(_) | Event::Control(_) => None,
+            _ => None,
         })
     }
 

@@ -39,8 +39,9 @@ pub use self::{
     },
     rebuild::{Progress, Rebuilt},
     rows::{
-        ControlRow, DURATION_BUCKETS_MS, DagRow, DagVersionRow, DrainRow, LimitRow, Mark, QueueRow,
-        RunRow, StepRow, StepState, TallyRow,
+        BackfillRow, ControlRow, DURATION_BUCKETS_MS, DagRow, DagVersionRow, DrainRow, FireRow,
+        LastFireRow, LimitRow, Mark, MissRow, QueueRow, RunRow, ScheduleRow, StepRow, StepState,
+        TallyRow,
     },
 };
 

@@ -20,6 +20,8 @@ pub enum Model {
     Queues,
     /// One row of what operators hold back, by tenant.
     Controls,
+    /// One row a schedule, by its id.
+    Schedules,
 }
 
 /// A value bound to a statement.
@@ -48,7 +50,7 @@ impl Columns {
 
 impl Model {
     /// Every model, in the order of dumps and reports.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Runs,
         Self::Steps,
         Self::Dags,
@@ -56,6 +58,7 @@ impl Model {
         Self::Tallies,
         Self::Queues,
         Self::Controls,
+        Self::Schedules,
     ];
 
     /// The model's table, which is also its name in reports.
@@ -68,6 +71,7 @@ impl Model {
             Self::Tallies => "tallies",
             Self::Queues => "queues",
             Self::Controls => "controls",
+            Self::Schedules => "schedules",
         }
     }
 
@@ -82,7 +86,9 @@ impl Model {
                 (&["run_key", "key"], &["row", "open", "dag_id", "plugin", "queued_seq"], &[])
             }
             Self::DagVersions => (&["key"], &["row"], &["dag_id", "version"]),
-            Self::Dags | Self::Tallies | Self::Queues | Self::Controls => (&["key"], &["row"], &[]),
+            Self::Dags | Self::Tallies | Self::Queues | Self::Controls | Self::Schedules => {
+                (&["key"], &["row"], &[])
+            }
         };
         Columns { key, changing, fixed }
     }
@@ -114,6 +120,7 @@ impl Model {
             Self::DagVersions => "SELECT printf('%016d', key), row FROM dag_versions ORDER BY key",
             Self::Tallies => "SELECT key, row FROM tallies ORDER BY key",
             Self::Queues => "SELECT key, row FROM queues ORDER BY key",
+            Self::Schedules => "SELECT key, row FROM schedules ORDER BY key",
             Self::Controls => "SELECT key, row FROM controls ORDER BY key",
         }
     }

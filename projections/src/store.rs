@@ -11,7 +11,7 @@ use crate::{
     files,
     fold::{Batch, State, labels_text},
     model::{Model, Value},
-    rows::{ControlRow, DagRow, QueueRow, Row, RunRow, StepRow, TallyRow},
+    rows::{ControlRow, DagRow, QueueRow, Row, RunRow, ScheduleRow, StepRow, TallyRow},
     tracked::Tracked,
 };
 
@@ -127,6 +127,9 @@ impl Store {
         for row in self.all::<DagRow>().await? {
             let dag = state.dags.entry(row.get().dag_id.clone()).or_default();
             dag.row = Some(row);
+        }
+        for row in self.all::<ScheduleRow>().await? {
+            state.schedules.insert(row.get().schedule_id.clone(), Some(row));
         }
         state.control = self.all::<ControlRow>().await?.pop();
         for row in self.all::<TallyRow>().await? {

@@ -138,6 +138,7 @@ impl Process {
             labels: Labels::new(),
             priority: 0,
             run_token: Some(token.clone()),
+            schedule: None,
         };
         let start = async || self.commands.start_run(&self.tenant, &self.actor, new.clone()).await;
         let written = again(start).await;

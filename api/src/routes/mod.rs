@@ -13,5 +13,7 @@ pub(crate) mod probes;
 pub(crate) mod proofs;
 pub(crate) mod queue;
 pub(crate) mod runs;
+mod schedule_view;
+pub(crate) mod schedules;
 mod why;
 pub(crate) mod workers;

@@ -14,10 +14,11 @@ mod page;
 mod problem;
 mod queue;
 mod run;
+mod schedule;
 mod step;
 mod window;
 
 pub use self::{
-    admin::*, checkpoint::*, control::*, dag::*, event::*, lease::*, ledger::*, page::*, problem::*, queue::*,
-    run::*, step::*, window::*,
+    admin::*, checkpoint::*, control::*, dag::*, event::*, lease::*, ledger::*, page::*,
+    problem::*, queue::*, run::*, schedule::*, step::*, window::*,
 };

@@ -25,9 +25,8 @@ async fn every_waiting_step_says_why() {
     api.register(CHAIN).await;
     let run = api.post("/runs", &json!({"dagId": "chain"})).await.body;
     let waiting = format!("/runs/{}/waiting", run["runId"].as_str().unwrap());
-    let of = async |answer: &Value| {
-        api.get(&format!("{waiting}?minSeq={}", answer["seq"])).await.body
-    };
+    let of =
+        async |answer: &Value| api.get(&format!("{waiting}?minSeq={}", answer["seq"])).await.body;
     let view = of(&run).await;
     assert_eq!(code(&view, "a").0, "NO_WORKER");
     assert_eq!(code(&view, "b"), ("NEEDS".to_owned(), "it needs a".to_owned()));

@@ -11,6 +11,7 @@ mod projections;
 mod queue;
 mod replay;
 mod run;
+mod schedule;
 mod serve;
 mod signing;
 mod storage;
@@ -38,7 +39,10 @@ pub(crate) enum Command {
     /// Register and look up DAGs.
     #[command(subcommand)]
     Dag(dag::Dag),
-    /// What waits for workers.
+    /// Start runs at set times.
+    #[command(subcommand)]
+    Schedule(schedule::Schedule),
+    /// What waits for workers and why; hold it back.
     Queue(queue::Queue),
     /// The record: its head, exports, verification.
     #[command(subcommand)]
@@ -85,6 +89,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run().await,
         Command::Run(command) => command.run().await,
         Command::Dag(command) => command.run().await,
+        Command::Schedule(command) => command.run().await,
         Command::Queue(queue) => queue.run().await,
         Command::Ledger(command) => command.run().await,
         Command::Projections(command) => command.run().await,

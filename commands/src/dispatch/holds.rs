@@ -58,9 +58,7 @@ impl Holds {
             let (dag_id, shared) = (kind.dag_id.as_ref()?, kind.concurrency.as_ref()?);
             self.of_key(dag_id, shared.key.as_ref(), shared.limit)
         };
-        self.of_plugin(&kind.plugin)
-            .or_else(|| self.of_dag(kind.dag_id.as_ref()))
-            .or_else(of_key)
+        self.of_plugin(&kind.plugin).or_else(|| self.of_dag(kind.dag_id.as_ref())).or_else(of_key)
     }
 
     pub(super) fn of_plugin(&self, plugin: &PluginName) -> Option<Hold> {

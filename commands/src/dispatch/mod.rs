@@ -4,6 +4,7 @@
 //!
 //! Plain data without I/O; time comes in with each call.
 
+mod fires;
 mod holds;
 mod queue;
 mod timers;
@@ -14,10 +15,10 @@ mod workers;
 use std::{collections::HashMap, sync::Arc};
 
 use stella_domain::{
-    aggregate::{Aggregate as _, Run},
+    aggregate::{Aggregate as _, OpenFire, Run},
     chain::Commit,
     event::{ControlEvent, DagEvent, Event, RunEvent, StepStarted},
-    ids::{DagId, FencingToken, PluginName, RunId, StepId, StreamId, Tenant, WorkerId},
+    ids::{DagId, FencingToken, PluginName, RunId, ScheduleId, StepId, StreamId, Tenant, WorkerId},
     open_work::OpenWork,
     time::Timestamp,
 };
@@ -51,6 +52,12 @@ pub enum Due {
     Retry(RunId, StepId),
     /// The queue was drained, and nothing is left.
     Drained,
+    /// A schedule may have something to fire.
+    Attend(ScheduleId),
+    /// A fire has no run yet.
+    StartFire(ScheduleId, Timestamp),
+    /// A fire takes the place of this run.
+    CancelFor(RunId),
     /// What the ledger holds beyond the open work that this began with is to be read.
     CatchUp,
 }
@@ -109,6 +116,16 @@ impl Dispatch {
         for retry in open.retries {
             of.insert_retry(retry.run_id, retry.step_id, retry.not_before);
         }
+        for fire in open.fires {
+            let open = OpenFire {
+                fire_time: fire.fire_time,
+                run_id: fire.run_id,
+                backfill: fire.backfill,
+                started: fire.started,
+            };
+            of.insert_fire(&fire.schedule_id, open, fire.after, fire.cancels, now);
+        }
+        open.schedules.iter().for_each(|id| of.attend(id, now));
         of.look_whether_drained(now);
         // Work that a projection had not seen would otherwise lie until somebody asks for something.
         self.timers.set(tenant, now, Timer::CatchUp);
@@ -131,9 +148,12 @@ impl Dispatch {
                     let token = FencingToken { run_id, stream_version };
                     of.run_event(commit.seq + i, token, event, now, run);
                 }
-                (Event::Dag(event), StreamId::Dag(dag_id)) => of.dag_event(dag_id, event),
+                (Event::Dag(event), StreamId::Dag(dag_id)) => of.dag_event(dag_id, event, now),
                 (Event::Control(event), _) => of.control_event(event, now),
-                (Event::Ledger(_) | Event::Run(_) | Event::Dag(_), _) => {}
+                (Event::Schedule(event), StreamId::Schedule(id)) => {
+                    of.schedule_event(id, event, now);
+                }
+                (Event::Ledger(_) | Event::Run(_) | Event::Dag(_) | Event::Schedule(_), _) => {}
             }
         }
     }
@@ -238,6 +258,44 @@ impl Dispatch {
         self.tenants.get(tenant).map_or_else(Vec::new, |work| work.workers.heard_of(now))
     }
 
+    /// The fires of a schedule whose run has not ended or does not exist yet, earliest first.
+    pub fn open_fires(&self, tenant: &Tenant, id: &ScheduleId) -> Vec<OpenFire> {
+        self.tenants.get(tenant).map_or_else(Vec::new, |work| work.fires.open(id))
+    }
+
+    /// The fires of a schedule whose run was refused, and why.
+    pub fn refused_fires(&self, tenant: &Tenant, id: &ScheduleId) -> Vec<(Timestamp, String)> {
+        self.tenants.get(tenant).map_or_else(Vec::new, |work| work.fires.refused(id))
+    }
+
+    /// A schedule was attended to: when to look at it again.
+    pub fn attended(&mut self, tenant: &Tenant, id: &ScheduleId, again: Option<Timestamp>) {
+        self.of(tenant).look_at(id, again);
+    }
+
+    /// The run of a fire was refused.
+    pub fn fire_refused(
+        &mut self,
+        tenant: &Tenant,
+        id: &ScheduleId,
+        fire_time: Timestamp,
+        why: String,
+        now: Timestamp,
+    ) {
+        self.of(tenant).fire_refused(id, fire_time, why, now);
+    }
+
+    /// There is nothing to be done for a fire: nobody wants it any more, or its run has ended.
+    pub fn end_fire(
+        &mut self,
+        tenant: &Tenant,
+        id: &ScheduleId,
+        fire_time: Timestamp,
+        now: Timestamp,
+    ) {
+        self.of(tenant).end_fire(id, fire_time, now);
+    }
+
     /// Work that is due now. Each piece is given out once; what comes to nothing is
     /// [put back](Self::put_back).
     pub fn next_due(&mut self, now: Timestamp) -> Option<(Tenant, Due)> {
@@ -275,6 +333,9 @@ impl Dispatch {
             }
             Due::Retry(run_id, step_id) => self.of(tenant).insert_retry(run_id, step_id, later),
             Due::Drained => self.timers.set(tenant, later, Timer::Drained),
+            Due::Attend(id) => self.of(tenant).look_at(&id, Some(later)),
+            Due::StartFire(id, time) => self.timers.set(tenant, later, Timer::Fire(id, time)),
+            Due::CancelFor(run_id) => self.timers.set(tenant, later, Timer::CancelFor(run_id)),
             Due::CatchUp => self.timers.set(tenant, later, Timer::CatchUp),
         }
     }
@@ -288,6 +349,12 @@ impl Dispatch {
                 let drained = work.holds.control.draining.is_some() && work.runs.is_empty();
                 drained.then_some(Due::Drained)
             }
+            Timer::Schedule(id) => Some(Due::Attend(id)),
+            Timer::Fire(id, time) => {
+                let fires = &self.tenants.get(tenant)?.fires;
+                fires.may_start(&id, time).then_some(Due::StartFire(id, time))
+            }
+            Timer::CancelFor(run_id) => Some(Due::CancelFor(run_id)),
             Timer::Queue(run_id, step_id) => {
                 let work = self.tenants.get_mut(tenant)?;
                 // Unless it was cancelled, or leased by another writer, meanwhile.
@@ -332,6 +399,7 @@ impl WorkOf<'_> {
         let run_id = token.run_id.clone();
         match event {
             RunEvent::RunCreated(data, _) => {
+                self.fire_started(&run_id);
                 self.work.runs.entry(run_id).or_default().dag_id = Some(data.dag_id.clone());
             }
             RunEvent::StepQueued(data) => {
@@ -365,18 +433,21 @@ impl WorkOf<'_> {
             RunEvent::RunCancelRequested(..) => self.cancel(&run_id),
             RunEvent::RunCancelled(_) | RunEvent::RunSucceeded(_) | RunEvent::RunFailed(_) => {
                 self.end(&run_id);
+                self.fire_run_ended(&run_id, now);
                 self.look_whether_drained(now);
             }
         }
     }
 
-    fn dag_event(&mut self, dag_id: &DagId, event: &DagEvent) {
+    fn dag_event(&mut self, dag_id: &DagId, event: &DagEvent, now: Timestamp) {
         match event {
             DagEvent::DagPaused(..) => {
                 self.work.holds.paused_dags.insert(dag_id.clone());
             }
             DagEvent::DagResumed(..) => {
                 self.work.holds.paused_dags.remove(dag_id);
+                // Some of them may be of this DAG.
+                self.attend_all(now);
             }
             DagEvent::DagVersionRegistered(_)
             | DagEvent::DagVersionActivated(..)
@@ -393,9 +464,12 @@ impl WorkOf<'_> {
                 self.work.set_draining(true);
                 self.look_whether_drained(now);
             }
-            ControlEvent::DrainEnded(..) => self.work.set_draining(false),
+            ControlEvent::DrainEnded(..) => {
+                self.work.set_draining(false);
+                self.attend_all(now);
+            }
+            ControlEvent::SchedulersResumed(..) => self.attend_all(now),
             ControlEvent::SchedulersPaused(..)
-            | ControlEvent::SchedulersResumed(..)
             | ControlEvent::DispatchPaused(..)
             | ControlEvent::DispatchResumed(..)
             | ControlEvent::ConcurrencyLimitSet(..) => {}

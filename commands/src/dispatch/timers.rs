@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stella_domain::{
-    ids::{FencingToken, RunId, StepId, Tenant},
+    ids::{FencingToken, RunId, ScheduleId, StepId, Tenant},
     time::Timestamp,
 };
 
@@ -16,6 +16,12 @@ pub(super) enum Timer {
     Queue(RunId, StepId),
     /// The queue was drained, and something may be left or not.
     Drained,
+    /// A schedule may have something to fire.
+    Schedule(ScheduleId),
+    /// A fire may start its run.
+    Fire(ScheduleId, Timestamp),
+    /// A run is to end because a fire takes its place.
+    CancelFor(RunId),
     CatchUp,
 }
 

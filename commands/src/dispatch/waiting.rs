@@ -119,10 +119,7 @@ impl Waiters {
 
     /// Claim a place of the first waiting worker for which a step is queued that may go, for the
     /// one that goes next.
-    pub(super) fn next_match(
-        &mut self,
-        tenants: &mut HashMap<Tenant, TenantWork>,
-    ) -> Option<Slot> {
+    pub(super) fn next_match(&mut self, tenants: &mut HashMap<Tenant, TenantWork>) -> Option<Slot> {
         for (id, waiter) in self.waiting.iter_mut().filter(|(_, waiter)| waiter.free > 0) {
             let Some(work) = tenants.get_mut(&waiter.tenant) else { continue };
             if work.queue.is_empty() {

@@ -9,6 +9,7 @@ use stella_domain::{
 };
 
 use super::{
+    fires::Fires,
     holds::{Hold, Holds},
     queue::{Queue, QueueKey},
     timers::{Timer, Timers},
@@ -60,6 +61,7 @@ pub(super) struct TenantWork {
     pub(super) queue: Queue,
     pub(super) holds: Holds,
     pub(super) workers: Workers,
+    pub(super) fires: Fires,
     /// Runs that have not ended.
     pub(super) runs: HashMap<RunId, OpenRun>,
     /// Steps for which a worker's place is claimed, and whose lease is not durable yet.
@@ -206,16 +208,8 @@ impl WorkOf<'_> {
         let timer_at = expires_at.min(times_out_at);
         self.timers.set(self.tenant, timer_at, Timer::Lease(token.clone()));
         let cancel = false;
-        let lease = Lease {
-            token,
-            worker_id,
-            lease_ms,
-            expires_at,
-            times_out_at,
-            timer_at,
-            cancel,
-            kind,
-        };
+        let lease =
+            Lease { token, worker_id, lease_ms, expires_at, times_out_at, timer_at, cancel, kind };
         self.insert(step.0, step.1, Open::Leased(lease));
     }
 

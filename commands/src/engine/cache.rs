@@ -7,14 +7,15 @@ use std::{
 
 use lru::LruCache;
 use stella_domain::{
-    aggregate::{Aggregate, Control, Dag, Ledger, Run},
+    aggregate::{Aggregate, Control, Dag, Ledger, Run, Schedule, run_of},
     dag::DagSpec,
     event::{Event, RunEvent},
-    ids::{DagId, PluginName, RunId, StepId, StreamId, Tenant},
+    ids::{DagId, PluginName, RunId, ScheduleId, StepId, StreamId, Tenant},
+    time::Timestamp,
 };
 use stella_ledger::recorded::Recorded;
 
-use super::Command;
+use super::{Command, ScheduleChange};
 
 /// Runs kept per tenant; the least recently used is read again when it is needed.
 const RUNS: usize = 20_000;
@@ -28,6 +29,7 @@ pub(super) struct TenantCache {
     ledger: Option<Ledger>,
     control: Option<Arc<Control>>,
     dags: HashMap<DagId, Dag>,
+    schedules: HashMap<ScheduleId, CachedSchedule>,
     runs: LruCache<RunId, CachedRun>,
     /// Runs that were read before the DAG that they follow.
     unresolved: HashMap<RunId, (DagId, Vec<Recorded>)>,
@@ -40,12 +42,20 @@ struct CachedRun {
     staged: u32,
 }
 
+#[derive(Default)]
+struct CachedSchedule {
+    schedule: Schedule,
+    /// Commits that are decided but not durable.
+    staged: u32,
+}
+
 impl Default for TenantCache {
     fn default() -> Self {
         Self {
             ledger: None,
             control: None,
             dags: HashMap::new(),
+            schedules: HashMap::new(),
             runs: LruCache::unbounded(),
             unresolved: HashMap::new(),
         }
@@ -80,15 +90,45 @@ impl Caches {
             Command::Run { run_id, .. } => cache.need_run_and_dag(run_id, &mut missing),
             Command::Grant { slot } => cache.need_run_and_dag(&slot.step.0, &mut missing),
             Command::Control { .. } => cache.need_ledger(tenant, &mut missing),
+            Command::Schedule { schedule_id, change, .. } => {
+                cache.need_ledger(tenant, &mut missing);
+                match change {
+                    ScheduleChange::Set { spec, .. } => {
+                        cache.need_dag(&spec.spec().dag_id, &mut missing);
+                    }
+                    ScheduleChange::Trigger { fire_time } => {
+                        cache.need_fire(tenant, schedule_id, *fire_time, &mut missing);
+                    }
+                    _ => {}
+                }
+                cache.need_schedule(schedule_id, &mut missing);
+            }
+            Command::Attend { schedule_id, now } => {
+                cache.need_schedule(schedule_id, &mut missing);
+                let schedule = cache.schedule(schedule_id);
+                let dag_id = schedule.and_then(|schedule| schedule.spec.as_ref());
+                if let Some(spec) = dag_id {
+                    cache.need_dag(&spec.spec().dag_id, &mut missing);
+                }
+                for run_id in schedule.into_iter().flat_map(|s| s.candidates(tenant, *now)) {
+                    cache.need_run(&run_id, &mut missing);
+                }
+            }
+            Command::StartFire { schedule_id, fire_time } => {
+                cache.need_schedule(schedule_id, &mut missing);
+                cache.need_fire(tenant, schedule_id, *fire_time, &mut missing);
+                let schedule = cache.schedule(schedule_id);
+                if let Some(spec) = schedule.and_then(|schedule| schedule.spec.as_ref()) {
+                    cache.need_dag(&spec.spec().dag_id, &mut missing);
+                }
+            }
             Command::Append { stream, .. } => {
                 cache.need_ledger(tenant, &mut missing);
                 match stream {
                     StreamId::Dag(id) => cache.need_dag(id, &mut missing),
                     StreamId::Run(id) => cache.need_run(id, &mut missing),
-                    StreamId::Ledger(_)
-                    | StreamId::Schedule(_)
-                    | StreamId::Plugin(_)
-                    | StreamId::Control(_) => {}
+                    StreamId::Schedule(id) => cache.need_schedule(id, &mut missing),
+                    StreamId::Ledger(_) | StreamId::Plugin(_) | StreamId::Control(_) => {}
                 }
             }
             Command::Forget { .. } | Command::CatchUp => {}
@@ -109,6 +149,26 @@ impl TenantCache {
         match self.run(id).and_then(|run| run.created.as_ref()) {
             Some(created) => self.need_dag(&created.dag_id, missing),
             None => self.need_run(id, missing),
+        }
+    }
+
+    fn need_schedule(&self, id: &ScheduleId, missing: &mut Vec<StreamId>) {
+        if !self.schedules.contains_key(id) {
+            missing.push(StreamId::Schedule(id.clone()));
+        }
+    }
+
+    /// The run of a fire, once its schedule is at hand.
+    fn need_fire(
+        &self,
+        tenant: &Tenant,
+        id: &ScheduleId,
+        fire_time: Timestamp,
+        missing: &mut Vec<StreamId>,
+    ) {
+        let schedule = self.schedule(id);
+        if let Some(spec) = schedule.and_then(|schedule| schedule.spec.as_ref()) {
+            self.need_run(&run_of(tenant, spec, fire_time), missing);
         }
     }
 
@@ -133,6 +193,27 @@ impl TenantCache {
         self.ledger.as_ref().is_some_and(|ledger| ledger.opened)
     }
 
+    /// The schedule, if it is at hand.
+    pub(super) fn schedule(&self, id: &ScheduleId) -> Option<&Schedule> {
+        self.schedules.get(id).map(|cached| &cached.schedule)
+    }
+
+    /// Whether something of the schedule is decided that is not durable.
+    pub(super) fn schedule_is_staged(&self, id: &ScheduleId) -> bool {
+        self.schedules.get(id).is_some_and(|cached| cached.staged > 0)
+    }
+
+    pub(super) fn schedule_staged(&mut self, id: &ScheduleId) {
+        self.schedules.entry(id.clone()).or_default().staged += 1;
+    }
+
+    /// A commit of ours of the schedule is durable.
+    pub(super) fn schedule_durable(&mut self, id: &ScheduleId) {
+        if let Some(cached) = self.schedules.get_mut(id) {
+            cached.staged = cached.staged.saturating_sub(1);
+        }
+    }
+
     /// What is held back.
     pub(super) fn control(&self) -> Arc<Control> {
         self.control.clone().unwrap_or_default()
@@ -152,6 +233,11 @@ impl TenantCache {
         };
         let plugin = run.spec().and_then(|spec| plugin(spec));
         self.dag_is_paused(run) || plugin.is_some_and(|plugin| self.control().holds(&plugin))
+    }
+
+    /// The DAG, if it is at hand.
+    pub(super) fn known_dag(&self, id: &DagId) -> Option<&Dag> {
+        self.dags.get(id)
     }
 
     /// The DAG; one that was never registered is empty.
@@ -213,7 +299,10 @@ impl TenantCache {
                 self.unresolved.remove(id);
             }
             StreamId::Control(_) => self.control = None,
-            StreamId::Schedule(_) | StreamId::Plugin(_) => {}
+            StreamId::Schedule(id) => {
+                self.schedules.remove(id);
+            }
+            StreamId::Plugin(_) => {}
         }
     }
 
@@ -224,7 +313,8 @@ impl TenantCache {
             StreamId::Dag(id) => self.dags.get(id).map_or(0, |dag| dag.version),
             StreamId::Run(id) => self.run(id).map_or(0, |run| run.version),
             StreamId::Control(_) => self.control.as_ref().map_or(0, |control| control.version),
-            StreamId::Schedule(_) | StreamId::Plugin(_) => 0,
+            StreamId::Schedule(id) => self.schedule(id).map_or(0, |schedule| schedule.version),
+            StreamId::Plugin(_) => 0,
         }
     }
 
@@ -240,7 +330,10 @@ impl TenantCache {
             (Event::Control(event), _) => {
                 Arc::make_mut(self.control.get_or_insert_default()).evolve(event);
             }
-            (Event::Dag(_) | Event::Run(_), _) => {}
+            (Event::Schedule(event), StreamId::Schedule(id)) => {
+                self.schedules.entry(id.clone()).or_default().schedule.evolve(event);
+            }
+            (Event::Dag(_) | Event::Run(_) | Event::Schedule(_), _) => {}
         }
     }
 
@@ -272,7 +365,10 @@ impl TenantCache {
                 StreamId::Control(_) => {
                     self.control.get_or_insert_default();
                 }
-                StreamId::Schedule(_) | StreamId::Plugin(_) => {}
+                StreamId::Schedule(id) => {
+                    self.schedules.entry(id.clone()).or_default();
+                }
+                StreamId::Plugin(_) => {}
             }
         }
         self.resolve();

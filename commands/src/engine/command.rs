@@ -1,12 +1,13 @@
 //! What the writer is asked, and what it answers.
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 use stella_domain::{
-    aggregate::{Control, ControlCommand, RunCommand, RunStatus},
-    event::{Event, Labels, LedgerEvent, RunCreated},
-    ids::{Actor, DagId, RunId, RunToken, StreamId},
+    aggregate::{Control, ControlCommand, RunCommand, RunStatus, Schedule},
+    event::{Event, Labels, LedgerEvent, RunCreated, ScheduleEvent, ScheduleFire, ScheduleRequest},
+    ids::{Actor, DagId, RunId, RunToken, ScheduleId, StreamId},
     json::CanonicalJson,
+    schedule::CompiledSchedule,
     time::Timestamp,
 };
 
@@ -35,6 +36,29 @@ pub enum Command {
     Grant {
         /// The worker's place, claimed for the step.
         slot: Slot,
+    },
+    /// Change a schedule.
+    Schedule {
+        /// Who asks.
+        actor: Actor,
+        /// The schedule.
+        schedule_id: ScheduleId,
+        /// What for.
+        change: ScheduleChange,
+    },
+    /// Fire what is due of a schedule.
+    Attend {
+        /// The schedule.
+        schedule_id: ScheduleId,
+        /// Now.
+        now: Timestamp,
+    },
+    /// Start the run of a fire.
+    StartFire {
+        /// The schedule.
+        schedule_id: ScheduleId,
+        /// The time that the fire is for.
+        fire_time: Timestamp,
     },
     /// Change what is held back.
     Control {
@@ -80,6 +104,62 @@ pub struct NewRun {
     pub priority: i32,
     /// The caller's idempotency key.
     pub run_token: Option<RunToken>,
+    /// The fire of a schedule that it is for.
+    pub schedule: Option<ScheduleFire>,
+}
+
+/// What can be done to a schedule.
+#[derive(Debug, Clone)]
+pub enum ScheduleChange {
+    /// Begin it, or change it.
+    Set {
+        /// What it does, checked.
+        spec: Arc<CompiledSchedule>,
+        /// What its runs start with.
+        request: ScheduleRequest,
+        /// Whether there must be one, or must be none, already.
+        exists: bool,
+    },
+    /// Fire now.
+    Trigger {
+        /// The time that the fire is for: asked for again, it fires once.
+        fire_time: Timestamp,
+    },
+    /// Do not fire any more, or do again.
+    Pause {
+        /// Which.
+        paused: bool,
+        /// In the operator's words.
+        reason: String,
+    },
+    /// Let fires that have no run yet have none.
+    Clear {
+        /// In the operator's words.
+        reason: String,
+    },
+    /// Fire for times that are past.
+    Backfill {
+        /// The first fire time is at this time or later.
+        from: Timestamp,
+        /// And the last before this one.
+        to: Timestamp,
+        /// Fires at most.
+        cap: u32,
+        /// Runs that go on at once at most.
+        concurrency: NonZeroU32,
+        /// In the operator's words.
+        reason: String,
+    },
+    /// Start no more of the backfill.
+    CancelBackfill {
+        /// In the operator's words.
+        reason: String,
+    },
+    /// End it.
+    Delete {
+        /// In the operator's words.
+        reason: String,
+    },
 }
 
 /// The durable answer to a command.
@@ -89,6 +169,8 @@ pub enum Answer {
     Run(RunStarted),
     /// What is held back now.
     Control(Arc<Control>),
+    /// The schedule as it is now, and what was recorded of it.
+    Schedule(Box<(Schedule, Vec<ScheduleEvent>)>),
     /// The events are in.
     Appended,
 }
@@ -120,6 +202,9 @@ impl Command {
             Self::StartRun { .. }
             | Self::Run { .. }
             | Self::Grant { .. }
+            | Self::Schedule { .. }
+            | Self::Attend { .. }
+            | Self::StartFire { .. }
             | Self::Control { .. } => true,
             Self::Append { stream, .. } => matches!(stream, StreamId::Control(_)),
             Self::Forget { .. } | Self::CatchUp => false,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use stella_domain::{
     aggregate::{Aggregate, Control, Run, RunCommand},
     event::{Event, RunEvent, StepQueued},
-    ids::{FencingToken, RunId, StepId, Tenant},
+    ids::{FencingToken, RunId, ScheduleId, StepId, Tenant},
     limits::COMMIT_EVENTS,
+    time::Timestamp,
 };
 use stella_ledger::writer::Decided;
 
@@ -33,6 +34,29 @@ pub enum Effect {
     Release(Slot),
     /// No lease came of it because the step is held back, which dispatch has not heard of yet.
     Hold(Slot),
+    /// A schedule was attended to.
+    Attended {
+        /// The schedule.
+        schedule_id: ScheduleId,
+        /// When to look at it again.
+        again: Option<Timestamp>,
+    },
+    /// The run of a fire was refused.
+    FireRefused {
+        /// The schedule.
+        schedule_id: ScheduleId,
+        /// The time that the fire is for.
+        fire_time: Timestamp,
+        /// Why.
+        why: String,
+    },
+    /// There is nothing to be done for a fire.
+    FireOver {
+        /// The schedule.
+        schedule_id: ScheduleId,
+        /// The time that the fire is for.
+        fire_time: Timestamp,
+    },
 }
 
 impl Effect {
@@ -46,6 +70,17 @@ impl Effect {
                 }
             }
             Self::Release(slot) => shared.dispatch().release(&slot),
+            Self::Attended { schedule_id, again } => {
+                shared.dispatch().attended(tenant, &schedule_id, again);
+            }
+            Self::FireRefused { schedule_id, fire_time, why } => {
+                let now = shared.clock.now();
+                shared.dispatch().fire_refused(tenant, &schedule_id, fire_time, why, now);
+            }
+            Self::FireOver { schedule_id, fire_time } => {
+                let now = shared.clock.now();
+                shared.dispatch().end_fire(tenant, &schedule_id, fire_time, now);
+            }
             Self::Hold(slot) => {
                 shared.dispatch().put_back(tenant, Due::Grant { slot }, shared.clock.now());
             }
@@ -55,7 +90,12 @@ impl Effect {
     pub(super) fn abandon(self, shared: &Shared) {
         match self {
             Self::Deliver { slot, claimed: true, .. } => shared.dispatch().release(&slot),
-            Self::Deliver { claimed: false, .. } | Self::Release(_) | Self::Hold(_) => {}
+            Self::Deliver { claimed: false, .. }
+            | Self::Release(_)
+            | Self::Hold(_)
+            | Self::Attended { .. }
+            | Self::FireRefused { .. }
+            | Self::FireOver { .. } => {}
         }
     }
 }

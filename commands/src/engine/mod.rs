@@ -3,6 +3,7 @@
 mod cache;
 mod command;
 mod grant;
+mod schedules;
 
 use std::{
     collections::HashMap,
@@ -26,7 +27,7 @@ use stella_ledger::{
 };
 use tokio::sync::Notify;
 
-pub use self::command::{Answer, Command, NewRun, RunStarted};
+pub use self::command::{Answer, Command, NewRun, RunStarted, ScheduleChange};
 use self::{
     cache::Caches,
     grant::{Effect, Held},
@@ -105,6 +106,7 @@ impl Engine {
             priority: new.priority,
             run_token: new.run_token.clone(),
             attempt: 0,
+            schedule: new.schedule.clone(),
         };
         let mut outcome =
             self.run_command(tenant, actor, &new.run_id, RunCommand::Start(start), at);
@@ -266,6 +268,13 @@ impl Decider for Engine {
                 self.run_command(tenant, actor, run_id, command, at)
             }
             Command::Grant { slot } => self.grant(tenant, slot, at),
+            Command::Schedule { actor, schedule_id, change } => {
+                self.change_schedule(tenant, actor, schedule_id, change.clone(), at)
+            }
+            Command::Attend { schedule_id, now } => self.attend(tenant, schedule_id, *now),
+            Command::StartFire { schedule_id, fire_time } => {
+                self.start_fire(tenant, schedule_id, *fire_time, at)
+            }
             Command::Control { actor, command } => self.control(tenant, actor, command.clone()),
             Command::Append { actor, stream, expected, events } => {
                 self.append(tenant, actor, stream, *expected, events)
@@ -315,6 +324,9 @@ impl Decider for Engine {
             _ => None,
         };
         self.shared.dispatch().recorded(tenant, commit, events, now, run);
+        if let (StreamId::Schedule(id), true) = (&commit.stream, ours) {
+            self.caches.tenant(tenant).schedule_durable(id);
+        }
         let StreamId::Run(run_id) = &commit.stream else { return };
         self.end_untold(tenant, recorded, now);
         let is = |wanted: fn(&RunEvent) -> bool| {
@@ -411,6 +423,16 @@ impl Command {
             Due::Retry(run_id, step_id) => {
                 Self::dispatch(run_id, RunCommand::QueueRetry { step_id, now })
             }
+            Due::Attend(schedule_id) => Self::Attend { schedule_id, now },
+            Due::StartFire(schedule_id, fire_time) => Self::StartFire { schedule_id, fire_time },
+            Due::CancelFor(run_id) => {
+                let reason = schedules::REPLACED.to_owned();
+                Self::Run {
+                    actor: Actor::scheduler(),
+                    run_id,
+                    command: RunCommand::Cancel { reason },
+                }
+            }
             Due::CatchUp => Self::CatchUp,
         }
     }
@@ -430,13 +452,18 @@ impl Command {
                     Some(Due::TimeOut(FencingToken { run_id, stream_version: token }))
                 }
                 RunCommand::QueueRetry { step_id, .. } => Some(Due::Retry(run_id, step_id)),
+                RunCommand::Cancel { .. } => Some(Due::CancelFor(run_id)),
                 RunCommand::Start(_)
                 | RunCommand::GrantLease { .. }
-                | RunCommand::Complete { .. }
-                | RunCommand::Cancel { .. } => None,
+                | RunCommand::Complete { .. } => None,
             },
+            Self::Attend { schedule_id, .. } => Some(Due::Attend(schedule_id)),
+            Self::StartFire { schedule_id, fire_time } => {
+                Some(Due::StartFire(schedule_id, fire_time))
+            }
             Self::CatchUp => Some(Due::CatchUp),
             Self::Control { .. }
+            | Self::Schedule { .. }
             | Self::StartRun { .. }
             | Self::Append { .. }
             | Self::Forget { .. } => None,

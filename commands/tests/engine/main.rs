@@ -12,4 +12,5 @@ mod put_back;
 mod refusals;
 mod restart;
 mod run_tokens;
+mod schedules;
 mod two_writers;

@@ -5,8 +5,9 @@ mod dag;
 mod erasure;
 mod ledger;
 mod run;
+mod schedule;
 
-pub use self::{control::*, dag::*, erasure::*, ledger::*, run::*};
+pub use self::{control::*, dag::*, erasure::*, ledger::*, run::*, schedule::*};
 
 /// A consistency boundary: its events stand in one stream, and one decision sees them all.
 ///

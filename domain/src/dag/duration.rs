@@ -4,7 +4,10 @@
 pub const MAX_DURATION_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Milliseconds that `text` spells, from 1 to [`MAX_DURATION_MS`].
-pub(super) fn parse_ms(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+/// What is wrong, and what to write.
+pub fn parse_ms(text: &str) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit_ms = match unit {

@@ -30,7 +30,7 @@ use self::{
 };
 pub use self::{
     concurrency::Concurrency,
-    duration::MAX_DURATION_MS,
+    duration::{MAX_DURATION_MS, parse_ms as parse_duration_ms},
     error::{MAX_SPEC_ERRORS, SpecError, SpecErrors},
     graph::StepIndex,
     inputs::{InputViolation, MAX_VIOLATIONS},

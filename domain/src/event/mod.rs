@@ -8,12 +8,13 @@ mod control;
 mod dag;
 mod ledger;
 mod run;
+mod schedule;
 
 use std::borrow::Cow;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use self::{control::*, dag::*, ledger::*, run::*};
+pub use self::{control::*, dag::*, ledger::*, run::*, schedule::*};
 use crate::{chain::StoredEvent, ids::StreamId, json::CanonicalJson};
 
 /// An event as text, on its way into the ledger.
@@ -57,6 +58,8 @@ pub enum Event {
     Run(RunEvent),
     /// Of `control/<tenant>`.
     Control(ControlEvent),
+    /// Of `schedule/<scheduleId>`.
+    Schedule(ScheduleEvent),
 }
 
 impl Event {
@@ -67,6 +70,7 @@ impl Event {
             Self::Dag(event) => event.encode(),
             Self::Run(event) => event.encode(),
             Self::Control(event) => event.encode(),
+            Self::Schedule(event) => event.encode(),
         }
     }
 
@@ -81,9 +85,8 @@ impl Event {
             StreamId::Dag(_) => DagEvent::decode(stored).map(Self::Dag),
             StreamId::Run(_) => RunEvent::decode(stored).map(Self::Run),
             StreamId::Control(_) => ControlEvent::decode(stored).map(Self::Control),
-            StreamId::Schedule(_) | StreamId::Plugin(_) => {
-                Err("this build knows no events of such streams".to_owned())
-            }
+            StreamId::Schedule(_) => ScheduleEvent::decode(stored).map(Self::Schedule),
+            StreamId::Plugin(_) => Err("this build knows no events of such streams".to_owned()),
         };
         decoded.map_err(|reason| DecodeError {
             event_type: stored.event_type.to_string(),
@@ -100,6 +103,7 @@ impl Event {
             Self::Dag(event) => event.event_type(),
             Self::Run(event) => event.event_type(),
             Self::Control(event) => event.event_type(),
+            Self::Schedule(event) => event.event_type(),
         }
     }
 }
@@ -108,7 +112,13 @@ impl Event {
 ///
 /// `None` when it is outside the grammar `[A-Z][A-Za-z0-9]{0,63}`.
 pub fn event_type(text: &str) -> Option<Cow<'static, str>> {
-    let known = [LedgerEvent::TYPES, DagEvent::TYPES, RunEvent::TYPES, ControlEvent::TYPES];
+    let known = [
+        LedgerEvent::TYPES,
+        DagEvent::TYPES,
+        RunEvent::TYPES,
+        ControlEvent::TYPES,
+        ScheduleEvent::TYPES,
+    ];
     if let Some(known) = known.into_iter().flatten().find(|known| **known == text) {
         return Some(Cow::Borrowed(known));
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Message, NoData, Reason, events};
 use crate::{
     dag::DagSpec,
-    ids::{DagId, PluginName, StepId, WorkerId},
+    ids::{DagId, PluginName, ScheduleId, StepId, WorkerId},
     json::CanonicalJson,
     time::Timestamp,
 };
@@ -34,9 +34,22 @@ pub struct RunCreated {
     pub inputs_hash: String,
     /// Higher is dispatched first; 0 unless asked otherwise.
     pub priority: i32,
+    /// The fire of a schedule that it was started for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub schedule: Option<ScheduleFire>,
     /// The spec itself: named by version and digest in the ledger, resolved when read.
     #[serde(skip)]
     pub spec: Option<Arc<DagSpec>>,
+}
+
+/// A fire of a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleFire {
+    /// The time that it was for.
+    pub fire_time: Timestamp,
+    /// The schedule.
+    pub schedule_id: ScheduleId,
 }
 
 /// How many steps run at once, of a DAG or of those of its runs that share a key.

@@ -58,10 +58,20 @@ impl CompiledSchedule {
                     (Ok(parsed), Ok(zone)) => cron = Some((parsed, zone)),
                     (parsed, zone) => {
                         if let Err(error) = parsed {
-                            wrong("cron", format!("{expression:?} is no cron expression of five fields: {error}"));
+                            wrong(
+                                "cron",
+                                format!(
+                                    "{expression:?} is no cron expression of five fields: {error}"
+                                ),
+                            );
                         }
                         if zone.is_err() {
-                            wrong("timeZone", format!("there is no time zone {time_zone:?}: write a name such as Europe/Berlin or UTC"));
+                            wrong(
+                                "timeZone",
+                                format!(
+                                    "there is no time zone {time_zone:?}: write a name such as Europe/Berlin or UTC"
+                                ),
+                            );
                         }
                     }
                 }
@@ -71,7 +81,10 @@ impl CompiledSchedule {
                     wrong("every", "an interval is from 1s to 366d".to_owned());
                 }
                 if spec.jitter_ms > *ms {
-                    wrong("jitter", "it is longer than the interval: fires would pile up".to_owned());
+                    wrong(
+                        "jitter",
+                        "it is longer than the interval: fires would pile up".to_owned(),
+                    );
                 }
             }
             Timing::Once { .. } => {}

@@ -5,6 +5,7 @@ mod batch;
 mod control;
 mod dag;
 mod run;
+mod schedule;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -14,8 +15,8 @@ use std::{
 use lru::LruCache;
 use stella_domain::{
     chain::Head,
-    event::{Event, RunEvent},
-    ids::{DagId, LedgerId, PluginName, RunId, StepId, StreamId, Tenant},
+    event::{Event, RunEvent, ScheduleFire},
+    ids::{DagId, LedgerId, PluginName, RunId, ScheduleId, StepId, StreamId, Tenant},
     time::Timestamp,
 };
 use stella_ledger::recorded::Recorded;
@@ -24,7 +25,9 @@ pub(crate) use self::batch::{Batch, Checkpoint, Erased, labels_text};
 use crate::{
     DIGEST_INTERVAL, ProjectionError,
     digest::ModelDigests,
-    rows::{ControlRow, DagRow, DagVersionRow, Mark, QueueRow, RunRow, StepRow, TallyRow},
+    rows::{
+        ControlRow, DagRow, DagVersionRow, Mark, QueueRow, RunRow, ScheduleRow, StepRow, TallyRow,
+    },
     tracked::Tracked,
 };
 
@@ -76,6 +79,9 @@ pub(crate) struct State {
     touched_dags: Vec<DagId>,
     new_versions: Vec<Tracked<DagVersionRow>>,
     pub(crate) control: Option<Tracked<ControlRow>>,
+    /// All of them: there are few, and they are few words.
+    pub(crate) schedules: HashMap<ScheduleId, Option<Tracked<ScheduleRow>>>,
+    touched_schedules: Vec<ScheduleId>,
     /// Labels of new runs: the label's text, the run's key.
     new_labels: Vec<(String, u64)>,
     checkpoints: Vec<Checkpoint>,
@@ -103,6 +109,8 @@ impl Default for State {
             touched_dags: vec![],
             new_versions: vec![],
             control: None,
+            schedules: HashMap::new(),
+            touched_schedules: vec![],
             new_labels: vec![],
             checkpoints: vec![],
             erased: Erased::default(),
@@ -161,8 +169,9 @@ impl State {
             StreamId::Dag(id) => self.fold_dag(id, recorded)?,
             StreamId::Ledger(_) => self.fold_erasures(recorded)?,
             StreamId::Control(tenant) => self.fold_control(tenant, recorded)?,
+            StreamId::Schedule(id) => self.fold_schedule(id, recorded)?,
             // Nothing of these is shown by a read model yet.
-            StreamId::Schedule(_) | StreamId::Plugin(_) => {}
+            StreamId::Plugin(_) => {}
         }
         let reached = self.head.next_seq / DIGEST_INTERVAL;
         self.head = commit.head();
@@ -194,13 +203,17 @@ impl State {
             let place = place(recorded, i);
             let folded = match event {
                 Event::Run(event) => run::fold(run, dag, &place, event),
-                Event::Ledger(_) | Event::Dag(_) | Event::Control(_) => {
+                Event::Ledger(_) | Event::Dag(_) | Event::Control(_) | Event::Schedule(_) => {
                     Err("it stands in the stream of a run")
                 }
             };
             folded.map_err(|reason| ProjectionError::Contradiction { seq: place.seq, reason })?;
         }
         run::drop_what_cannot_start(run, dag).map_err(wrong)?;
+        if let Some(fire) = run.row.get().schedule.clone() {
+            let ended = run.row.get().status.is_ended();
+            self.fold_fire(id, &fire, ended);
+        }
         Ok(())
     }
 
@@ -237,13 +250,50 @@ impl State {
                     let mark = mark(recorded, &place, dag::reason(event));
                     dag::fold(dag, &mut self.new_versions, &place, mark, event)
                 }
-                Event::Ledger(_) | Event::Run(_) | Event::Control(_) => {
+                Event::Ledger(_) | Event::Run(_) | Event::Control(_) | Event::Schedule(_) => {
                     Err("it stands in the stream of a DAG")
                 }
             };
             folded.map_err(|reason| ProjectionError::Contradiction { seq: place.seq, reason })?;
         }
         Ok(())
+    }
+
+    fn fold_schedule(
+        &mut self,
+        id: &ScheduleId,
+        recorded: &Recorded,
+    ) -> Result<(), ProjectionError> {
+        self.touched_schedules.push(id.clone());
+        let schedule = self.schedules.entry(id.clone()).or_default();
+        for (i, event) in recorded.events.iter().enumerate() {
+            let place = place(recorded, i);
+            let folded = match event {
+                Event::Schedule(event) => {
+                    let mark = mark(recorded, &place, schedule::reason(event));
+                    schedule::fold(schedule, mark, event)
+                }
+                _ => Err("it stands in the stream of a schedule"),
+            };
+            folded.map_err(|reason| ProjectionError::Contradiction { seq: place.seq, reason })?;
+        }
+        Ok(())
+    }
+
+    /// A run that a schedule fired for began, or has ended.
+    fn fold_fire(&mut self, run_id: &RunId, fire: &ScheduleFire, ended: bool) {
+        let Some(Some(row)) = self.schedules.get_mut(&fire.schedule_id) else { return };
+        let open = row.get().open.get(&fire.fire_time).filter(|open| open.run_id == *run_id);
+        if open.is_none_or(|open| open.started && !ended) {
+            return;
+        }
+        let open = &mut row.change().open;
+        if ended {
+            open.remove(&fire.fire_time);
+        } else if let Some(open) = open.get_mut(&fire.fire_time) {
+            open.started = true;
+        }
+        self.touched_schedules.push(fire.schedule_id.clone());
     }
 
     fn fold_control(
@@ -281,6 +331,10 @@ impl State {
         }
         self.new_versions.iter_mut().for_each(|version| version.settle(digests));
         self.control.iter_mut().for_each(|row| row.settle(digests));
+        for id in &self.touched_schedules {
+            let Some(Some(row)) = self.schedules.get_mut(id) else { continue };
+            row.settle(digests);
+        }
     }
 
     fn checkpoint(&mut self) {
@@ -318,6 +372,10 @@ impl State {
             dag.queues.values_mut().for_each(|queue| batch.push(queue));
         }
         self.control.iter_mut().for_each(|row| batch.push(row));
+        for id in std::mem::take(&mut self.touched_schedules) {
+            let Some(Some(row)) = self.schedules.get_mut(&id) else { continue };
+            batch.push(row);
+        }
         for mut version in std::mem::take(&mut self.new_versions) {
             batch.push(&mut version);
         }

@@ -42,6 +42,7 @@ pub(super) fn created(
         retries: 0,
         run_id: id.clone(),
         run_token: request.and_then(|request| request.run_token.clone()),
+        schedule: created.schedule.clone(),
         status: RunStatus::Running,
         steps_cancelled: 0,
         steps_failed: 0,

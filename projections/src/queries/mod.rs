@@ -4,6 +4,7 @@ mod counters;
 mod dags;
 mod open_work;
 mod runs;
+mod schedules;
 mod waiting;
 
 use std::path::Path;

@@ -3,18 +3,20 @@
 use futures::TryStreamExt;
 use stella_domain::{
     chain::Head,
+    event::FireCause,
     ids::Tenant,
-    open_work::{OpenLease, OpenRun, OpenWork, PendingRetry, QueuedStep},
+    open_work::{OpenFireWork, OpenLease, OpenRun, OpenWork, PendingRetry, QueuedStep},
 };
 
 use crate::{
     ProjectionError, Projections,
-    rows::{ControlRow, DagRow, Row, RunRow, StepRow, StepState},
+    rows::{ControlRow, DagRow, Row, RunRow, ScheduleRow, StepRow, StepState},
     store::read_position,
 };
 
 const CONTROL: &str = "SELECT row FROM controls";
 const PAUSED_DAGS: &str = "SELECT row FROM dags WHERE row ->> 'paused' IS NOT NULL ORDER BY key";
+const SCHEDULES: &str = "SELECT row FROM schedules ORDER BY key";
 const OPEN_RUNS: &str =
     "SELECT row FROM runs WHERE status IN ('running', 'failing', 'cancelling') ORDER BY key";
 const OPEN_STEPS: &str = "SELECT row FROM steps WHERE open IS NOT NULL ORDER BY key";
@@ -44,6 +46,11 @@ impl Projections {
             work.paused_dags.push(DagRow::from_text(&text)?.dag_id);
         }
         drop(rows);
+        let mut rows = sqlx::query_scalar::<_, String>(SCHEDULES).fetch(&mut *snapshot);
+        while let Some(text) = rows.try_next().await.map_err(ProjectionError::storage(path))? {
+            add_schedule(&mut work, ScheduleRow::from_text(&text)?);
+        }
+        drop(rows);
         let mut rows = sqlx::query_scalar::<_, String>(OPEN_RUNS).fetch(&mut *snapshot);
         while let Some(text) = rows.try_next().await.map_err(ProjectionError::storage(path))? {
             let RunRow { run_id, dag_id, .. } = RunRow::from_text(&text)?;
@@ -55,6 +62,23 @@ impl Projections {
             add(&mut work, StepRow::from_text(&text)?)?;
         }
         Ok(work)
+    }
+}
+
+fn add_schedule(work: &mut OpenWork, row: ScheduleRow) {
+    if row.deleted.is_none() {
+        work.schedules.push(row.schedule_id.clone());
+    }
+    for (fire_time, fire) in row.open {
+        work.fires.push(OpenFireWork {
+            schedule_id: row.schedule_id.clone(),
+            fire_time,
+            run_id: fire.run_id,
+            after: fire.after,
+            cancels: fire.cancels,
+            backfill: fire.cause == FireCause::Backfill,
+            started: fire.started,
+        });
     }
 }
 

@@ -8,9 +8,7 @@ use stella_domain::{
 
 use super::{Page, PageRequest};
 use crate::{
-    ControlRow, ProjectionError, Projections, QueueRow, StepRow,
-    rows::Row,
-    store::db_int,
+    ControlRow, ProjectionError, Projections, QueueRow, StepRow, rows::Row, store::db_int,
 };
 
 /// DAG and plugin pairs that one page looks at: each is a place in an index.

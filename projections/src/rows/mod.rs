@@ -6,13 +6,14 @@
 mod control;
 mod dag;
 mod run;
+mod schedule;
 mod step;
 mod tally;
 
 use serde::{Serialize, de::DeserializeOwned};
 use stella_domain::json::CanonicalJson;
 
-pub use self::{control::*, dag::*, run::*, step::*, tally::*};
+pub use self::{control::*, dag::*, run::*, schedule::*, step::*, tally::*};
 use crate::{
     error::ProjectionError,
     model::{Model, Value},

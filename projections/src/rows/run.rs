@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use stella_domain::{
     aggregate::RunStatus,
-    event::{ErrorCode, Labels},
+    event::{ErrorCode, Labels, ScheduleFire},
     ids::{DagId, RunId, StepId},
     time::Timestamp,
 };
@@ -56,6 +56,9 @@ pub struct RunRow {
     /// The caller's idempotency key, if one was given.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub run_token: Option<String>,
+    /// The fire of a schedule that it was started for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub schedule: Option<ScheduleFire>,
     /// Where it stands.
     pub status: RunStatus,
     /// Steps that were running when the run was cancelled, and have stopped.

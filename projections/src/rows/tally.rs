@@ -95,15 +95,7 @@ pub struct QueueRow {
 
 impl QueueRow {
     pub(crate) fn new(dag_id: DagId, plugin: PluginName) -> Self {
-        Self {
-            attempts: 0,
-            attempts_ms: 0,
-            backing_off: 0,
-            dag_id,
-            plugin,
-            queued: 0,
-            running: 0,
-        }
+        Self { attempts: 0, attempts_ms: 0, backing_off: 0, dag_id, plugin, queued: 0, running: 0 }
     }
 }
 

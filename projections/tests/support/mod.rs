@@ -339,6 +339,7 @@ impl History {
             priority,
             run_token: n.is_multiple_of(3).then(|| format!("token {n}").parse().unwrap()),
             attempt: 0,
+            schedule: None,
         });
         let mut id = [0; 16];
         id[..8].copy_from_slice(&(n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());

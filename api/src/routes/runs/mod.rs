@@ -53,7 +53,11 @@ pub(crate) async fn catch_up(app: &AppState, tenant: &Tenant) -> Result<(), ApiE
 }
 
 /// The run as the projections have it.
-pub(crate) async fn row(app: &AppState, tenant: &Tenant, run_id: &RunId) -> Result<RunRow, ApiError> {
+pub(crate) async fn row(
+    app: &AppState,
+    tenant: &Tenant,
+    run_id: &RunId,
+) -> Result<RunRow, ApiError> {
     if let Some(row) = app.projections.run(tenant, run_id).await? {
         return Ok(row);
     }

@@ -66,6 +66,7 @@ pub(crate) async fn start_run(
 fn new_run(caller: &Caller, body: StartRunBody) -> NewRun {
     NewRun {
         run_id: Commands::run_id(&caller.tenant, body.run_token.as_ref()),
+        schedule: None,
         dag_id: body.dag_id,
         dag_version: body.dag_version,
         inputs: body.inputs.unwrap_or_else(CanonicalJson::empty_object),

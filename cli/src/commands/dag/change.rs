@@ -173,7 +173,8 @@ impl Clear {
             note(format_args!("{cancelled} run(s) cancelled, going on"));
         }
         let cleared = ClearedVersion { cancelled, more: false };
-        api.output.print(&cleared, |cleared| details(&[("cancelled", cleared.cancelled.to_string())]))
+        api.output
+            .print(&cleared, |cleared| details(&[("cancelled", cleared.cancelled.to_string())]))
     }
 }
 

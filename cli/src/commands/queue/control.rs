@@ -123,7 +123,8 @@ impl Drain {
         let mut answer: ChangedControl = client.post("/queue:drain", &[], &body).await?.body;
         let mut min_seq = answer.seq;
         while self.wait && answer.draining {
-            let query: Vec<_> = min_seq.take().map(|seq| ("minSeq", seq.to_string())).into_iter().collect();
+            let query: Vec<_> =
+                min_seq.take().map(|seq| ("minSeq", seq.to_string())).into_iter().collect();
             let QueueView { total, control, .. } = client.get("/queue", &query).await?;
             answer.draining = control.drain.is_some_and(|drain| drain.ended.is_none());
             answer.dispatch_paused = control.dispatch_paused.is_some();
@@ -157,10 +158,7 @@ pub(crate) fn print_control(api: &ApiArgs, control: &ChangedControl) -> Result<(
             ("plugins paused", plugins),
             ("schedulers paused", yes(control.schedulers_paused)),
             ("draining", yes(control.draining)),
-            (
-                "seq",
-                control.seq.map_or("- (nothing to change)".to_owned(), |seq| seq.to_string()),
-            ),
+            ("seq", control.seq.map_or("- (nothing to change)".to_owned(), |seq| seq.to_string())),
         ])
     })
 }

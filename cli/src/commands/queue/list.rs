@@ -50,8 +50,7 @@ impl List {
         query.extend(self.dag.map(|dag| ("dagId", dag.to_string())));
         query.extend(self.plugin.map(|plugin| ("plugin", plugin.to_string())));
         let client = self.api.client()?;
-        let steps: Vec<WaitingStepView> =
-            client.list("/queue/steps", &query, self.limit).await?;
+        let steps: Vec<WaitingStepView> = client.list("/queue/steps", &query, self.limit).await?;
         self.api.output.print(&steps, |steps| table(steps))
     }
 }

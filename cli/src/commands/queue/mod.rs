@@ -4,6 +4,8 @@ mod control;
 mod list;
 mod status;
 
+pub(crate) use self::control::print_control;
+
 use clap::{Args, Subcommand};
 
 use crate::failure::Failure;

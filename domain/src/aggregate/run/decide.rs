@@ -8,8 +8,8 @@ use crate::{
     aggregate::Aggregate,
     dag::{DagSpec, InputViolation, RenderError, Scope, Step, StepIndex},
     event::{
-        ErrorCode, Labels, Message, NoData, Reason, RunCreated, RunEvent, RunRequest, StepAttempt,
-        StepFailed, StepOutputs, StepQueued, StepRetryScheduled, StepStarted,
+        ErrorCode, Labels, Message, NoData, Reason, RunCreated, RunEvent, RunRequest, ScheduleFire,
+        StepAttempt, StepFailed, StepOutputs, StepQueued, StepRetryScheduled, StepStarted,
     },
     hash,
     ids::{DagId, RunToken, StepId, WorkerId},
@@ -37,6 +37,8 @@ pub struct StartRun {
     pub run_token: Option<RunToken>,
     /// 0 for a first run.
     pub attempt: u32,
+    /// The fire of a schedule that it is started for.
+    pub schedule: Option<ScheduleFire>,
 }
 
 /// How a worker's attempt ended.
@@ -248,6 +250,7 @@ impl Run {
             dag_version: start.dag_version,
             inputs_hash,
             priority: start.priority,
+            schedule: start.schedule,
             spec: Some(Arc::clone(&start.spec)),
         };
         let request = RunRequest {

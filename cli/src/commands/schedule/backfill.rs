@@ -1,0 +1,96 @@
+//! `schedule backfill`.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use clap::Args;
+use stella_api::types::{BackfillBody, ChangedSchedule, ScheduleView};
+use stella_domain::{ids::ScheduleId, time::Timestamp};
+
+use super::control::print;
+use crate::{
+    client::path,
+    commands::ApiArgs,
+    failure::Failure,
+    input,
+    output::{line, note, time},
+};
+
+/// How often progress is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Fire for times that are past, a few runs at once. Times that have had their run are passed over.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stella orch schedule backfill nightly --from 2026-11-01 --to 2026-11-15 --dry-run
+  stella orch schedule backfill nightly --from 2026-11-01 --to 2026-11-15 --concurrency 3 --wait")]
+pub(crate) struct Backfill {
+    /// The schedule.
+    schedule: ScheduleId,
+    /// The first fire time is at this time or later.
+    #[arg(long, value_name = "TIME", value_parser = input::time)]
+    from: Timestamp,
+    /// And the last before this one.
+    #[arg(long, value_name = "TIME", value_parser = input::time)]
+    to: Timestamp,
+    /// Fires at most: with more it is refused.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    cap: u32,
+    /// Runs that go on at once at most.
+    #[arg(long, value_name = "N", default_value = "1")]
+    concurrency: NonZeroU32,
+    /// List the fires, and start nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Wait for its end, with progress.
+    #[arg(long, conflicts_with = "dry_run")]
+    wait: bool,
+    /// Why, for those who read the ledger.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+impl Backfill {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let client = self.api.client()?;
+        let body = BackfillBody {
+            from: self.from.to_string(),
+            to: self.to.to_string(),
+            cap: self.cap,
+            concurrency: self.concurrency,
+            dry_run: self.dry_run,
+            reason: self.reason,
+        };
+        let verb = path("schedules", &self.schedule, ":backfill");
+        let changed: ChangedSchedule = client.post(&verb, &[], &body).await?.body;
+        if self.dry_run && !self.api.output.is_json() {
+            for fire_time in &changed.fire_times {
+                line(time(*fire_time))?;
+            }
+            note(format_args!("{} fire(s); nothing was started", changed.fire_times.len()));
+            return Ok(());
+        }
+        if self.wait {
+            let mut min_seq = changed.seq;
+            loop {
+                let query: Vec<_> =
+                    min_seq.take().map(|seq| ("minSeq", seq.to_string())).into_iter().collect();
+                let get = path("schedules", &self.schedule, "");
+                let schedule: ScheduleView = client.get(&get, &query).await?;
+                let Some(backfill) = schedule.backfill else { break };
+                let (done, fires) = (backfill.done, backfill.fires);
+                note(format_args!(
+                    "{done} of {fires} fire(s) decided, {} run(s) go on",
+                    backfill.open
+                ));
+                if !backfill.under_way {
+                    break;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+        print(&self.api, &changed)
+    }
+}
