@@ -90,6 +90,7 @@ fn start_with(spec: &Arc<DagSpec>, inputs: CanonicalJson) -> RunCommand {
         priority: 0,
         run_token: None,
         attempt: 0,
+        schedule: None,
     })
 }
 

@@ -136,6 +136,7 @@ impl Story {
                 priority: 0,
                 run_token: None,
                 attempt: 0,
+                schedule: None,
             }),
         );
     }
