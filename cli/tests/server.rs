@@ -31,6 +31,12 @@ fn a_run_from_start_to_proof() {
     assert_eq!(steps[1]["outputs"]["text"], "hello Ann, and once more");
     let ends_itself = server.run(&["run", "stream", &run]).expect(0);
     assert_eq!(ends_itself.stdout.lines().count(), 8, "{ends_itself:#?}");
+    ends_itself.says("checked: 8 events give their hashes; 7 links to the event before hold, with");
+    let chain = ["run", "stream", &run, "--label", "team=x", "--status", "succeeded", "--chain"];
+    let chain = server.run(&chain).expect(0).says("; 6 more by their headers; 7 links");
+    assert_eq!(chain.stdout.lines().count(), 2, "{chain:#?}");
+    let filtered = server.run(&["run", "stream", &run, "--type", "RunSucceeded", "-o", "json"]);
+    assert_eq!(filtered.expect(0).json()["header"]["type"], "RunSucceeded");
     server.run(&["run", "ledger", &run]).expect(0).says("RunSucceeded");
     server
         .run(&["run", "start", "hello", "--input", "name=Ann", "--token", "t"])

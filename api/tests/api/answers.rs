@@ -197,8 +197,9 @@ const OF_AN_OBSERVER: &[Case] = &[
 ];
 
 /// These need 32 or 64 MiB of events, a signing key that is lost while the node runs, or a lease
-/// (`workers`).
-const ELSEWHERE: [(&str, u16); 6] = [
+/// (`workers`), or to ask for what never ends (`stream`).
+const ELSEWHERE: [(&str, u16); 7] = [
+    ("get /runs/stream", 200),
     ("post /leases/{token}:complete", 200),
     ("post /leases/{token}:complete", 422),
     ("post /leases/{token}:fail", 200),

@@ -12,6 +12,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::{Serialize, de::DeserializeOwned};
 use stella_api::types::{Page, Problem};
 
+pub(crate) use self::stream::Stream;
 use crate::{exit::Exit, failure::Failure};
 
 /// Where every route of the orchestrator begins.

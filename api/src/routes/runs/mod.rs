@@ -9,7 +9,6 @@ pub(crate) mod receipt;
 pub(crate) mod start;
 pub(crate) mod steps;
 pub(crate) mod stream;
-mod stream_filter;
 
 use std::time::Duration;
 
