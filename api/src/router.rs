@@ -73,6 +73,7 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(runs::events::list_events))
         .routes(routes!(runs::receipt::get_receipt))
         .routes(routes!(runs::stream::stream_runs))
+        .routes(routes!(runs::compare::compare_runs))
         .routes(routes!(dags::list_dags, dags::register_dag))
         .routes(routes!(dags::validate_dag))
         .routes(routes!(dags::get_dag))

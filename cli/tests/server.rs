@@ -43,6 +43,12 @@ fn a_run_from_start_to_proof() {
         .expect(0)
         .says(&run);
 
+    let other = started(&server, &["hello", "--input", "name=Bob", "--wait"]);
+    let compared = server.run(&["run", "compare", &run, &other]).expect(0);
+    compared.says("they first differ in inputsHash").says("/text: ");
+    let compared = server.run(&["run", "compare", &run, &run, "-o", "json"]).expect(0).json();
+    assert_eq!(compared["verdict"], "same");
+
     server.run(&["queue"]).expect(0).says("plugin core");
     server.run(&["health"]).expect(0).says("green");
     server.run(&["dag", "get", "hello"]).expect(0).says("${inputs.name}");

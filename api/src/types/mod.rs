@@ -5,6 +5,7 @@
 
 mod admin;
 mod checkpoint;
+mod compare;
 mod dag;
 mod event;
 mod lease;
@@ -17,6 +18,6 @@ mod step;
 mod window;
 
 pub use self::{
-    admin::*, checkpoint::*, dag::*, event::*, lease::*, ledger::*, page::*, problem::*, queue::*,
-    run::*, step::*, window::*,
+    admin::*, checkpoint::*, compare::*, dag::*, event::*, lease::*, ledger::*, page::*,
+    problem::*, queue::*, run::*, step::*, window::*,
 };

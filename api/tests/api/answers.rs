@@ -44,6 +44,8 @@ const CASES: &[Case] = &[
     ("post /runs/{runId}:cancel", 422, "/runs/{slow}:cancel", JSON, r#"{"reason":"{large}"}"#),
     ("post /runs/{runId}:cancel", 200, "/runs/{slow}:cancel", "", ""),
     ("post /runs/{runId}:cancel", 404, "/runs/{none}:cancel", "", ""),
+    ("get /runs:compare", 200, "/runs:compare?a={run}&b={slow}", "", ""),
+    ("get /runs:compare", 404, "/runs:compare?a={run}&b={none}", "", ""),
     ("get /runs/stream", 426, "/runs/stream", "", ""),
     ("get /dags", 200, "/dags", "", ""),
     ("post /dags", 201, "/dags", YAML, "id: new\nsteps: [{id: a, plugin: core, action: noop}]"),

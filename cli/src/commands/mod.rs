@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Demo(demo::Demo),
     /// Run a server on this machine.
     Serve(Box<serve::Serve>),
-    /// Start, watch and cancel runs.
+    /// Start, watch, cancel and compare runs.
     #[command(subcommand)]
     Run(run::Run),
     /// Register and look up DAGs.

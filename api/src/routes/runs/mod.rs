@@ -1,6 +1,7 @@
-//! Runs: start, look at, cancel, follow.
+//! Runs: start, look at, cancel, follow, compare.
 
 pub(crate) mod cancel;
+pub(crate) mod compare;
 pub(crate) mod events;
 mod fold;
 pub(crate) mod get;
