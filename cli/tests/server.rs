@@ -51,6 +51,10 @@ fn a_run_from_start_to_proof() {
 
     server.run(&["queue"]).expect(0).says("plugin core");
     server.run(&["health"]).expect(0).says("green");
+    let doctor = server.run(&["doctor", "--thorough", "-o", "json"]).expect(0).json();
+    let doctor = doctor.as_array().unwrap();
+    assert!(doctor.iter().all(|check| check["status"] == "green"), "{doctor:#?}");
+    assert!(doctor.len() >= 10, "{doctor:#?}");
     server.run(&["dag", "get", "hello"]).expect(0).says("${inputs.name}");
     server.run(&["projections", "check"]).expect(0).says("identical");
     server.run(&["projections", "rebuild", "--online"]).expect(0).says("rebuilt from");
@@ -141,4 +145,8 @@ fn a_server_ends_in_good_order_and_goes_on_where_it_was() {
     gone.env("STELLA_TOKEN_FILE", kept.path().join("token"));
     fs::write(kept.path().join("token"), "0".repeat(64)).unwrap();
     outcome(gone).expect(3).says("cannot reach the server").says("stella orch serve");
+    fs::set_permissions(kept.path().join("token"), fs::Permissions::from_mode(0o644)).unwrap();
+    let mut gone = stella(&["doctor", "--server", &url]);
+    gone.env("STELLA_TOKEN_FILE", kept.path().join("token"));
+    outcome(gone).expect(3).says("red").says("stella orch serve").says("chmod 600");
 }

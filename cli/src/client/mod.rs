@@ -50,6 +50,13 @@ pub(crate) struct ServerArgs {
     token_file: PathBuf,
 }
 
+impl ServerArgs {
+    /// The file that holds the server's access token.
+    pub(crate) fn token_file(&self) -> &std::path::Path {
+        &self.token_file
+    }
+}
+
 /// A client of one server.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {

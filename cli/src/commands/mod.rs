@@ -3,6 +3,7 @@
 mod completions;
 mod dag;
 mod demo;
+mod doctor;
 mod erasing;
 mod health;
 mod ledger;
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     Witness(witness::Witness),
     /// How well the server is.
     Health(health::Health),
+    /// Quick checks, each green or with what to do.
+    Doctor(doctor::Doctor),
     /// Completions for a shell.
     Completions(completions::Completions),
     /// The process of a plugin that is part of this program.
@@ -92,6 +95,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Worker(command) => command.run().await,
         Command::Witness(witness) => witness.run().await,
         Command::Health(health) => health.run().await,
+        Command::Doctor(doctor) => doctor.run().await,
         Command::Completions(completions) => completions.run(),
         // Taken care of before there is a runtime.
         Command::PluginHost(_) => Ok(()),
