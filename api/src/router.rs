@@ -19,7 +19,7 @@ use crate::{
     problem::ApiError,
     routes::{
         admin, bundle, checkpoints, dag_versions, dags, export, ledger, metrics, probes, proofs,
-        queue, runs, workers,
+        queue, runs, slo, workers,
     },
     state::AppState,
 };
@@ -97,6 +97,7 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(proofs::prove_consistency))
         .routes(routes!(bundle::prove_window))
         .routes(routes!(admin::get_health))
+        .routes(routes!(slo::get_slo))
         .routes(routes!(admin::get_projections))
         .routes(routes!(admin::rebuild_projections))
         .routes(routes!(admin::check_projections))

@@ -51,6 +51,7 @@ fn a_run_from_start_to_proof() {
 
     server.run(&["queue"]).expect(0).says("plugin core");
     server.run(&["health"]).expect(0).says("green");
+    server.run(&["slo"]).expect(0).says("ends well").says("ends within 5 min 0 s");
     let doctor = server.run(&["doctor", "--thorough", "-o", "json"]).expect(0).json();
     let doctor = doctor.as_array().unwrap();
     assert!(doctor.iter().all(|check| check["status"] == "green"), "{doctor:#?}");

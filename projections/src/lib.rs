@@ -33,7 +33,9 @@ pub use self::{
     error::ProjectionError,
     model::Model,
     projections::{Position, Projections},
-    queries::{Metrics, Page, PageRequest, QueueDepth, QueueReport, RunFilter},
+    queries::{
+        Metrics, OUTCOMES_LIMIT, Outcomes, Page, PageRequest, QueueDepth, QueueReport, RunFilter,
+    },
     rebuild::{Progress, Rebuilt},
     rows::{
         DURATION_BUCKETS_MS, DagRow, DagVersionRow, QueueRow, RunRow, StepRow, StepState, TallyRow,

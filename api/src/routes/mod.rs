@@ -12,4 +12,5 @@ pub(crate) mod probes;
 pub(crate) mod proofs;
 pub(crate) mod queue;
 pub(crate) mod runs;
+pub(crate) mod slo;
 pub(crate) mod workers;

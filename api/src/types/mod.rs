@@ -14,10 +14,11 @@ mod page;
 mod problem;
 mod queue;
 mod run;
+mod slo;
 mod step;
 mod window;
 
 pub use self::{
     admin::*, checkpoint::*, compare::*, dag::*, event::*, lease::*, ledger::*, page::*,
-    problem::*, queue::*, run::*, step::*, window::*,
+    problem::*, queue::*, run::*, slo::*, step::*, window::*,
 };

@@ -184,6 +184,7 @@ const CASES: &[Case] = &[
     ("post /ledger:rotateKey", 200, "/ledger:rotateKey", JSON, r#"{"newKey":"{key}"}"#),
     ("get /ledger/export", 200, "/ledger/export?to=2020-01-01T00:00:00Z", "", ""),
     ("get /ledger/export", 409, "/ledger/export?to=2999-01-01T00:00:00Z", "", ""),
+    ("get /admin/slo", 200, "/admin/slo", "", ""),
     ("get /admin/health", 200, "/admin/health", "", ""),
     ("get /admin/projections", 200, "/admin/projections", "", ""),
     ("post /admin/projections:rebuild", 200, "/admin/projections:rebuild", "", ""),

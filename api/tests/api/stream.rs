@@ -111,7 +111,7 @@ impl ServerSent {
                     return Some(Sent { id, name, data });
                 }
             }
-            // Only whole events come: no character is cut in two.
+            // What is sent here is ASCII: no character is cut in two.
             let chunk = self.response.chunk().await.unwrap()?;
             self.read += std::str::from_utf8(&chunk).unwrap();
         }
@@ -284,7 +284,8 @@ async fn labels_and_statuses_of_runs_that_began_before_are_known() {
     let (ours, theirs) = (start("ours").await, start("theirs").await);
     let id = |run: &Value| run["runId"].as_str().unwrap().to_owned();
     let mut labelled = Client::connect(&api, "?label=team%3Dours").await;
-    let mut both = Client::connect(&api, "?label=a%3Db%3Dc&status=cancelled").await;
+    let both = "?label=a%3Db%3Dc&status=cancelled&type=RunCancelled";
+    let mut both = Client::connect(&api, both).await;
     let mut cancelling = Client::connect(&api, "?status=cancelling").await;
     api.get("/runs/stream?label=team").await.is_problem(400, "INVALID_QUERY");
     for run in [&theirs, &ours] {

@@ -14,6 +14,7 @@ mod replay;
 mod run;
 mod serve;
 mod signing;
+mod slo;
 mod storage;
 mod witness;
 mod worker;
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     Witness(witness::Witness),
     /// How well the server is.
     Health(health::Health),
+    /// How the objectives for runs stand.
+    Slo(slo::Slo),
     /// Quick checks, each green or with what to do.
     Doctor(doctor::Doctor),
     /// Completions for a shell.
@@ -95,6 +98,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Worker(command) => command.run().await,
         Command::Witness(witness) => witness.run().await,
         Command::Health(health) => health.run().await,
+        Command::Slo(slo) => slo.run().await,
         Command::Doctor(doctor) => doctor.run().await,
         Command::Completions(completions) => completions.run(),
         // Taken care of before there is a runtime.

@@ -3,12 +3,14 @@
 mod counters;
 mod dags;
 mod open_work;
+mod outcomes;
 mod runs;
 
 use std::path::Path;
 
 pub use self::{
     counters::{Metrics, QueueDepth, QueueReport},
+    outcomes::{OUTCOMES_LIMIT, Outcomes},
     runs::{Page, PageRequest, RunFilter},
 };
 use crate::{ProjectionError, rows::Row};
