@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use stella_commands::Commands;
 use stella_domain::ids::Tenant;
 use stella_ledger::{
+    checkpoints::gate::Gate,
     clock::Clock,
     feed::Feed,
     port::{Ledger, LedgerError},
@@ -12,10 +13,12 @@ use stella_ledger::{
 use stella_projections::Projections;
 use stella_worker::Plugins;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::AccessToken,
     node::{checkpoints::Checkpoints, erasures::Erasures},
+    slo::SloTargets,
 };
 
 /// The parts of a node that the HTTP API speaks to; cheap to clone.
@@ -31,6 +34,12 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// What a caller has to present.
     pub access_token: AccessToken,
+    /// Cancelled when the node is to stop.
+    pub stop: CancellationToken,
+    /// What is aimed at for runs.
+    pub slo: SloTargets,
+    /// What stands between the writer and its ledger.
+    pub gate: Arc<Gate>,
     /// The record, once there is a way to it.
     pub record: RecordWatch,
 }

@@ -177,6 +177,25 @@ impl<'de> Deserialize<'de> for When {
     }
 }
 
+/// A label that a run has to have: `name=value`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Label {
+    pub(crate) name: String,
+    pub(crate) value: String,
+}
+
+impl<'de> Deserialize<'de> for Label {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        match text.split_once('=') {
+            Some((name, value)) => Ok(Self { name: name.to_owned(), value: value.to_owned() }),
+            None => Err(D::Error::custom(format_args!(
+                "a label is written as name=value; found {text:?}"
+            ))),
+        }
+    }
+}
+
 /// How many items a page holds, 1 to 500.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PageSize(pub(crate) u32);

@@ -17,6 +17,7 @@ mod problem;
 mod router;
 mod routes;
 mod serve;
+pub mod slo;
 mod state;
 pub mod types;
 pub mod witness;

@@ -13,7 +13,7 @@ use utoipa::{
 
 use crate::{
     routes::{dag_versions, runs, schedules, workers},
-    types::{PROBLEM_JSON, Problem, StreamMessage},
+    types::{PROBLEM_JSON, Problem, StreamLink, StreamMessage},
 };
 
 /// Where everything but the probes stands.
@@ -24,7 +24,7 @@ pub(crate) const PREFIX: &str = "/api/v1/orchestrator";
 #[openapi(
     info(title = "Stella orchestrator", description = "An event-sourced DAG orchestrator. Errors \
         are problem details (RFC 9457); `code` is stable."),
-    components(schemas(Problem, StreamMessage)),
+    components(schemas(Problem, StreamMessage, StreamLink)),
     security(("accessToken" = [])),
     modifiers(&AccessTokenScheme)
 )]
@@ -230,7 +230,8 @@ problems! {
     }
     /// Streaming.
     UpgradeRequired {
-        426: "`UPGRADE_REQUIRED`: the request does not ask for a WebSocket.",
+        426: "`UPGRADE_REQUIRED`: the request asks neither for a WebSocket nor, with `Accept: \
+              text/event-stream`, for Server-Sent Events.",
     }
     /// Being asked for readiness.
     NotReady {

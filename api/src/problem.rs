@@ -177,7 +177,10 @@ impl ApiError {
 
     pub(crate) fn upgrade_required(detail: &str) -> Self {
         let header = Some(Header::Upgrade);
-        let detail = format!("this is a WebSocket: {detail}");
+        let detail = format!(
+            "this is a stream, over a WebSocket or as Server-Sent Events (with `Accept: \
+             text/event-stream`): {detail}"
+        );
         Self { header, ..Self::new(StatusCode::UPGRADE_REQUIRED, "UPGRADE_REQUIRED", detail) }
     }
 

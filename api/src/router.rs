@@ -19,7 +19,7 @@ use crate::{
     problem::ApiError,
     routes::{
         admin, bundle, checkpoints, control, dag_versions, dags, export, ledger, metrics, probes,
-        proofs, queue, runs, schedules, workers,
+        proofs, queue, runs, schedules, slo, workers,
     },
     state::AppState,
 };
@@ -73,6 +73,7 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(runs::events::list_events))
         .routes(routes!(runs::receipt::get_receipt))
         .routes(routes!(runs::stream::stream_runs))
+        .routes(routes!(runs::compare::compare_runs))
         .routes(routes!(dags::list_dags, dags::register_dag))
         .routes(routes!(dags::validate_dag))
         .routes(routes!(dags::get_dag))
@@ -108,6 +109,7 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(proofs::prove_consistency))
         .routes(routes!(bundle::prove_window))
         .routes(routes!(admin::get_health))
+        .routes(routes!(slo::get_slo))
         .routes(routes!(admin::get_projections))
         .routes(routes!(admin::rebuild_projections))
         .routes(routes!(admin::check_projections))

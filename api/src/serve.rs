@@ -14,6 +14,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
+use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 
 /// Connections at a time; who comes then waits in the listener's backlog.
@@ -22,6 +23,8 @@ const CONNECTIONS: usize = 4_096;
 const HEADER_BYTES: usize = 16 * 1024;
 /// How long a client may take to send them, and how long a connection may be idle.
 const HEADERS_ARRIVE: Duration = Duration::from_secs(60);
+/// How long a client may take nothing of an answer, or of a stream, before it is given up.
+const TAKES_WITHIN: Duration = Duration::from_secs(300);
 /// How long requests may go on after shutdown was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long to wait when the system is out of file descriptors.
@@ -104,11 +107,17 @@ impl Server {
     async fn answer(&self, stream: TcpStream) {
         // Answers are small and written whole: waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
+        // Whoever reads slowly gets all of it; who reads nothing does not hold a place for ever.
+        let mut stream = TimeoutWriter::new(stream);
+        stream.set_timeout(Some(TAKES_WITHIN));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADERS_ARRIVE)
             .max_header_size(HEADER_BYTES)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router.clone()))
+            .serve_connection(
+                TokioIo::new(Box::pin(stream)),
+                TowerToHyperService::new(self.router.clone()),
+            )
             .with_upgrades();
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {

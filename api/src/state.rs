@@ -18,13 +18,14 @@ struct Inner {
 
 impl AppState {
     pub(crate) fn new(app: App) -> Self {
-        let closing = CancellationToken::new();
+        let closing = app.stop.child_token();
         let _closes = closing.clone().drop_guard();
         Self(Arc::new(Inner { app, closing, _closes }))
     }
 
-    /// Cancelled when the router is gone. What goes on after its request, as streams do, keeps
-    /// this and not the state, so that it ends with the server.
+    /// Cancelled when the node stops, or when the router is gone. What goes on after its request, or
+    /// never ends by itself, as streams do, keeps this and not the state, so that it ends with the
+    /// server.
     pub(crate) fn closing(&self) -> CancellationToken {
         self.0.closing.clone()
     }

@@ -1,6 +1,7 @@
 //! The `stella` binary.
 
 mod args;
+mod chain;
 mod client;
 mod commands;
 mod exit;

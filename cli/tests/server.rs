@@ -31,14 +31,31 @@ fn a_run_from_start_to_proof() {
     assert_eq!(steps[1]["outputs"]["text"], "hello Ann, and once more");
     let ends_itself = server.run(&["run", "stream", &run]).expect(0);
     assert_eq!(ends_itself.stdout.lines().count(), 8, "{ends_itself:#?}");
+    ends_itself.says("checked: 8 events give their hashes; 7 links to the event before hold, with");
+    let chain = ["run", "stream", &run, "--label", "team=x", "--status", "succeeded", "--chain"];
+    let chain = server.run(&chain).expect(0).says("; 6 more by their headers; 7 links");
+    assert_eq!(chain.stdout.lines().count(), 2, "{chain:#?}");
+    let filtered = server.run(&["run", "stream", &run, "--type", "RunSucceeded", "-o", "json"]);
+    assert_eq!(filtered.expect(0).json()["header"]["type"], "RunSucceeded");
     server.run(&["run", "ledger", &run]).expect(0).says("RunSucceeded");
     server
         .run(&["run", "start", "hello", "--input", "name=Ann", "--token", "t"])
         .expect(0)
         .says(&run);
 
+    let other = started(&server, &["hello", "--input", "name=Bob", "--wait"]);
+    let compared = server.run(&["run", "compare", &run, &other]).expect(0);
+    compared.says("they first differ in inputsHash").says("/text: ");
+    let compared = server.run(&["run", "compare", &run, &run, "-o", "json"]).expect(0).json();
+    assert_eq!(compared["verdict"], "same");
+
     server.run(&["queue"]).expect(0).says("plugin core");
     server.run(&["health"]).expect(0).says("green");
+    server.run(&["slo"]).expect(0).says("ends well").says("ends within 5 min 0 s");
+    let doctor = server.run(&["doctor", "--thorough", "-o", "json"]).expect(0).json();
+    let doctor = doctor.as_array().unwrap();
+    assert!(doctor.iter().all(|check| check["status"] == "green"), "{doctor:#?}");
+    assert!(doctor.len() >= 10, "{doctor:#?}");
     server.run(&["dag", "get", "hello"]).expect(0).says("${inputs.name}");
     server.run(&["projections", "check"]).expect(0).says("identical");
     server.run(&["projections", "rebuild", "--online"]).expect(0).says("rebuilt from");
@@ -129,4 +146,8 @@ fn a_server_ends_in_good_order_and_goes_on_where_it_was() {
     gone.env("STELLA_TOKEN_FILE", kept.path().join("token"));
     fs::write(kept.path().join("token"), "0".repeat(64)).unwrap();
     outcome(gone).expect(3).says("cannot reach the server").says("stella orch serve");
+    fs::set_permissions(kept.path().join("token"), fs::Permissions::from_mode(0o644)).unwrap();
+    let mut gone = stella(&["doctor", "--server", &url]);
+    gone.env("STELLA_TOKEN_FILE", kept.path().join("token"));
+    outcome(gone).expect(3).says("red").says("stella orch serve").says("chmod 600");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use stella_domain::{
-    aggregate::{Aggregate, Outcome, Run, RunCommand, RunStatus, StartRun, StepPhase},
+    aggregate::{Aggregate, Outcome, Run, RunCommand, RunStatus, Standing, StartRun, StepPhase},
     chain::{Commit, Draft, Head},
     dag::{DagSpec, PluginCatalog},
     event::{ErrorCode, Event, RunEvent},
@@ -130,6 +130,7 @@ fn step_id(i: usize) -> StepId {
 struct History {
     spec: Arc<DagSpec>,
     run: Run,
+    standing: Standing,
     events: Vec<RunEvent>,
     leases: Vec<u64>,
     now: Timestamp,
@@ -138,7 +139,8 @@ struct History {
 impl History {
     fn new(spec: Arc<DagSpec>, inputs: CanonicalJson) -> Self {
         let now = Timestamp::from_micros(1_000_000);
-        let mut history = Self { run: Run::default(), events: vec![], leases: vec![], now, spec };
+        let (run, standing) = (Run::default(), Standing::default());
+        let mut history = Self { run, standing, events: vec![], leases: vec![], now, spec };
         history.ask(start_with(&history.spec.clone(), inputs));
         history
     }
@@ -191,11 +193,13 @@ impl History {
         for event in events {
             self.check_before(&event, status.unwrap_or(RunStatus::Running));
             self.run.evolve(&event);
+            self.standing.see(&event);
             if matches!(event, RunEvent::StepStarted(_)) {
                 self.leases.push(self.run.version);
             }
             self.events.push(event);
         }
+        assert_eq!(self.run.status(), Some(self.standing.status()), "{:?}", self.events);
         let open = self.run.open_leases().count();
         if self.run.status().is_some_and(RunStatus::is_ended) {
             assert_eq!(open, 0, "a run ends when nothing of it runs");

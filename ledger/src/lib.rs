@@ -2,6 +2,7 @@
 //!
 //! Nothing but the [`writer`] appends; everything else reads committed events by seq.
 
+pub mod append_times;
 pub mod checkpoints;
 pub mod clock;
 pub mod conformance;

@@ -34,8 +34,8 @@ pub use self::{
     model::Model,
     projections::{Position, Projections},
     queries::{
-        Metrics, Page, PageRequest, QueueDepth, QueueReport, RunFilter, RunningPlugin,
-        WaitingFilter,
+        Metrics, OUTCOMES_LIMIT, Outcomes, Page, PageRequest, QueueDepth, QueueReport, RunFilter,
+        RunningPlugin, WaitingFilter,
     },
     rebuild::{Progress, Rebuilt},
     rows::{

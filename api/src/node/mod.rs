@@ -27,7 +27,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::{checkpoints::CheckpointsConfig, data_dir::DataDir, start::Starter};
-use crate::{app::App, auth::AccessToken};
+use crate::{app::App, auth::AccessToken, slo::SloTargets};
 
 /// How long a stop waits for what is under way.
 const STOP_WAIT: Duration = Duration::from_secs(15);
@@ -55,6 +55,8 @@ pub struct NodeConfig {
     pub lease_ms: u64,
     /// Refuse to start when anything weakens the ledger's guarantees.
     pub strict: bool,
+    /// What is aimed at for runs.
+    pub slo: SloTargets,
     /// Signing.
     pub checkpoints: CheckpointsConfig,
     /// The same ledger with a credential that may blank payloads; none: nothing is erased here.
@@ -174,7 +176,7 @@ impl Node {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let stop = CancellationToken::new();
         let (opened, record) = watch::channel(Err("it was not asked yet".to_owned()));
-        let tenant = config.tenant.clone();
+        let (tenant, slo) = (config.tenant.clone(), config.slo);
         let data_dir = Arc::new(data_dir);
         let starter = Starter {
             name: data_dir.node_name()?,
@@ -182,7 +184,7 @@ impl Node {
             data_dir: Arc::clone(&data_dir),
             storage,
             eraser,
-            gate,
+            gate: Arc::clone(&gate),
             ledger,
             feed,
             projections: Arc::clone(&projections),
@@ -193,7 +195,18 @@ impl Node {
         };
         let begun = starter.begin_or_wait().await?;
 
-        let app = App { tenant, projections, plugins, clock, access_token, record };
+        let stopping = stop.clone();
+        let app = App {
+            tenant,
+            projections,
+            plugins,
+            clock,
+            access_token,
+            stop: stopping,
+            slo,
+            gate,
+            record,
+        };
         let router = crate::router(app.clone());
         let http = tokio::spawn(crate::serve(listener, router, stop.clone().cancelled_owned()));
         let on_ledger = tokio::spawn(starter.run(begun));

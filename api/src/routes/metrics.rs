@@ -1,5 +1,5 @@
 //! `/metrics`: counters folded from the ledger, for Prometheus. They survive restarts and can be
-//! recomputed.
+//! recomputed; what is not a fold is said to be of the moment, or of the process.
 
 use std::fmt;
 
@@ -14,6 +14,8 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
+use stella_domain::time::Timestamp;
+use stella_ledger::append_times::{APPEND_BUCKETS_MICROS, AppendTally};
 use stella_projections::{DURATION_BUCKETS_MS, Metrics, Position, QueueDepth, TallyRow};
 
 use crate::{auth::Caller, problem::ApiError, state::AppState};
@@ -45,6 +47,8 @@ pub(crate) async fn metrics(
         metrics: app.projections.metrics(&caller.tenant).await?,
         queue: app.projections.queue(&caller.tenant).await?.by_plugin.into_iter().collect(),
         position: app.projections.position(&caller.tenant).await?,
+        now: app.clock.now(),
+        appends: app.gate.append_times().tally(),
     };
     let mut registry = Registry::default();
     registry.register_collector(Box::new(snapshot));
@@ -59,6 +63,8 @@ struct Snapshot {
     metrics: Metrics,
     queue: Vec<(stella_domain::ids::PluginName, QueueDepth)>,
     position: Position,
+    now: Timestamp,
+    appends: AppendTally,
     signed: Option<Signed>,
 }
 
@@ -79,7 +85,9 @@ impl Collector for Snapshot {
             &tally.lease_expiries
         })?;
         self.queue(&mut encoder)?;
+        self.queue_age(&mut encoder)?;
         self.lag(&mut encoder)?;
+        self.appends(&mut encoder)?;
         self.signed.iter().try_for_each(|signed| signed.encode(&mut encoder))
     }
 }
@@ -181,6 +189,33 @@ impl Snapshot {
             }
         }
         Ok(())
+    }
+
+    fn queue_age(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let name = "orchestrator_queue_oldest_age_seconds";
+        let help = "How long the step has waited that waits longest for a worker.";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (plugin, depth) in &self.queue {
+            let age_ms = depth.oldest_queued_at.map_or(0, |since| self.now.ms_since(since));
+            let labels = [("plugin", plugin.as_str())];
+            ConstGauge::new(age_ms as f64 / 1000.0).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn appends(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let AppendTally { buckets, sum_micros, failures } = &self.appends;
+        let name = "orchestrator_ledger_append_duration_seconds";
+        let help = "Time that the storage took for a batch of commits, since this process began.";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let bounds = APPEND_BUCKETS_MICROS.iter().map(|micros| *micros as f64 / 1e6);
+        let counts: Vec<_> = bounds.chain([f64::MAX]).zip(buckets.iter().copied()).collect();
+        let (sum, count) = (*sum_micros as f64 / 1e6, buckets.iter().sum());
+        family.encode_histogram::<NoLabelSet>(sum, count, &counts, None)?;
+        let name = "orchestrator_ledger_append_failures";
+        let help = "Batches that the storage did not take as a whole, since this process began.";
+        let family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(*failures).encode(family)
     }
 
     fn lag(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -15,5 +15,6 @@ pub(crate) mod queue;
 pub(crate) mod runs;
 mod schedule_view;
 pub(crate) mod schedules;
+pub(crate) mod slo;
 mod why;
 pub(crate) mod workers;

@@ -5,6 +5,7 @@
 
 mod admin;
 mod checkpoint;
+mod compare;
 mod control;
 mod dag;
 mod event;
@@ -15,10 +16,11 @@ mod problem;
 mod queue;
 mod run;
 mod schedule;
+mod slo;
 mod step;
 mod window;
 
 pub use self::{
-    admin::*, checkpoint::*, control::*, dag::*, event::*, lease::*, ledger::*, page::*,
-    problem::*, queue::*, run::*, schedule::*, step::*, window::*,
+    admin::*, checkpoint::*, compare::*, control::*, dag::*, event::*, lease::*, ledger::*,
+    page::*, problem::*, queue::*, run::*, schedule::*, slo::*, step::*, window::*,
 };

@@ -44,6 +44,8 @@ const CASES: &[Case] = &[
     ("post /runs/{runId}:cancel", 422, "/runs/{slow}:cancel", JSON, r#"{"reason":"{large}"}"#),
     ("post /runs/{runId}:cancel", 200, "/runs/{slow}:cancel", "", ""),
     ("post /runs/{runId}:cancel", 404, "/runs/{none}:cancel", "", ""),
+    ("get /runs:compare", 200, "/runs:compare?a={run}&b={slow}", "", ""),
+    ("get /runs:compare", 404, "/runs:compare?a={run}&b={none}", "", ""),
     ("get /runs/stream", 426, "/runs/stream", "", ""),
     ("get /dags", 200, "/dags", "", ""),
     ("post /dags", 201, "/dags", YAML, "id: new\nsteps: [{id: a, plugin: core, action: noop}]"),
@@ -219,6 +221,7 @@ const CASES: &[Case] = &[
     ("post /ledger:rotateKey", 200, "/ledger:rotateKey", JSON, r#"{"newKey":"{key}"}"#),
     ("get /ledger/export", 200, "/ledger/export?to=2020-01-01T00:00:00Z", "", ""),
     ("get /ledger/export", 409, "/ledger/export?to=2999-01-01T00:00:00Z", "", ""),
+    ("get /admin/slo", 200, "/admin/slo", "", ""),
     ("get /admin/health", 200, "/admin/health", "", ""),
     ("get /admin/projections", 200, "/admin/projections", "", ""),
     ("post /admin/projections:rebuild", 200, "/admin/projections:rebuild", "", ""),
@@ -234,8 +237,9 @@ const OF_AN_OBSERVER: &[Case] = &[
 ];
 
 /// These need 32 or 64 MiB of events, a signing key that is lost while the node runs, or a lease
-/// (`workers`).
-const ELSEWHERE: [(&str, u16); 6] = [
+/// (`workers`), or to ask for what never ends (`stream`).
+const ELSEWHERE: [(&str, u16); 7] = [
+    ("get /runs/stream", 200),
     ("post /leases/{token}:complete", 200),
     ("post /leases/{token}:complete", 422),
     ("post /leases/{token}:fail", 200),

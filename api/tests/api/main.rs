@@ -9,6 +9,7 @@ mod documentation;
 mod door;
 mod erasure;
 mod ledger;
+mod metrics;
 mod operations;
 mod queue;
 mod runs;

@@ -1,7 +1,10 @@
-//! Runs: start, look at, cancel.
+//! Runs: start, look at, cancel, compare.
 
 use serde_json::{Value, json};
-use stella_api::types::{EventView, Page, RunView, StartedRun, StepPhaseView, StepView};
+use stella_api::types::{
+    CompareVerdict, EventView, OutputsComparison, Page, RunComparison, RunView, StartedRun,
+    StepPhaseView, StepView,
+};
 
 use crate::support::{Api, ECHO, SLOW};
 
@@ -166,5 +169,73 @@ async fn a_runs_events_come_with_their_headers() {
         token = format!("&pageToken={next}");
     }
     assert_eq!(walked, all.items);
+    api.stop().await;
+}
+
+/// A DAG whose second step depends on what it is given.
+const TWO: &str = "\
+id: two
+inputs: {type: object, properties: {n: {type: integer}, code: {type: string}}}
+steps:
+  - {id: first, plugin: core, action: noop}
+  - {id: second, plugin: core, action: echo, needs: [first], with: {list: [1, '${inputs.n}']}}
+  - {id: third, plugin: core, action: noop, needs: [second]}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_are_compared_step_by_step() {
+    let api = Api::start().await;
+    api.register(TWO).await;
+    api.register(SLOW).await;
+    let mut ids = vec![];
+    let mut seq = json!(0);
+    for n in [1, 1, 2] {
+        let run = api.finished("two", &json!({"n": n})).await;
+        (ids, seq) =
+            ([ids, vec![run["runId"].as_str().unwrap().to_owned()]].concat(), run["seq"].clone());
+    }
+    let compare = async |a: &str, b: &str| -> RunComparison {
+        let answer = api.get(&format!("/runs:compare?a={a}&b={b}&minSeq={seq}")).await;
+        serde_json::from_value(answer.body).unwrap()
+    };
+    let same = compare(&ids[0], &ids[1]).await;
+    assert_eq!((same.verdict, same.first_difference), (CompareVerdict::Same, None));
+    let names: Vec<_> = same.steps.iter().map(|step| step.step_id.as_str()).collect();
+    assert_eq!(names, ["first", "second", "third"]);
+    assert!(same.steps.iter().all(|s| s.outputs == OutputsComparison::Same && s.a.is_some()));
+    assert!(same.steps[0].a.as_ref().unwrap().took_ms.is_some());
+
+    // The inputs are the cause, and what first came of it is a step's output.
+    let other = compare(&ids[1], &ids[2]).await;
+    assert_eq!(other.verdict, CompareVerdict::Different);
+    assert_eq!(other.first_difference.unwrap().what, "inputsHash");
+    let differing: Vec<_> = other.steps.iter().filter(|s| !s.differs.is_empty()).collect();
+    assert_eq!(differing.len(), 1);
+    assert_eq!(
+        (&*differing[0].step_id.to_string(), &*differing[0].differs[0]),
+        ("second", "outputs")
+    );
+    let at = differing[0].outputs_differ.as_ref().unwrap();
+    assert_eq!((&*at.path, at.a.as_deref(), at.b.as_deref()), ("/list/1", Some("1"), Some("2")));
+
+    // One that goes on, of another DAG.
+    let slow = api.post("/runs", &json!({"dagId": "slow"})).await.body;
+    let slow_id = slow["runId"].as_str().unwrap();
+    let query = format!("a={}&b={slow_id}&minSeq={}", ids[0], slow["seq"]);
+    let answer = api.get(&format!("/runs:compare?{query}")).await.body;
+    let mixed: RunComparison = serde_json::from_value(answer).unwrap();
+    assert_eq!(mixed.first_difference.unwrap().what, "dagId");
+    assert_eq!(mixed.steps.len(), 4);
+    assert!(mixed.steps.iter().all(|step| step.differs == ["queued"]));
+
+    // What was erased is not compared, and that is said.
+    let body = json!({"runId": ids[1], "reason": "asked for"});
+    let erased = api.post("/ledger:erase", &body).await.body;
+    api.get(&format!("/runs?minSeq={}", erased["seq"])).await;
+    let kept = compare(&ids[0], &ids[1]).await;
+    assert_eq!((kept.verdict, kept.first_difference), (CompareVerdict::SameAsFarAsKept, None));
+    assert_eq!(kept.b.erased_seq, erased["seq"].as_u64());
+    assert!(kept.steps.iter().all(|step| step.outputs == OutputsComparison::Erased));
+    api.get("/runs:compare?a=x").await.is_problem(400, "INVALID_QUERY");
     api.stop().await;
 }

@@ -7,7 +7,10 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
 use serde_json::{Value, json};
-use stella_api::node::{Node, NodeConfig, checkpoints::CheckpointsConfig};
+use stella_api::{
+    node::{Node, NodeConfig, checkpoints::CheckpointsConfig},
+    slo::SloTargets,
+};
 use stella_ledger::uri::LedgerUri;
 
 pub(crate) const PREFIX: &str = "/api/v1/orchestrator";
@@ -76,6 +79,7 @@ impl Api {
             concurrency,
             lease_ms: 30_000,
             strict: false,
+            slo: SloTargets { duration_ms: 60_000, ..SloTargets::default() },
             checkpoints: CheckpointsConfig::default(),
             erasure,
         })

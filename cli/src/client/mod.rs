@@ -12,6 +12,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::{Serialize, de::DeserializeOwned};
 use stella_api::types::{Page, Problem};
 
+pub(crate) use self::stream::Stream;
 use crate::{exit::Exit, failure::Failure};
 
 /// Where every route of the orchestrator begins.
@@ -47,6 +48,13 @@ pub(crate) struct ServerArgs {
         default_value = "./stella-data/token"
     )]
     token_file: PathBuf,
+}
+
+impl ServerArgs {
+    /// The file that holds the server's access token.
+    pub(crate) fn token_file(&self) -> &std::path::Path {
+        &self.token_file
+    }
 }
 
 /// A client of one server.

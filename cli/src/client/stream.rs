@@ -1,7 +1,7 @@
 //! Events as they come, over a WebSocket.
 
 use futures::StreamExt as _;
-use stella_api::types::StreamMessage;
+use stella_api::types::{StreamItem, StreamMessage};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async_with_config,
@@ -58,12 +58,23 @@ impl Client {
 }
 
 impl Stream {
-    /// The next event; `None` when the server closed the stream.
-    pub(crate) async fn next(&mut self) -> Result<Option<StreamMessage>, Failure> {
+    /// The next event that was asked for; `None` when the server closed the stream.
+    pub(crate) async fn next_event(&mut self) -> Result<Option<StreamMessage>, Failure> {
+        loop {
+            match self.next().await? {
+                Some(StreamItem::Event(message)) => return Ok(Some(*message)),
+                Some(StreamItem::Link(_)) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// What comes next; `None` when the server closed the stream.
+    pub(crate) async fn next(&mut self) -> Result<Option<StreamItem>, Failure> {
         while let Some(message) = self.socket.next().await {
             match message.map_err(|error| broken(&error))? {
                 Message::Text(text) => {
-                    return serde_json::from_str(&text).map(Some).map_err(|error| {
+                    return StreamItem::parse(&text).map(Some).map_err(|error| {
                         Failure::failed(format!("the stream sent something else: {error}"))
                     });
                 }
@@ -82,5 +93,5 @@ impl Stream {
 
 fn broken(error: &tungstenite::Error) -> Failure {
     Failure::unavailable(format!("the stream broke off: {error}"))
-        .try_this("go on after the last event that you have seen with --from-seq")
+        .try_this("go on after the last event that you have seen, with --from-seq")
 }

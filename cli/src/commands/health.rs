@@ -41,7 +41,8 @@ fn table(health: &types::Health) -> String {
     format!("{}\n{}", word(health.status), table.text("no components"))
 }
 
-fn word(status: HealthStatus) -> &'static str {
+/// How tables write it.
+pub(super) fn word(status: HealthStatus) -> &'static str {
     match status {
         HealthStatus::Green => "green",
         HealthStatus::Yellow => "yellow",

@@ -3,6 +3,7 @@
 mod completions;
 mod dag;
 mod demo;
+mod doctor;
 mod erasing;
 mod health;
 mod ledger;
@@ -14,6 +15,7 @@ mod run;
 mod schedule;
 mod serve;
 mod signing;
+mod slo;
 mod storage;
 mod witness;
 mod worker;
@@ -33,7 +35,7 @@ pub(crate) enum Command {
     Demo(demo::Demo),
     /// Run a server on this machine.
     Serve(Box<serve::Serve>),
-    /// Start, watch and cancel runs.
+    /// Start, watch, cancel and compare runs.
     #[command(subcommand)]
     Run(run::Run),
     /// Register and look up DAGs.
@@ -60,6 +62,10 @@ pub(crate) enum Command {
     Witness(witness::Witness),
     /// How well the server is.
     Health(health::Health),
+    /// How the objectives for runs stand.
+    Slo(slo::Slo),
+    /// Quick checks, each green or with what to do.
+    Doctor(doctor::Doctor),
     /// Completions for a shell.
     Completions(completions::Completions),
     /// The process of a plugin that is part of this program.
@@ -97,6 +103,8 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Worker(command) => command.run().await,
         Command::Witness(witness) => witness.run().await,
         Command::Health(health) => health.run().await,
+        Command::Slo(slo) => slo.run().await,
+        Command::Doctor(doctor) => doctor.run().await,
         Command::Completions(completions) => completions.run(),
         // Taken care of before there is a runtime.
         Command::PluginHost(_) => Ok(()),

@@ -7,7 +7,10 @@ use std::{
 
 use clap::Args;
 use ed25519_dalek::VerifyingKey;
-use stella_api::node::{Node, NodeConfig, NodeError};
+use stella_api::{
+    node::{Node, NodeConfig, NodeError},
+    slo::{Percent, SloTargets},
+};
 use stella_domain::ids::Origin;
 use stella_ledger::checkpoints::SignerError;
 use tokio::signal::unix::{SignalKind, signal};
@@ -61,12 +64,52 @@ pub(crate) struct Serve {
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
+    slo: SloArgs,
+    #[command(flatten)]
     signing: SigningArgs,
     #[command(flatten)]
     erasing: ErasingArgs,
     /// Write ADDR:PORT to this file once the server answers.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+}
+
+/// What is aimed at for runs: `slo` says how that stands.
+#[derive(Debug, Clone, Copy, Args)]
+struct SloArgs {
+    /// Percentage of runs, of those that succeed or fail, that are to succeed.
+    #[arg(long, value_name = "PERCENT", default_value_t = SloTargets::default().success)]
+    slo_success: Percent,
+    /// Percentage of runs that are to end within --slo-duration-ms.
+    #[arg(long, value_name = "PERCENT", default_value_t = SloTargets::default().duration)]
+    slo_duration: Percent,
+    /// Milliseconds within which a run ends in time.
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = SloTargets::default().duration_ms,
+        value_parser = clap::value_parser!(u64).range(1..=604_800_000)
+    )]
+    slo_duration_ms: u64,
+    /// Days that an error budget is for.
+    #[arg(
+        long,
+        value_name = "DAYS",
+        default_value_t = SloTargets::default().period_days,
+        value_parser = clap::value_parser!(u32).range(1..=366)
+    )]
+    slo_days: u32,
+}
+
+impl SloArgs {
+    fn targets(self) -> SloTargets {
+        SloTargets {
+            success: self.slo_success,
+            duration: self.slo_duration,
+            duration_ms: self.slo_duration_ms,
+            period_days: self.slo_days,
+        }
+    }
 }
 
 pub(super) fn default_concurrency() -> u32 {
@@ -98,6 +141,7 @@ impl Serve {
             concurrency: self.concurrency,
             lease_ms: self.lease_ttl,
             strict: self.strict,
+            slo: self.slo.targets(),
             checkpoints: self.signing.config()?,
             erasure: self.erasing.config(&uri)?,
         };

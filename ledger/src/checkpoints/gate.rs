@@ -1,7 +1,10 @@
 //! Between the writer and its ledger: closed once the ledger is found not to extend what was
 //! signed. Reading goes on, so that people can look at what happened.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use async_trait::async_trait;
 use stella_domain::{
@@ -11,11 +14,17 @@ use stella_domain::{
 };
 
 use super::SignerError;
-use crate::port::{AppendError, AppendFailure, Finding, Ledger, LedgerError};
+use crate::{
+    append_times::AppendTimes,
+    port::{AppendError, AppendFailure, Finding, Ledger, LedgerError},
+};
 
 /// What was found about the ledger; shared by the signer, which finds, and the writer's ledger.
 #[derive(Debug, Default)]
-pub struct Gate(Mutex<State>);
+pub struct Gate {
+    state: Mutex<State>,
+    append_times: AppendTimes,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -32,6 +41,11 @@ impl Gate {
     /// Why nothing is written any more, if so.
     pub fn closed(&self) -> Option<Finding> {
         self.lock().closed.clone()
+    }
+
+    /// How long what it let pass took.
+    pub fn append_times(&self) -> &AppendTimes {
+        &self.append_times
     }
 
     /// Closed or not, everything that was found.
@@ -75,7 +89,7 @@ impl Gate {
 
     /// A poisoned lock guards plain data that every holder leaves whole.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,7 +117,10 @@ impl Ledger for GatedLedger {
             let cause = AppendFailure::Unavailable(format!("{code}: {message}"));
             return Err(AppendError { landed: 0, cause });
         }
-        self.ledger.append(commits).await
+        let began = Instant::now();
+        let appended = self.ledger.append(commits).await;
+        self.gate.append_times.took(began.elapsed(), appended.is_ok());
+        appended
     }
 
     async fn findings(&self) -> Result<Vec<Finding>, LedgerError> {

@@ -3,6 +3,7 @@
 mod counters;
 mod dags;
 mod open_work;
+mod outcomes;
 mod runs;
 mod schedules;
 mod waiting;
@@ -11,6 +12,7 @@ use std::path::Path;
 
 pub use self::{
     counters::{Metrics, QueueDepth, QueueReport},
+    outcomes::{OUTCOMES_LIMIT, Outcomes},
     runs::{Page, PageRequest, RunFilter},
     waiting::{RunningPlugin, WaitingFilter},
 };

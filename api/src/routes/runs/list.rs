@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 
 use crate::{
     auth::Caller,
-    extract::{PageSize, Params, When},
+    extract::{Label, PageSize, Params, When},
     page::{self, PageToken},
     problem::ApiError,
     state::AppState,
@@ -33,8 +33,8 @@ pub(crate) struct ListParams {
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<When>,
     /// With this label: `name=value`.
-    #[param(example = "team=search")]
-    label: Option<String>,
+    #[param(value_type = Option<String>, example = "team=search")]
+    label: Option<Label>,
     /// Failing or failed with this code.
     error_code: Option<String>,
     /// With these inputs: `b3:` and 64 hex digits.
@@ -58,19 +58,12 @@ impl ListParams {
             let detail = format!("from={} lies after to={}: swap them", from.0, to.0);
             return Err(ApiError::bad_request("WINDOW_INVALID", detail));
         }
-        let label = self.label.map(|label| match label.split_once('=') {
-            Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-            None => {
-                let detail = format!("label={label:?}: write it as name=value");
-                Err(ApiError::bad_request("INVALID_QUERY", detail))
-            }
-        });
         Ok(RunFilter {
             status: self.status,
             dag_id: self.dag_id,
             from: self.from.map(|from| from.0),
             to: self.to.map(|to| to.0),
-            labels: label.transpose()?.into_iter().collect(),
+            labels: self.label.map(|label| (label.name, label.value)).into_iter().collect(),
             error_code: self.error_code,
             inputs_hash: self.inputs_hash,
         })

@@ -1,6 +1,7 @@
-//! Runs: start, look at, cancel, follow.
+//! Runs: start, look at, cancel, follow, compare.
 
 pub(crate) mod cancel;
+pub(crate) mod compare;
 pub(crate) mod events;
 mod fold;
 pub(crate) mod get;
@@ -9,7 +10,6 @@ pub(crate) mod receipt;
 pub(crate) mod start;
 pub(crate) mod steps;
 pub(crate) mod stream;
-mod stream_filter;
 
 use std::time::Duration;
 

@@ -53,7 +53,7 @@ impl Stage {
         let (run_id, first_seq) = (started.body.run_id, head.size);
         let mut watch = Watch::default();
         let last_seq = loop {
-            let Some(event) = stream.next().await? else {
+            let Some(event) = stream.next_event().await? else {
                 return Err(Failure::unavailable("the stream ended before the run did"));
             };
             if let Some(line) = watch.see(&event) {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use stella_api::{
     node::{Node, NodeConfig, checkpoints::CheckpointsConfig},
+    slo::SloTargets,
     types::RegisteredDag,
 };
 use stella_domain::ids::Tenant;
@@ -120,6 +121,7 @@ async fn start(dir: &Path, ledger: Option<LedgerUri>) -> Result<(Node, String), 
         concurrency: 4,
         lease_ms: 30_000,
         strict: false,
+        slo: SloTargets::default(),
         checkpoints: CheckpointsConfig::default(),
         erasure: None,
     })

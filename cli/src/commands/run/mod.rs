@@ -1,6 +1,7 @@
-//! `run`: starting, watching and cancelling runs.
+//! `run`: starting, watching, cancelling and comparing runs.
 
 mod cancel;
+mod compare;
 mod events;
 mod get;
 mod list;
@@ -20,7 +21,7 @@ use crate::{
     output::{details, duration, time},
 };
 
-/// Start, watch and cancel runs.
+/// Start, watch, cancel and compare runs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Run {
     /// Start a run.
@@ -33,6 +34,8 @@ pub(crate) enum Run {
     Cancel(cancel::Cancel),
     /// A run's steps, and what they gave.
     Steps(steps::Steps),
+    /// Two runs, side by side.
+    Compare(compare::Compare),
     /// Events as they come.
     Stream(stream::Stream),
     /// A run's events, as the ledger holds them.
@@ -49,6 +52,7 @@ impl Run {
             Self::List(command) => command.run().await,
             Self::Cancel(command) => command.run().await,
             Self::Steps(command) => command.run().await,
+            Self::Compare(command) => command.run().await,
             Self::Stream(command) => command.run().await,
             Self::Ledger(command) => command.run().await,
             Self::Receipt(command) => command.run().await,

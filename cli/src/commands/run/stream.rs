@@ -1,30 +1,51 @@
 //! `run stream`.
 
-use clap::Args;
-use stella_api::types::{RunView, StreamMessage};
-use stella_domain::ids::{DagId, RunId};
+use clap::{Args, builder::PossibleValuesParser};
+use stella_api::types::{RunView, StreamItem, StreamMessage};
+use stella_domain::{
+    aggregate::RunStatus,
+    ids::{DagId, RunId},
+};
 
 use crate::{
-    client::path,
+    chain::ChainCheck,
+    client::{Client, Stream as Events, path},
     commands::ApiArgs,
     failure::Failure,
-    output::{Format, json, line, time},
+    input::{self, KeyValue},
+    output::{Format, json, line, note, time},
 };
 
 /// Events as they come, until you end it or, with a run, until that has ended.
+///
+/// Each event is checked against its hash, and against the event before it where the two are
+/// neighbours in the ledger; what was checked is said on stderr at the end. Exit code 4 when
+/// something does not hold.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   stella orch run stream
   stella orch run stream 0RQ9CWTXP9BPJR3KTYEG0MB9FF --from-seq 0
   stella orch run stream --dag nightly -o json | jq .type
-  stella orch run stream --from-seq 1200 --type RunFailed | head")]
+  stella orch run stream --label team=search --status failed
+  stella orch run stream --from-seq 1200 --type RunFailed | head
+  stella orch run stream --from-seq 0 --type RunFailed --chain")]
 pub(crate) struct Stream {
     /// Only events of this run; ends with it.
     run_id: Option<RunId>,
     /// Only events of runs of this DAG.
     #[arg(long, value_name = "DAG")]
     dag: Option<DagId>,
+    /// Only events of runs with this label.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = input::key_value)]
+    label: Option<KeyValue>,
+    /// Only events after which their run stands so.
+    #[arg(
+        long,
+        value_name = "STATUS",
+        value_parser = PossibleValuesParser::new(RunStatus::ALL.map(RunStatus::as_str))
+    )]
+    status: Option<String>,
     /// Only events of this type, such as RunFailed.
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
@@ -32,6 +53,10 @@ pub(crate) struct Stream {
     /// first, and all others with what comes next.
     #[arg(long, value_name = "SEQ")]
     from_seq: Option<u64>,
+    /// Check the whole chain from the first event on: have the headers of all events sent that the
+    /// filter leaves out.
+    #[arg(long)]
+    chain: bool,
     #[command(flatten)]
     api: ApiArgs,
 }
@@ -39,21 +64,51 @@ pub(crate) struct Stream {
 impl Stream {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let client = self.api.client()?;
+        let mut events = client.stream(&self.query(&client).await?).await?;
+        let mut check = ChainCheck::default();
+        let outcome = tokio::select! {
+            outcome = self.follow(&mut events, &mut check) => outcome,
+            // Ended by hand, as a stream is: that is no failure.
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        };
+        if let Some(summary) = check.summary() {
+            note(summary);
+        }
+        outcome
+    }
+
+    async fn query(&self, client: &Client) -> Result<Vec<(&'static str, String)>, Failure> {
         let mut from_seq = self.from_seq;
         if let (Some(run_id), None) = (&self.run_id, from_seq) {
             let run: RunView = client.get(&path("runs", run_id, ""), &[]).await?;
             from_seq = Some(run.created_seq);
         }
+        let label = self.label.as_ref().map(|KeyValue { key, value }| format!("{key}={value}"));
         let filters = [
             ("runId", self.run_id.as_ref().map(ToString::to_string)),
-            ("dagId", self.dag.map(|dag| dag.to_string())),
-            ("type", self.event_type),
+            ("dagId", self.dag.as_ref().map(ToString::to_string)),
+            ("label", label),
+            ("status", self.status.clone()),
+            ("type", self.event_type.clone()),
             ("fromSeq", from_seq.map(|seq| seq.to_string())),
+            ("chain", self.chain.then(|| "true".to_owned())),
         ];
-        let query: Vec<_> =
-            filters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-        let mut stream = client.stream(&query).await?;
-        while let Some(message) = stream.next().await? {
+        Ok(filters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
+    }
+
+    async fn follow(&self, events: &mut Events, check: &mut ChainCheck) -> Result<(), Failure> {
+        loop {
+            let item = match events.next().await {
+                Ok(Some(item)) => item,
+                Ok(None) => return Ok(()),
+                Err(failure) => return Err(go_on(failure, check)),
+            };
+            check.see(&item).map_err(|broken| {
+                Failure::not_verified(broken.to_string()).try_this(
+                    "find out what was changed: `stella orch ledger fsck` and `ledger verify`",
+                )
+            })?;
+            let StreamItem::Event(message) = item else { continue };
             match self.api.output.format {
                 Format::Json => json(&message)?,
                 Format::Table => line(text(&message))?,
@@ -62,7 +117,14 @@ impl Stream {
                 return Ok(());
             }
         }
-        Ok(())
+    }
+}
+
+/// Say where to go on after a break.
+fn go_on(failure: Failure, check: &ChainCheck) -> Failure {
+    match check.next_seq() {
+        Some(seq) => failure.try_this(format!("go on where it was with --from-seq {seq}")),
+        None => failure,
     }
 }
 

@@ -1,0 +1,224 @@
+//! What was found, judged. Pure.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::Serialize;
+use stella_api::types::{CheckReport, ComponentHealth, HealthStatus, QueueView, RunView};
+
+use crate::{failure::Failure, output::duration};
+
+/// Milliseconds that a step may wait for a worker before somebody should look.
+const WAITS_LONG_MS: u64 = 60_000;
+/// Runs of one DAG that fail with one code before somebody should look.
+const FAILS_OFTEN: usize = 3;
+
+/// One check, and what to do where it is not green.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Check {
+    pub(super) name: String,
+    pub(super) status: HealthStatus,
+    pub(super) found: String,
+    /// Empty where nothing is to be done.
+    pub(super) remedy: String,
+}
+
+fn green(name: &str, found: impl Into<String>) -> Check {
+    let (name, found) = (name.to_owned(), found.into());
+    Check { name, status: HealthStatus::Green, found, remedy: String::new() }
+}
+
+fn yellow(name: &str, found: impl Into<String>, remedy: impl Into<String>) -> Check {
+    Check { status: HealthStatus::Yellow, remedy: remedy.into(), ..green(name, found) }
+}
+
+/// Whether the server answers, and to us.
+pub(super) fn server(answer: Result<(), Failure>) -> Check {
+    match answer {
+        Ok(()) => green("server", "answers"),
+        Err(Failure { what, next, .. }) => {
+            Check { status: HealthStatus::Red, remedy: next, ..green("server", what) }
+        }
+    }
+}
+
+/// What could not be found out.
+pub(super) fn unknown(name: &str, failure: Failure) -> Check {
+    let Failure { what, next, .. } = failure;
+    let remedy = if next.is_empty() { "try again in a moment".to_owned() } else { next };
+    yellow(name, format!("cannot be found out: {what}"), remedy)
+}
+
+/// Who else may read the access token.
+pub(super) fn token_file(file: &Path, mode: u32) -> Check {
+    let shown = file.display();
+    match mode & 0o077 {
+        0 => green("token file", "only its owner may read it"),
+        _ => yellow(
+            "token file",
+            format!("{shown} has the mode {mode:o}: others may read the access token"),
+            format!("chmod 600 {shown}, then delete it and restart the server for a new token"),
+        ),
+    }
+}
+
+/// A part of the node, as it judges itself.
+pub(super) fn component(part: &ComponentHealth) -> Check {
+    let remedy = match (part.status, part.name.as_str()) {
+        (HealthStatus::Green, _) => "",
+        (_, "ledger") => {
+            "see what is found above; is the database up? look the stored ledger over with \
+             `stella orch ledger fsck`"
+        }
+        (_, "checkpoints") => {
+            "nothing is signed here, or not all witnesses cosigned: see \
+             \"Checkpoints\" in docs/operations.md"
+        }
+        (_, "clock") => {
+            "set the clocks; if they were wrong before: `stella orch ledger accept-clock-fault`"
+        }
+        (_, "projections") => {
+            "wait if the number falls; if it does not: `stella orch projections rebuild --online`"
+        }
+        (_, "workers") => "start one: `stella orch worker start --name NAME`",
+        (_, _) => "see docs/operations.md",
+    };
+    let (name, found) = (part.name.clone(), part.message.clone());
+    Check { name, status: part.status, found, remedy: remedy.to_owned() }
+}
+
+/// Whether what waits is being worked off.
+pub(super) fn queue(queue: &QueueView) -> Check {
+    let total = &queue.total;
+    let found = format!(
+        "{} queued, {} running, {} backing off",
+        total.queued, total.running, total.backing_off
+    );
+    let waits = |age: Option<u64>| age.is_some_and(|age| age > WAITS_LONG_MS);
+    if !waits(total.oldest_age_ms) {
+        return green("queue", found);
+    }
+    let late = queue.by_plugin.iter().filter(|plugin| waits(plugin.depth.oldest_age_ms));
+    let (unserved, busy): (Vec<_>, Vec<_>) = late.partition(|plugin| plugin.depth.running == 0);
+    let names = |plugins: &[&stella_api::types::PluginQueueView]| {
+        plugins.iter().map(|plugin| plugin.plugin.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    let mut remedies = vec![];
+    if !unserved.is_empty() {
+        remedies.push(format!(
+            "nobody works on plugin {}: start a worker that has it, `stella orch worker start`",
+            names(&unserved)
+        ));
+    }
+    if !busy.is_empty() {
+        remedies.push(format!(
+            "workers of plugin {} do not keep up: start more, or raise their --concurrency",
+            names(&busy)
+        ));
+    }
+    let oldest = duration(total.oldest_age_ms.unwrap_or_default());
+    yellow("queue", format!("{found}; the oldest waits for {oldest}"), remedies.join("; "))
+}
+
+/// Whether runs fail again and again: by DAG and code.
+pub(super) fn failures(runs: &[RunView], hours: u64) -> Check {
+    let mut counts = BTreeMap::<_, usize>::new();
+    for run in runs {
+        let code = run.error_code.as_ref().map(ToString::to_string).unwrap_or_default();
+        *counts.entry((run.dag_id.to_string(), code)).or_default() += 1;
+    }
+    let found = format!("{} runs failed within {hours} h", runs.len());
+    let most = counts.iter().max_by_key(|(_, count)| **count);
+    match most {
+        Some(((dag, code), count)) if *count >= FAILS_OFTEN => yellow(
+            "failures",
+            format!("{found}, {count} of {dag} with {code}"),
+            format!(
+                "see them: `stella orch run list --status failed --dag {dag} --error-code {code}`; \
+                 compare one with one that worked: `stella orch run compare A B`; go back: \
+                 `stella orch dag rollback {dag}`"
+            ),
+        ),
+        _ => green("failures", found),
+    }
+}
+
+/// Whether the read models are what the ledger gives.
+pub(super) fn projections(report: &CheckReport) -> Check {
+    let found = format!("compared with a fresh fold of {} events", report.position);
+    if report.identical {
+        return green("read models", format!("identical, {found}"));
+    }
+    let differing = report.models.iter().filter(|model| !model.identical);
+    let names: Vec<_> = differing.map(|model| model.model.as_str()).collect();
+    let remedy = "see what differs: `stella orch projections check`; then \
+                  `stella orch projections rebuild --online`";
+    let found = format!("{found}: {} differ", names.join(", "));
+    Check { status: HealthStatus::Red, ..yellow("read models", found, remedy) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn depth(queued: u64, running: u64, age: Option<u64>) -> Value {
+        json!({"queued": queued, "running": running, "backingOff": 0, "oldestAgeMs": age})
+    }
+
+    fn queue_of(plugins: &[(&str, Value)]) -> Check {
+        let by_plugin: Vec<_> =
+            plugins.iter().map(|(plugin, d)| json!({"plugin": plugin, "depth": d})).collect();
+        let total = plugins.iter().map(|(_, d)| d).max_by_key(|d| d["oldestAgeMs"].as_u64());
+        let view = json!({"total": total, "byDag": [], "byPlugin": by_plugin});
+        queue(&serde_json::from_value(view).unwrap())
+    }
+
+    #[test]
+    fn a_queue_says_who_is_missing() {
+        let quick = ("core", depth(5, 2, Some(50)));
+        assert_eq!(queue_of(std::slice::from_ref(&quick)).status, HealthStatus::Green);
+        let late = ("scan", depth(1, 0, Some(61_000)));
+        let found = queue_of(&[quick.clone(), late.clone()]);
+        assert_eq!(found.status, HealthStatus::Yellow);
+        assert!(found.remedy.contains("nobody works on plugin scan"), "{found:?}");
+        assert!(!found.remedy.contains("core"), "{found:?}");
+        let busy = queue_of(&[("scan", depth(9, 4, Some(90_000)))]);
+        assert!(busy.remedy.contains("do not keep up"), "{busy:?}");
+    }
+
+    #[test]
+    fn one_failure_is_no_pattern() {
+        let run = |dag: &str, code: &str| -> RunView {
+            serde_json::from_value(json!({
+                "runId": "00000000000000000000000000", "dagId": dag, "dagVersion": 1,
+                "dagDigest": "b3:0", "status": "failed", "attempt": 0, "priority": 0,
+                "inputsHash": "b3:0", "labels": {}, "createdAt": "2026-01-01T00:00:00.000000Z",
+                "createdSeq": 1, "lastSeq": 2, "errorCode": code, "stepsSucceeded": 0,
+                "stepsFailed": 1, "stepsCancelled": 0, "retries": 0, "leaseExpiries": 0,
+            }))
+            .unwrap()
+        };
+        let mixed = [run("a", "X"), run("a", "Y"), run("b", "X")];
+        assert_eq!(failures(&mixed, 24).status, HealthStatus::Green);
+        let often = failures(&[&mixed[..], &[run("a", "X"), run("a", "X")]].concat(), 24);
+        assert!(often.found.contains("3 of a with X"), "{often:?}");
+        assert!(often.remedy.contains("--dag a --error-code X"), "{often:?}");
+    }
+
+    #[test]
+    fn whatever_is_not_green_has_a_remedy() {
+        for name in ["ledger", "checkpoints", "clock", "projections", "workers", "another"] {
+            for status in [HealthStatus::Yellow, HealthStatus::Red] {
+                let (name, message) = (name.to_owned(), "m".to_owned());
+                let check = component(&ComponentHealth { name, status, message });
+                assert!(!check.remedy.is_empty(), "{check:?}");
+            }
+        }
+        assert_eq!(token_file(Path::new("t"), 0o600).status, HealthStatus::Green);
+        assert!(token_file(Path::new("t"), 0o644).remedy.contains("chmod 600 t"));
+        let away = server(Err(Failure::unavailable("away").try_this("start it")));
+        assert_eq!((away.status, &*away.remedy), (HealthStatus::Red, "start it"));
+    }
+}

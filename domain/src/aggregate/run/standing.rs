@@ -1,0 +1,56 @@
+//! Where a run stands, and nothing else of it: for those who follow many runs and know no specs.
+
+use super::RunStatus;
+use crate::{event::RunEvent, ids::StepId};
+
+/// Where a run stands, as its events so far say.
+///
+/// The same as [`Run::status`](super::Run::status) between commits. Within one, a failure may be
+/// followed by a retry.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// The first step that failed for good.
+    failed: Option<StepId>,
+    cancel_requested: bool,
+    ended: Option<RunStatus>,
+}
+
+impl Standing {
+    /// The next event of the run.
+    pub fn see(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::StepQueued(data) => self.forgive(&data.step_id),
+            RunEvent::StepRetryScheduled(data) => self.forgive(&data.step_id),
+            RunEvent::StepFailed(data, _) => self.fail(&data.step_id),
+            RunEvent::StepTimedOut(data) | RunEvent::StepLeaseExpired(data) => {
+                self.fail(&data.step_id);
+            }
+            RunEvent::RunCancelRequested(..) => self.cancel_requested = true,
+            RunEvent::RunCancelled(_) => self.ended = Some(RunStatus::Cancelled),
+            RunEvent::RunSucceeded(_) => self.ended = Some(RunStatus::Succeeded),
+            RunEvent::RunFailed(_) => self.ended = Some(RunStatus::Failed),
+            RunEvent::RunCreated(..)
+            | RunEvent::StepStarted(_)
+            | RunEvent::StepSucceeded(..)
+            | RunEvent::StepCancelled(_) => {}
+        }
+    }
+
+    /// Where it stands.
+    pub fn status(&self) -> RunStatus {
+        match self.ended {
+            Some(status) => status,
+            None if self.cancel_requested => RunStatus::Cancelling,
+            None if self.failed.is_some() => RunStatus::Failing,
+            None => RunStatus::Running,
+        }
+    }
+
+    fn fail(&mut self, step_id: &StepId) {
+        self.failed.get_or_insert_with(|| step_id.clone());
+    }
+
+    fn forgive(&mut self, step_id: &StepId) {
+        self.failed.take_if(|failed| failed == step_id);
+    }
+}
