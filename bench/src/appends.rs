@@ -68,11 +68,18 @@ fn three_events(run_id: &RunId, version: u64) -> Decided {
         ("inventory".parse().unwrap(), "core".parse().unwrap(), "worker-1".parse().unwrap());
     let step: stella_domain::ids::StepId = step;
     let events = vec![
-        RunEvent::StepQueued(StepQueued { attempt: 1, plugin, priority: 0, step_id: step.clone() }),
+        RunEvent::StepQueued(StepQueued {
+            attempt: 1,
+            deadline: None,
+            plugin,
+            priority: 0,
+            step_id: step.clone(),
+        }),
         RunEvent::StepStarted(StepStarted {
             attempt: 1,
             lease_ms: 30_000,
             step_id: step.clone(),
+            timeout_ms: None,
             worker_id: worker,
         }),
         RunEvent::StepTimedOut(StepAttempt { attempt: 1, step_id: step }),

@@ -20,13 +20,14 @@ use std::{
 
 use stella_domain::{
     aggregate::{
-        Dag, DagCommand, Ledger as LedgerAggregate, LedgerCommand, RunCommand, VersionChange,
+        Dag, DagCommand, Ledger as LedgerAggregate, LedgerCommand, RunCommand, Verdict,
+        VersionChange,
     },
     chain::Head,
     checkpoint::SigningKeyRotated,
     dag::DagSpec,
     hash::{RunIdKind, derived_run_id},
-    ids::{Actor, DagId, Origin, RunId, RunToken, StreamId, Tenant},
+    ids::{Actor, DagId, Origin, RunId, RunToken, StepId, StreamId, Tenant},
     open_work::OpenWork,
 };
 use stella_ledger::{
@@ -255,6 +256,26 @@ impl Commands {
         reason: String,
     ) -> Result<Written<RunStarted>, CommandError> {
         let command = RunCommand::Cancel { reason };
+        let (actor, run_id) = (actor.clone(), run_id.clone());
+        self.run(tenant, Command::Run { actor, run_id, command }).await
+    }
+
+    /// Record what an operator decided about an approval. Safe to repeat.
+    ///
+    /// # Errors
+    /// [`CommandError`]; a step that waits for no operator is refused, and the opposite of what was
+    /// decided.
+    pub async fn decide_approval(
+        &self,
+        tenant: &Tenant,
+        actor: &Actor,
+        run_id: &RunId,
+        step_id: StepId,
+        verdict: Verdict,
+        reason: String,
+    ) -> Result<Written<RunStarted>, CommandError> {
+        let now = self.shared.clock.now();
+        let command = RunCommand::Decide { step_id, verdict, reason, now };
         let (actor, run_id) = (actor.clone(), run_id.clone());
         self.run(tenant, Command::Run { actor, run_id, command }).await
     }

@@ -20,6 +20,8 @@ pub struct OpenWork {
     pub leases: Vec<OpenLease>,
     /// Steps that wait for their next attempt.
     pub retries: Vec<PendingRetry>,
+    /// Runs that have a timeout and have not ended.
+    pub deadlines: Vec<RunDeadline>,
 }
 
 /// A step that waits for a worker.
@@ -61,4 +63,13 @@ pub struct PendingRetry {
     pub step_id: StepId,
     /// When it is queued at the earliest.
     pub not_before: Timestamp,
+}
+
+/// A run that may take only so long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDeadline {
+    /// The run.
+    pub run_id: RunId,
+    /// When its time is over.
+    pub deadline: Timestamp,
 }

@@ -57,7 +57,13 @@ async fn main() {
 }
 
 fn nothing_open() -> OpenWork {
-    OpenWork { head: Head::EMPTY, queued: vec![], leases: vec![], retries: vec![] }
+    OpenWork {
+        head: Head::EMPTY,
+        queued: vec![],
+        leases: vec![],
+        retries: vec![],
+        deadlines: vec![],
+    }
 }
 
 /// A line goes out in one write, so that a kill leaves whole lines.

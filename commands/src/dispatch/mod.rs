@@ -3,6 +3,7 @@
 //!
 //! Plain data without I/O; time comes in with each call.
 
+mod deadlines;
 mod queue;
 mod timers;
 mod waiting;
@@ -23,6 +24,7 @@ use stella_domain::{
 use self::waiting::Waiters;
 pub use self::waiting::{Grant, Slot, WaiterId};
 use self::{
+    deadlines::Deadlines,
     queue::{Queue, QueueKey},
     timers::{Timer, Timers},
 };
@@ -48,6 +50,8 @@ pub enum Due {
     TimeOut(FencingToken),
     /// A retry's time has come.
     Retry(RunId, StepId),
+    /// A run's time is over.
+    Deadline(RunId),
     /// What the ledger holds beyond the open work that this began with is to be read.
     CatchUp,
 }
@@ -58,6 +62,7 @@ pub struct Dispatch {
     tenants: HashMap<Tenant, TenantWork>,
     waiters: Waiters,
     timers: Timers,
+    deadlines: Deadlines,
 }
 
 #[derive(Default)]
@@ -110,6 +115,9 @@ impl Dispatch {
         for retry in work.retries {
             self.insert_retry(tenant, retry.run_id, retry.step_id, retry.not_before);
         }
+        for run in work.deadlines {
+            self.deadlines.set(&mut self.timers, tenant, &run.run_id, run.deadline);
+        }
         // Work that a projection had not seen would otherwise lie until somebody asks for something.
         self.timers.set(tenant, now, Timer::CatchUp);
     }
@@ -149,8 +157,10 @@ impl Dispatch {
                 let (step_id, plugin) = (data.step_id.clone(), data.plugin.clone());
                 self.insert_queued(tenant, run_id, step_id, plugin, key);
             }
-            RunEvent::StepStarted(StepStarted { step_id, worker_id, lease_ms, .. }) => {
-                let timeout = timeout_of(step_id);
+            RunEvent::StepStarted(StepStarted {
+                step_id, worker_id, lease_ms, timeout_ms, ..
+            }) => {
+                let timeout = timeout_ms.or_else(|| timeout_of(step_id));
                 let (step, worker) = (step_id.clone(), worker_id.clone());
                 self.insert_lease(tenant, token, step, worker, *lease_ms, timeout, now);
             }
@@ -162,11 +172,29 @@ impl Dispatch {
             | RunEvent::StepTimedOut(data)
             | RunEvent::StepLeaseExpired(data)
             | RunEvent::StepCancelled(data) => self.remove(tenant, &run_id, &data.step_id),
-            RunEvent::RunCancelRequested(..) => self.cancel(tenant, &run_id),
-            RunEvent::RunCancelled(_) | RunEvent::RunSucceeded(_) | RunEvent::RunFailed(_) => {
+            RunEvent::RunCancelRequested(..) | RunEvent::RunDeadlinePassed(_) => {
+                self.deadlines.clear(&mut self.timers, tenant, &run_id);
+                self.cancel(tenant, &run_id);
+            }
+            RunEvent::RunCancelled(_)
+            | RunEvent::RunSucceeded(..)
+            | RunEvent::RunFailed(_)
+            | RunEvent::RunTimedOut(_) => {
+                self.deadlines.clear(&mut self.timers, tenant, &run_id);
                 self.end(tenant, &run_id);
             }
-            RunEvent::RunCreated(..) => {}
+            RunEvent::RunCreated(data, _) => {
+                if let Some(at) = data.deadline {
+                    self.deadlines.set(&mut self.timers, tenant, &run_id, at);
+                }
+            }
+            // No worker waits for these, and none holds them.
+            RunEvent::StepSkipped(_)
+            | RunEvent::StepFailureTolerated(_)
+            | RunEvent::StepExpanded(_)
+            | RunEvent::ApprovalRequested(..)
+            | RunEvent::StepApproved(..)
+            | RunEvent::StepRejected(..) => {}
         }
     }
 
@@ -276,6 +304,10 @@ impl Dispatch {
             Due::Retry(run_id, step_id) => {
                 self.insert_retry(tenant, run_id, step_id, now.plus_ms(LATER_MS));
             }
+            Due::Deadline(run_id) => {
+                let at = now.plus_ms(LATER_MS);
+                self.deadlines.set(&mut self.timers, tenant, &run_id, at);
+            }
             Due::CatchUp => self.timers.set(tenant, now.plus_ms(LATER_MS), Timer::CatchUp),
         }
     }
@@ -284,6 +316,9 @@ impl Dispatch {
         match timer {
             Timer::Retry(run_id, step_id) => Some(Due::Retry(run_id, step_id)),
             Timer::CatchUp => Some(Due::CatchUp),
+            Timer::Deadline(run_id) => {
+                self.deadlines.fired(tenant, &run_id).then_some(Due::Deadline(run_id))
+            }
             Timer::Queue(run_id, step_id) => {
                 let work = self.tenants.get_mut(tenant)?;
                 // Unless it was cancelled, or leased by another writer, meanwhile.

@@ -1,5 +1,5 @@
 //! What is to happen at a time: leases that may expire, retries that come due, steps that go back
-//! into the queue, ledgers to catch up with.
+//! into the queue, runs whose time is over, ledgers to catch up with.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +14,8 @@ pub(super) enum Timer {
     Retry(RunId, StepId),
     /// A queued step that could not be leased may be tried again.
     Queue(RunId, StepId),
+    /// A run's time is over.
+    Deadline(RunId),
     CatchUp,
 }
 

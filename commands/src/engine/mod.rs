@@ -96,6 +96,7 @@ impl Engine {
             priority: new.priority,
             run_token: new.run_token.clone(),
             attempt: 0,
+            now: at,
         };
         let mut outcome =
             self.run_command(tenant, actor, &new.run_id, RunCommand::Start(start), at);
@@ -126,7 +127,7 @@ impl Engine {
             }
         };
         fold(run, &events);
-        let effects = grant::lease_ready(&shared, tenant, run_id, run, &mut events);
+        let effects = grant::lease_ready(&shared, tenant, run_id, run, &mut events, at);
         let answer = Ok(Answer::Run(started(run_id, run, at)));
         let commit = (!events.is_empty()).then(|| Decided {
             stream: StreamId::Run(run_id.clone()),
@@ -234,7 +235,8 @@ impl Decider for Engine {
                 self.run_command(tenant, actor, run_id, command, at)
             }
             Command::Grant { run_id, command, slot } => {
-                self.grant(tenant, run_id, command.clone(), slot, at)
+                let command = command::at(command.clone(), at);
+                self.grant(tenant, run_id, command, slot, at)
             }
             Command::Append { actor, stream, expected, events } => {
                 self.append(tenant, actor, stream, *expected, events)
@@ -279,18 +281,17 @@ impl Decider for Engine {
         }
         let StreamId::Run(run_id) = &recorded.commit.stream else { return };
         let now = self.shared.clock.now();
-        let spec = cache.run(run_id).and_then(Run::spec);
-        let timeout_of = |step: &stella_domain::ids::StepId| {
-            let spec = spec?;
-            Some(spec.step(spec.index_of(step)?).timeout_ms)
-        };
+        let run = cache.run(run_id);
+        let timeout_of = |step: &stella_domain::ids::StepId| Some(run?.step_spec(step)?.timeout_ms);
         let (commit, events) = (&recorded.commit, &recorded.events);
         self.shared.dispatch().recorded(tenant, commit, events, now, timeout_of);
         self.end_untold(tenant, recorded, now);
         let is = |wanted: fn(&RunEvent) -> bool| {
             events.iter().any(|event| matches!(event, Event::Run(event) if wanted(event)))
         };
-        if is(|event| matches!(event, RunEvent::RunCancelRequested(..))) {
+        if is(|event| {
+            matches!(event, RunEvent::RunCancelRequested(..) | RunEvent::RunDeadlinePassed(_))
+        }) {
             self.shared.cancelled.notify_waiters();
         }
         self.shared.run_ends.recorded(tenant, run_id, recorded);
@@ -366,20 +367,22 @@ impl Command {
         match due {
             Due::Grant { run_id, step_id, slot } => {
                 let worker_id = slot.worker_id.clone();
-                let command = RunCommand::GrantLease { step_id, worker_id, lease_ms };
+                let command = RunCommand::GrantLease { step_id, worker_id, lease_ms, now };
                 Self::Grant { run_id, command, slot }
             }
             Due::Expire(token) => {
-                let command = RunCommand::ExpireLease { token: token.stream_version };
+                let command = RunCommand::ExpireLease { token: token.stream_version, now };
                 Self::dispatch(token.run_id, command)
             }
             Due::TimeOut(token) => {
-                let command = RunCommand::TimeOut { token: token.stream_version, now };
-                Self::dispatch(token.run_id, command)
+                let (run_id, token) = (token.run_id.clone(), token.stream_version);
+                let command = RunCommand::TimeOut { token, run_id: run_id.clone(), now };
+                Self::dispatch(run_id, command)
             }
             Due::Retry(run_id, step_id) => {
                 Self::dispatch(run_id, RunCommand::QueueRetry { step_id, now })
             }
+            Due::Deadline(run_id) => Self::dispatch(run_id, RunCommand::PassDeadline { now }),
             Due::CatchUp => Self::CatchUp,
         }
     }
@@ -391,16 +394,18 @@ impl Command {
                 Some(Due::Grant { run_id, step_id, slot })
             }
             Self::Run { run_id, command, .. } => match command {
-                RunCommand::ExpireLease { token } => {
+                RunCommand::ExpireLease { token, .. } => {
                     Some(Due::Expire(FencingToken { run_id, stream_version: token }))
                 }
                 RunCommand::TimeOut { token, .. } => {
                     Some(Due::TimeOut(FencingToken { run_id, stream_version: token }))
                 }
                 RunCommand::QueueRetry { step_id, .. } => Some(Due::Retry(run_id, step_id)),
+                RunCommand::PassDeadline { .. } => Some(Due::Deadline(run_id)),
                 RunCommand::Start(_)
                 | RunCommand::GrantLease { .. }
                 | RunCommand::Complete { .. }
+                | RunCommand::Decide { .. }
                 | RunCommand::Cancel { .. } => None,
             },
             Self::CatchUp => Some(Due::CatchUp),

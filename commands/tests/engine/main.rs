@@ -10,5 +10,6 @@ mod node;
 mod put_back;
 mod refusals;
 mod restart;
+mod run_timeout;
 mod run_tokens;
 mod two_writers;

@@ -118,7 +118,7 @@ pub(crate) fn refusal<T: std::fmt::Debug>(outcome: Result<T, CommandError>) -> R
 }
 
 impl Node {
-    /// A node with the DAGs `one`, `chain`, `pair` and `retry`.
+    /// A node with the DAGs `one`, `chain`, `pair`, `retry` and `hour`.
     pub(crate) async fn new(ledger: Arc<dyn Ledger>, clock: &Arc<TestClock>) -> Self {
         let node = Self::start(ledger, clock, None);
         node.commands.open_ledger(&acme(), &operator()).await.unwrap();
@@ -141,9 +141,15 @@ impl Node {
                 r#"{"id":"a","plugin":"core","action":"noop","timeout":"10s",
                     "retries":{"max":1,"backoff":"1s"}}"#,
             ),
+            (
+                "hour",
+                r#"{"id":"a","plugin":"core","action":"noop","timeout":"2h"},
+                   {"id":"b","plugin":"core","action":"noop","needs":["a"]}"#,
+            ),
         ];
         for (id, steps) in steps {
-            let text = format!(r#"{{"id":"{id}","steps":[{steps}]}}"#);
+            let timeout = if id == "hour" { r#""timeout":"1h","# } else { "" };
+            let text = format!(r#"{{"id":"{id}",{timeout}"steps":[{steps}]}}"#);
             let spec = Arc::new(DagSpec::parse(&text, &AnyPlugin).unwrap());
             node.commands.register_dag(&acme(), &operator(), spec).await.unwrap();
         }

@@ -25,7 +25,8 @@ fn a_grant_that_failed_is_tried_again_later_and_others_go_first() {
         seq: n.into(),
     };
     let queued = vec![step(1), step(2)];
-    let work = OpenWork { head: Head::EMPTY, queued, leases: vec![], retries: vec![] };
+    let work =
+        OpenWork { head: Head::EMPTY, queued, leases: vec![], retries: vec![], deadlines: vec![] };
     dispatch.open(&acme(), work, now);
     let (_, _grants) = dispatch.wait(&acme(), &worker("w1"), Arc::new([plugin.clone()]), 1);
     let due = |dispatch: &mut Dispatch, at| loop {

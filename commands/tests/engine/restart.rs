@@ -7,7 +7,7 @@ use stella_domain::{
     chain::Head,
     event::{Event, RunEvent},
     ids::{FencingToken, StreamId},
-    open_work::{OpenLease, OpenWork, PendingRetry, QueuedStep},
+    open_work::{OpenLease, OpenWork, PendingRetry, QueuedStep, RunDeadline},
 };
 use stella_ledger::recorded::Recorded;
 use tempfile::TempDir;
@@ -66,10 +66,11 @@ async fn what_the_projection_had_not_seen_is_worked_off_though_nobody_asks() {
 }
 
 /// What a projection would say is open after these commits.
-fn open_work(commits: &[Recorded]) -> OpenWork {
+pub(crate) fn open_work(commits: &[Recorded]) -> OpenWork {
     let mut queued = BTreeMap::new();
     let mut leases = BTreeMap::new();
     let mut retries = BTreeMap::new();
+    let mut deadlines = vec![];
     for recorded in commits {
         let commit = &recorded.commit;
         let StreamId::Run(run_id) = &commit.stream else { continue };
@@ -77,6 +78,10 @@ fn open_work(commits: &[Recorded]) -> OpenWork {
             let Event::Run(event) = event else { continue };
             let (run_id, stream_version) = (run_id.clone(), commit.stream_version + i);
             match event.clone() {
+                RunEvent::RunCreated(data, _) => {
+                    let deadline = data.deadline.map(|deadline| RunDeadline { run_id, deadline });
+                    deadlines.extend(deadline);
+                }
                 RunEvent::StepQueued(data) => {
                     let key = (run_id.clone(), data.step_id.clone());
                     retries.remove(&key);
@@ -112,5 +117,6 @@ fn open_work(commits: &[Recorded]) -> OpenWork {
         queued: queued.into_values().collect(),
         leases: leases.into_values().collect(),
         retries: retries.into_values().collect(),
+        deadlines,
     }
 }

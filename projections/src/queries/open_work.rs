@@ -4,16 +4,19 @@ use futures::TryStreamExt;
 use stella_domain::{
     chain::Head,
     ids::Tenant,
-    open_work::{OpenLease, OpenWork, PendingRetry, QueuedStep},
+    open_work::{OpenLease, OpenWork, PendingRetry, QueuedStep, RunDeadline},
 };
 
 use crate::{
     ProjectionError, Projections,
-    rows::{Row, StepRow, StepState},
+    rows::{Row, RunRow, StepRow, StepState},
     store::read_position,
 };
 
 const OPEN_STEPS: &str = "SELECT row FROM steps WHERE open IS NOT NULL ORDER BY key";
+/// A run that is being cancelled cannot time out any more.
+const RUNS_WITH_DEADLINE: &str = "SELECT row FROM runs WHERE status IN ('running', 'failing') \
+    AND row ->> 'deadline' IS NOT NULL ORDER BY key";
 
 impl Projections {
     /// All open work of a tenant, at the head that it names. Costs what is open, whatever the
@@ -32,11 +35,19 @@ impl Projections {
             queued: vec![],
             leases: vec![],
             retries: vec![],
+            deadlines: vec![],
         };
         let mut rows = sqlx::query_scalar::<_, String>(OPEN_STEPS).fetch(&mut *snapshot);
         while let Some(text) = rows.try_next().await.map_err(ProjectionError::storage(path))? {
             add(&mut work, StepRow::from_text(&text)?)?;
         }
+        drop(rows);
+        let mut runs = sqlx::query_scalar::<_, String>(RUNS_WITH_DEADLINE).fetch(&mut *snapshot);
+        while let Some(text) = runs.try_next().await.map_err(ProjectionError::storage(path))? {
+            let RunRow { run_id, deadline, .. } = RunRow::from_text(&text)?;
+            work.deadlines.extend(deadline.map(|deadline| RunDeadline { run_id, deadline }));
+        }
+        drop(runs);
         Ok(work)
     }
 }
@@ -51,7 +62,7 @@ fn add(work: &mut OpenWork, step: StepRow) -> Result<(), ProjectionError> {
         StepState::Queued => work.queued.push(QueuedStep {
             run_id: step.run_id,
             step_id: step.step_id,
-            plugin: step.plugin,
+            plugin: step.plugin.clone().ok_or_else(|| missing("plugin"))?,
             priority: step.priority,
             seq: step.queued_seq,
         }),
@@ -67,7 +78,14 @@ fn add(work: &mut OpenWork, step: StepRow) -> Result<(), ProjectionError> {
             run_id: step.run_id,
             step_id: step.step_id,
         }),
-        StepState::Succeeded | StepState::Failed | StepState::Cancelled | StepState::Dropped => {}
+        // No worker has to do anything about these.
+        StepState::AwaitingApproval
+        | StepState::Expanded
+        | StepState::Skipped
+        | StepState::Succeeded
+        | StepState::Failed
+        | StepState::Cancelled
+        | StepState::Dropped => {}
     }
     Ok(())
 }

@@ -1,6 +1,11 @@
 //! A run as an aggregate: which steps wait, are queued, run or are done, and when the run ends.
 
+mod advance;
 mod decide;
+mod fold;
+mod items;
+mod refusal;
+mod render;
 mod state;
 
-pub use self::{decide::*, state::*};
+pub use self::{decide::*, items::*, refusal::*, state::*};
