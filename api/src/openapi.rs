@@ -34,6 +34,8 @@ pub(crate) struct Document;
 #[derive(OpenApi)]
 #[openapi(paths(
     runs::cancel::cancel_run,
+    runs::approval::approve_step,
+    runs::approval::reject_step,
     dag_versions::roll_back_dag,
     dag_versions::pause_dag,
     dag_versions::resume_dag,
@@ -140,6 +142,12 @@ problems! {
     /// Naming a run.
     RunNotFound {
         404: "`RUN_NOT_FOUND`.",
+    }
+    /// Deciding about an approval.
+    NotApproved {
+        404: "`RUN_NOT_FOUND`, `STEP_NOT_FOUND`.",
+        409: "`STEP_NOT_AWAITING_APPROVAL`; `APPROVAL_DECIDED`: the opposite was decided.",
+        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
     }
     /// Naming a DAG.
     DagNotFound {

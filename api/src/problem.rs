@@ -348,6 +348,11 @@ impl From<RunRefusal> for ApiError {
             RunRefusal::UnknownLease(_) => (StatusCode::NOT_FOUND, "LEASE_NOT_FOUND"),
             RunRefusal::StaleToken { .. } => (StatusCode::CONFLICT, "FENCING_TOKEN_STALE"),
             RunRefusal::NotHolder { .. } => (StatusCode::CONFLICT, "LEASE_NOT_HELD"),
+            RunRefusal::NoSuchStep(_) => (StatusCode::NOT_FOUND, "STEP_NOT_FOUND"),
+            RunRefusal::NotAwaitingApproval { .. } => {
+                (StatusCode::CONFLICT, "STEP_NOT_AWAITING_APPROVAL")
+            }
+            RunRefusal::AlreadyDecided { .. } => (StatusCode::CONFLICT, "APPROVAL_DECIDED"),
             RunRefusal::AlreadyClosed(_) => (StatusCode::CONFLICT, "LEASE_ENDED"),
         };
         let error = Self::new(status, code, &refusal);

@@ -70,6 +70,7 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(runs::get::get_run))
         .route("/runs/{runId}", post(runs::cancel::run_verb))
         .routes(routes!(runs::steps::list_steps))
+        .route("/runs/{runId}/steps/{stepId}", post(runs::approval::step_verb))
         .routes(routes!(runs::events::list_events))
         .routes(routes!(runs::receipt::get_receipt))
         .routes(routes!(runs::stream::stream_runs))

@@ -71,6 +71,7 @@ fn three_events(run_id: &RunId, version: u64) -> Decided {
         RunEvent::StepQueued(StepQueued {
             attempt: 1,
             concurrency: None,
+            deadline: None,
             plugin,
             priority: 0,
             step_id: step.clone(),
@@ -79,6 +80,7 @@ fn three_events(run_id: &RunId, version: u64) -> Decided {
             attempt: 1,
             lease_ms: 30_000,
             step_id: step.clone(),
+            timeout_ms: None,
             worker_id: worker,
         }),
         RunEvent::StepTimedOut(StepAttempt { attempt: 1, step_id: step }),

@@ -5,9 +5,10 @@ mod common;
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use common::{Server, outcome, outcome_with, stella};
+use common::{Server, outcome, outcome_with, stella, until};
 
 const HELLO: &str = include_str!("../../fixtures/dags/hello.yaml");
+const RELEASE: &str = include_str!("../../fixtures/dags/release.yaml");
 const SLOW: &str = r#"{"id":"slow","steps":[
     {"id":"wait","plugin":"core","action":"sleep","with":{"ms":600000},"timeout":"1h"}]}"#;
 const FAILING: &str = r#"{"id":"failing","steps":[
@@ -71,6 +72,42 @@ fn a_run_from_start_to_proof() {
         .expect(0)
         .says("next: seq 6 StepSucceeded");
     server.run(&["replay", "show", &run, "--at", "5"]).expect(0).says("next: seq 6 StepSucceeded");
+}
+
+/// Every member of a DAG spec: retries, a condition, a tolerated failure, a list, an approval, and
+/// what the run gives.
+#[test]
+fn a_release_is_checked_part_by_part_and_shipped_when_somebody_says_so() {
+    let server = Server::start();
+    server.apply(RELEASE);
+    let inputs = r#"{"parts":["door","wheel","lamp"]}"#;
+    let start = ["run", "start", "release", "--inputs", "-", "-o", "json"];
+    let start = outcome_with(server.command(&start), inputs).expect(0).json();
+    let run = start["runId"].as_str().unwrap();
+    let asks = until("an approval is asked for", || {
+        let steps = server.run(&["run", "steps", run]).expect(0);
+        steps.stdout.contains("awaitingApproval").then_some(steps)
+    });
+    asks.says("Ship it all the same?").says("NO_ADVISORIES").says("skipped").says("check.2");
+    server.run(&["run", "approve", run, "ship"]).expect(1).says("waits for no operator");
+    server.run(&["run", "approve", run, "confirm", "--reason", "as agreed"]).expect(0);
+    server.run(&["run", "approve", run, "confirm"]).expect(0);
+    server.run(&["run", "reject", run, "confirm"]).expect(1).says("approved already");
+    server
+        .run(&["run", "get", run, "--wait"])
+        .expect(0)
+        .says(r#""checked":[{"part":"door","place":0},"#)
+        .says(r#""lint":null"#)
+        .says("shipped door and what came with it")
+        .says("1 failed, 0 cancelled, 1 skipped; 1 retries");
+    let who = server.run(&["run", "ledger", run, "-o", "json"]).expect(0);
+    let approved = who.stdout.lines().find(|line| line.contains("\"StepApproved\"")).unwrap();
+    assert!(approved.contains("\"actor\":\"user:"), "{approved}");
+    assert!(approved.contains("as agreed"), "{approved}");
+    server.run(&["projections", "check"]).expect(0).says("identical");
+    server.run(&["ledger", "erase", run, "--reason", "somebody asked", "--yes"]).expect(0);
+    let gone = server.run(&["run", "get", run]).expect(0).says("erased");
+    assert!(!gone.stdout.contains("door"), "{gone:#?}");
 }
 
 #[test]

@@ -115,6 +115,7 @@ impl Commands {
             token: token.stream_version,
             worker_id: worker_id.clone(),
             outcome,
+            run_id: token.run_id.clone(),
             now: self.shared.clock.now(),
         };
         let (actor, run_id) = (Actor::worker(worker_id), token.run_id.clone());

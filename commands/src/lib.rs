@@ -21,7 +21,7 @@ use std::{
 use stella_domain::{
     aggregate::{
         Control, ControlChange, ControlCommand, Dag, DagCommand, Ledger as LedgerAggregate,
-        LedgerCommand, RunCommand, Schedule, VersionChange,
+        LedgerCommand, RunCommand, Schedule, Verdict, VersionChange,
     },
     chain::Head,
     checkpoint::SigningKeyRotated,
@@ -347,6 +347,26 @@ impl Commands {
     /// Workers that were heard of lately, by id.
     pub fn workers(&self, tenant: &Tenant) -> Vec<SeenWorker> {
         self.shared.dispatch().workers(tenant, self.shared.clock.now())
+    }
+
+    /// Record what an operator decided about an approval. Safe to repeat.
+    ///
+    /// # Errors
+    /// [`CommandError`]; a step that waits for no operator is refused, and the opposite of what was
+    /// decided.
+    pub async fn decide_approval(
+        &self,
+        tenant: &Tenant,
+        actor: &Actor,
+        run_id: &RunId,
+        step_id: StepId,
+        verdict: Verdict,
+        reason: String,
+    ) -> Result<Written<RunStarted>, CommandError> {
+        let now = self.shared.clock.now();
+        let command = RunCommand::Decide { step_id, verdict, reason, now };
+        let (actor, run_id) = (actor.clone(), run_id.clone());
+        self.run(tenant, Command::Run { actor, run_id, command }).await
     }
 
     /// Be told when a run ends. Subscribe before you ask how it stands.

@@ -52,9 +52,10 @@ impl RunEnds {
     pub(crate) fn recorded(&self, tenant: &Tenant, run_id: &RunId, recorded: &Recorded) {
         let Some(Event::Run(last)) = recorded.events.last() else { return };
         let (status, failure) = match last {
-            RunEvent::RunSucceeded(_) => (RunStatus::Succeeded, None),
+            RunEvent::RunSucceeded(..) => (RunStatus::Succeeded, None),
             RunEvent::RunFailed(failure) => (RunStatus::Failed, Some(failure.clone())),
             RunEvent::RunCancelled(_) => (RunStatus::Cancelled, None),
+            RunEvent::RunTimedOut(_) => (RunStatus::TimedOut, None),
             _ => return,
         };
         let sender = self.locked().remove(&(tenant.clone(), run_id.clone()));

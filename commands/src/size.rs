@@ -31,7 +31,9 @@ fn estimate(event: &RunEvent) -> usize {
             request.inputs.as_str().len() + ESCAPED * (labels(&request.labels) + token)
         }
         RunEvent::StepSucceeded(_, Some(payload)) => payload.outputs.as_str().len(),
-        RunEvent::RunCancelRequested(_, Some(payload)) => ESCAPED * payload.reason.len(),
+        RunEvent::RunCancelRequested(_, Some(payload))
+        | RunEvent::StepApproved(_, Some(payload))
+        | RunEvent::StepRejected(_, Some(payload)) => ESCAPED * payload.reason.len(),
         RunEvent::StepFailed(_, Some(payload)) => ESCAPED * payload.message.len(),
         _ => 0,
     }

@@ -326,6 +326,26 @@ impl<'de> Deserialize<'de> for FencingToken {
     }
 }
 
+impl StepId {
+    /// The id of an item of this step's `forEach`.
+    ///
+    /// `None` when it would be too long, which a spec's check rules out.
+    pub fn item(&self, index: u32) -> Option<Self> {
+        format!("{self}.{index}").parse().ok()
+    }
+
+    /// The step and the index, if this is the form of an item's id.
+    pub fn as_item(&self) -> Option<(Self, u32)> {
+        let (step, digits) = self.as_str().rsplit_once('.')?;
+        let index: u32 = digits.parse().ok()?;
+        // One id for one item: no leading zeros, no sign.
+        if index.to_string() != digits {
+            return None;
+        }
+        Some((step.parse().ok()?, index))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::expect_used)]

@@ -14,6 +14,9 @@ pub const QUEUE_WAVE: usize = 256;
 pub const LEASE_EXPIRIES: u32 = 3;
 /// Bytes of a plugin's or worker's error message that are kept.
 pub const MESSAGE_BYTES: usize = 4 * 1024;
+/// Bytes of what is said about a condition or a list without an answer. One commit may have such a
+/// failure for every step of a DAG, and keeps below [`COMMIT_BYTES`].
+pub const EXPRESSION_MESSAGE_BYTES: usize = 1_024;
 /// Labels on a run.
 pub const LABELS: usize = 32;
 /// Seconds that clocks may differ before a writer refuses to write (ledger format, section 4).

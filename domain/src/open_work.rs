@@ -32,6 +32,8 @@ pub struct OpenWork {
     pub leases: Vec<OpenLease>,
     /// Steps that wait for their next attempt.
     pub retries: Vec<PendingRetry>,
+    /// Runs that have a timeout and have not ended.
+    pub deadlines: Vec<RunDeadline>,
 }
 
 impl Default for OpenWork {
@@ -47,6 +49,7 @@ impl Default for OpenWork {
             queued: vec![],
             leases: vec![],
             retries: vec![],
+            deadlines: vec![],
         }
     }
 }
@@ -128,4 +131,13 @@ pub struct PendingRetry {
     pub step_id: StepId,
     /// When it is queued at the earliest.
     pub not_before: Timestamp,
+}
+
+/// A run that may take only so long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDeadline {
+    /// The run.
+    pub run_id: RunId,
+    /// When its time is over.
+    pub deadline: Timestamp,
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use stella_domain::{
     aggregate::{
         Aggregate, Control, ControlChange, ControlCommand, Dag, DagCommand, DagRefusal, Ledger,
-        LedgerCommand, Outcome, Run, RunCommand, RunRefusal, RunStatus, RunToErase, StartRun,
+        LedgerCommand, Outcome, Run, RunCommand, RunRefusal, RunStatus, RunToErase, StartRun, Verdict,
         VersionChange,
     },
     checkpoint::{SigningKey, SigningKeyRotated},
@@ -163,6 +163,8 @@ enum RunAsk {
     Grant {
         step: StepId,
         worker: WorkerId,
+        #[serde(default)]
+        at_ms: u64,
     },
     #[serde(rename_all = "camelCase")]
     Complete {
@@ -172,8 +174,11 @@ enum RunAsk {
         #[serde(default)]
         at_ms: u64,
     },
+    #[serde(rename_all = "camelCase")]
     Expire {
         token: u64,
+        #[serde(default)]
+        at_ms: u64,
     },
     #[serde(rename_all = "camelCase")]
     TimeOut {
@@ -188,6 +193,18 @@ enum RunAsk {
     },
     Cancel {
         reason: String,
+    },
+    Approve {
+        step: StepId,
+        reason: String,
+    },
+    Reject {
+        step: StepId,
+        reason: String,
+    },
+    #[serde(rename_all = "camelCase")]
+    PassDeadline {
+        at_ms: u64,
     },
 }
 
@@ -215,6 +232,14 @@ enum OutcomeAsk {
     Cancelled,
 }
 
+fn run_id() -> RunId {
+    "0RQ9CWTXP9BPJR3KTYEG0MB9FF".parse().unwrap()
+}
+
+fn decide(step_id: StepId, verdict: Verdict, reason: String) -> RunCommand {
+    RunCommand::Decide { step_id, verdict, reason, now: at(0) }
+}
+
 fn at(ms: u64) -> Timestamp {
     Timestamp::from_micros(START_MICROS).plus_ms(ms)
 }
@@ -235,10 +260,14 @@ impl Subject for Run {
                 run_token: start.run_token,
                 attempt: 0,
                 schedule: None,
+                now: at(0),
             }),
-            RunAsk::Grant { step, worker } => {
-                RunCommand::GrantLease { step_id: step, worker_id: worker, lease_ms: 30_000 }
-            }
+            RunAsk::Grant { step, worker, at_ms } => RunCommand::GrantLease {
+                step_id: step,
+                worker_id: worker,
+                lease_ms: 30_000,
+                now: at(at_ms),
+            },
             RunAsk::Complete { token, worker, outcome, at_ms } => {
                 let outcome = match outcome {
                     OutcomeAsk::Succeeded(outputs) => Outcome::Succeeded { outputs },
@@ -248,14 +277,20 @@ impl Subject for Run {
                     OutcomeAsk::TimedOut => Outcome::TimedOut,
                     OutcomeAsk::Cancelled => Outcome::Cancelled,
                 };
-                RunCommand::Complete { token, worker_id: worker, outcome, now: at(at_ms) }
+                let (run_id, now) = (run_id(), at(at_ms));
+                RunCommand::Complete { token, worker_id: worker, outcome, run_id, now }
             }
-            RunAsk::Expire { token } => RunCommand::ExpireLease { token },
-            RunAsk::TimeOut { token, at_ms } => RunCommand::TimeOut { token, now: at(at_ms) },
+            RunAsk::Expire { token, at_ms } => RunCommand::ExpireLease { token, now: at(at_ms) },
+            RunAsk::TimeOut { token, at_ms } => {
+                RunCommand::TimeOut { token, run_id: run_id(), now: at(at_ms) }
+            }
             RunAsk::QueueRetry { step, at_ms } => {
                 RunCommand::QueueRetry { step_id: step, now: at(at_ms) }
             }
             RunAsk::Cancel { reason } => RunCommand::Cancel { reason },
+            RunAsk::Approve { step, reason } => decide(step, Verdict::Approved, reason),
+            RunAsk::Reject { step, reason } => decide(step, Verdict::Rejected, reason),
+            RunAsk::PassDeadline { at_ms } => RunCommand::PassDeadline { now: at(at_ms) },
         }
     }
 
@@ -274,12 +309,7 @@ impl Subject for Run {
 
     fn state(&self) -> String {
         let status = self.status().map_or("there is no run", |status| status.as_str());
-        let steps = self.spec().map(|spec| spec.steps()).into_iter().flatten();
-        let steps = steps.zip(&self.steps).map(|(step, record)| {
-            let phase = serde_json::to_value(record.phase).unwrap();
-            let phase = phase.as_str().unwrap_or("backingOff").to_owned();
-            format!(", {} {phase}", step.id)
-        });
+        let steps = self.records().map(|(id, record)| format!(", {id} {}", record.phase.as_str()));
         format!("{status}{}", steps.collect::<String>())
     }
 }

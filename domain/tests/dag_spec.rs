@@ -62,6 +62,57 @@ fn cases() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
+/// What the reference shows is a spec.
+#[test]
+fn every_dag_of_the_reference_is_accepted() {
+    let reference = include_str!("../../docs/dags.md");
+    let specs: Vec<&str> = reference
+        .split("```yaml\n")
+        .skip(1)
+        .map(|block| block.split("```").next().unwrap())
+        .collect();
+    assert!(specs.len() >= 9);
+    specs.into_iter().for_each(|spec| drop(accepted(spec)));
+}
+
+/// What one commit has to say about steps whose needs it meets is bounded.
+#[test]
+fn a_dag_that_decides_has_fewer_steps() {
+    let step = |i: usize| json!({"id": format!("s{i}"), "plugin": "core", "action": "noop"});
+    let with = |n: usize, name: &str, value: serde_json::Value| {
+        let mut steps: Vec<_> = (0..n).map(step).collect();
+        steps[0][name] = value;
+        parse(&json!({"id": "d", "steps": steps}).to_string())
+    };
+    assert!(with(700, "when", json!("true")).is_ok());
+    assert!(with(701, "continueOnFailure", json!(true)).is_ok());
+    for spec in [with(701, "when", json!("true")), with(700, "forEach", json!([]))] {
+        let errors = spec.unwrap_err();
+        assert_eq!(errors.errors()[0].path, "steps");
+        assert!(errors.to_string().contains("at most 700 steps"), "{errors}");
+    }
+}
+
+/// However a condition is written, it is read without endless recursion.
+#[test]
+fn deep_conditions_are_refused_or_evaluated() {
+    for when in [
+        "1+".repeat(255) + "1",
+        "!".repeat(500) + "true",
+        "-".repeat(500) + "1",
+        "(".repeat(255) + "1" + &")".repeat(255),
+        "[".repeat(255) + &"]".repeat(255),
+        "inputs".to_owned() + &".a".repeat(250),
+        "inputs".to_owned() + &"[0]".repeat(160),
+        "true ? ".repeat(50) + "1" + &" : 1".repeat(50),
+        "a(".repeat(160) + &")".repeat(160),
+        "{1:".repeat(120) + "1" + &"}".repeat(120),
+    ] {
+        let step = json!({"id": "a", "plugin": "core", "action": "noop", "when": when});
+        let _ = parse(&json!({"id": "d", "steps": [step]}).to_string());
+    }
+}
+
 #[test]
 fn a_stored_spec_is_read_again_without_its_plugins() {
     let spec = accepted("id: d\nsteps: [{id: a, plugin: core, action: noop, retries: 3.0}]");
@@ -105,7 +156,7 @@ steps:
     assert_eq!((step("first").retry.max, step("left").retry.max), (2, 0));
     let referenced = ["last", "left", "right", "first"].map(|id| step(id).outputs_referenced);
     assert_eq!(referenced, [false, true, false, true]);
-    assert_eq!(step("last").with.reads(), [at("left"), at("first")]);
+    assert_eq!(step("last").action().unwrap().with.reads(), [at("left"), at("first")]);
     assert_eq!(spec.index_of(&"nope".parse().unwrap()), None);
 }
 
@@ -118,6 +169,7 @@ fn backoff_grows_up_to_its_cap() {
         ))
         .steps()[0]
             .retry
+            .clone()
     };
     let delays = |retries: &str| [1, 2, 3, 4, u32::MAX].map(|n| policy(retries).delay_ms(n));
     assert_eq!(delays("5"), [1000, 2000, 4000, 8000, 300_000]);
@@ -136,6 +188,15 @@ fn reading(with: &serde_json::Value) -> DagSpec {
     accepted(&json!({"id": "d", "steps": [step("a.1"), reader]}).to_string())
 }
 
+fn render_with<'a>(
+    spec: &DagSpec,
+    inputs: &'a CanonicalJson,
+    outputs: &'a dyn Fn(StepIndex) -> Result<Option<&'a CanonicalJson>, RenderError>,
+) -> Result<CanonicalJson, RenderError> {
+    let with = &spec.steps()[1].action().unwrap().with;
+    with.render(&Scope { inputs, outputs, item: None, missing_is_null: false })
+}
+
 fn render(with: &serde_json::Value) -> Result<CanonicalJson, RenderError> {
     let spec = reading(with);
     let inputs = canonical(json!({
@@ -144,8 +205,8 @@ fn render(with: &serde_json::Value) -> Result<CanonicalJson, RenderError> {
     }));
     let outputs =
         canonical(json!({"y": {"deep": [10, 20]}, "outputs": "o", "big": "x".repeat(60_000)}));
-    let lookup = |step: StepIndex| (step == StepIndex(0)).then_some(&outputs);
-    spec.steps()[1].with.render(&Scope { inputs: &inputs, outputs: &lookup })
+    let lookup = |step: StepIndex| Ok((step == StepIndex(0)).then_some(&outputs));
+    render_with(&spec, &inputs, &lookup)
 }
 
 #[test]
@@ -202,7 +263,7 @@ fn what_is_missing_is_named() {
     }
     let spec = reading(&json!({"x": "${steps.a.1.outputs.y}"}));
     let inputs = CanonicalJson::empty_object();
-    let error = spec.steps()[1].with.render(&Scope { inputs: &inputs, outputs: &|_| None });
+    let error = render_with(&spec, &inputs, &|_| Ok(None));
     let Err(RenderError::Missing { missing, .. }) = error else { panic!("{error:?}") };
     assert_eq!(missing, "steps.a.1.outputs");
 }
@@ -389,8 +450,7 @@ proptest! {
         ]});
         if let Ok(spec) = parse(&spec.to_string()) {
             let inputs = canonical(json!({"a": {"a": [1]}}));
-            let scope = Scope { inputs: &inputs, outputs: &|_| Some(&inputs) };
-            let _ = spec.steps()[1].with.render(&scope);
+            let _ = render_with(&spec, &inputs, &|_| Ok(Some(&inputs)));
         }
     }
 

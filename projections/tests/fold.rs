@@ -50,14 +50,20 @@ async fn assert_agrees(history: &History, models: &Projections) {
         assert_eq!(Some(row.status), run.status(), "{id}");
         let failed = run.failure.as_ref().map(|failure| &failure.step_id);
         assert_eq!(row.failed_step.as_ref(), failed, "{id}");
+        assert_eq!(row.outputs, run.outputs, "{id}");
         let steps = models.steps(&tenant(), id, ALL).await.unwrap().items;
         let phases: BTreeMap<_, _> = steps.iter().map(|s| (&s.step_id, s)).collect();
-        for (spec, record) in run.spec().unwrap().steps().iter().zip(&run.steps) {
-            let row = phases.get(&spec.id);
+        for (step_id, record) in run.records() {
+            let row = phases.get(&step_id);
             let starts = run.status() == Some(RunStatus::Running);
             let expected = match record.phase {
                 StepPhase::Waiting => None,
-                StepPhase::Queued | StepPhase::BackingOff { .. } if !starts => {
+                StepPhase::Queued
+                | StepPhase::BackingOff { .. }
+                | StepPhase::AwaitingApproval
+                | StepPhase::Expanded
+                    if !starts =>
+                {
                     Some(StepState::Dropped)
                 }
                 StepPhase::Queued => Some(StepState::Queued),
@@ -66,8 +72,11 @@ async fn assert_agrees(history: &History, models: &Projections) {
                 StepPhase::Succeeded => Some(StepState::Succeeded),
                 StepPhase::Failed => Some(StepState::Failed),
                 StepPhase::Cancelled => Some(StepState::Cancelled),
+                StepPhase::Skipped => Some(StepState::Skipped),
+                StepPhase::AwaitingApproval => Some(StepState::AwaitingApproval),
+                StepPhase::Expanded => Some(StepState::Expanded),
             };
-            assert_eq!(row.map(|row| row.phase), expected, "{id} {}", spec.id);
+            assert_eq!(row.map(|row| row.phase), expected, "{id} {step_id}");
             let Some(row) = row else { continue };
             assert_eq!(row.attempt, record.attempt);
             assert_eq!(row.outputs, record.outputs);
@@ -87,9 +96,12 @@ async fn assert_counts(history: &History, models: &Projections) {
         if run.status() != Some(RunStatus::Running) {
             continue;
         }
-        for (spec, record) in run.spec().unwrap().steps().iter().zip(&run.steps) {
+        for (step_id, record) in run.records() {
             match record.phase {
-                StepPhase::Queued => *queued.entry(spec.plugin.clone()).or_default() += 1,
+                StepPhase::Queued => {
+                    let plugin = &run.step_spec(&step_id).unwrap().action().unwrap().plugin;
+                    *queued.entry(plugin.clone()).or_default() += 1;
+                }
                 StepPhase::BackingOff { .. } => retries += 1,
                 _ => {}
             }

@@ -151,6 +151,9 @@ impl History {
 fn is_end(event: &RunEvent) -> bool {
     matches!(
         event,
-        RunEvent::RunSucceeded(..) | RunEvent::RunFailed(..) | RunEvent::RunCancelled(..)
+        RunEvent::RunSucceeded(..)
+            | RunEvent::RunFailed(..)
+            | RunEvent::RunCancelled(..)
+            | RunEvent::RunTimedOut(..)
     )
 }

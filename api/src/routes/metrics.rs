@@ -130,6 +130,7 @@ impl Snapshot {
                 ("succeeded", tally.runs_succeeded),
                 ("failed", tally.runs_failed),
                 ("cancelled", tally.runs_cancelled),
+                ("timedOut", tally.runs_timed_out),
             ] {
                 let labels = [("dag", tally.dag_id.as_str()), ("status", status)];
                 count(&mut family, &labels, runs)?;

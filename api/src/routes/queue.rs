@@ -153,6 +153,11 @@ pub(crate) async fn list_waiting_of_run(
             Some(needing(&run, step, &unmet.map(StepId::as_str).collect::<Vec<_>>()))
         }
     });
+    let mut of_lists: Vec<&StepRow> =
+        rows.values().filter(|row| spec.index_of(&row.step_id).is_none()).collect();
+    of_lists.sort_by_key(|row| row.seq);
+    let of_lists = of_lists.into_iter().filter(|row| is_waiting(row));
+    let items = items.chain(of_lists.map(|row| waiting(row.clone(), &reasons)));
     Ok(Json(WaitingStepsView { items: items.take(WAITING).collect() }))
 }
 
@@ -173,11 +178,11 @@ pub(crate) async fn list_workers(
 }
 
 fn is_waiting(row: &StepRow) -> bool {
-    matches!(row.phase, StepState::Queued | StepState::BackingOff)
+    matches!(row.phase, StepState::Queued | StepState::BackingOff | StepState::AwaitingApproval)
 }
 
 fn is_done(row: &StepRow) -> bool {
-    row.phase == StepState::Succeeded
+    matches!(row.phase, StepState::Succeeded | StepState::Skipped | StepState::Failed)
 }
 
 fn waiting(row: StepRow, reasons: &Reasons) -> WaitingStepView {
@@ -203,7 +208,7 @@ fn needing(run: &RunRow, step: &Step, unmet: &[&str]) -> WaitingStepView {
         run_id: run.run_id.clone(),
         step_id: step.id.clone(),
         dag_id: run.dag_id.clone(),
-        plugin: step.plugin.clone(),
+        plugin: step.action().map(|action| action.plugin.clone()),
         priority: run.priority,
         attempt: 0,
         queued_at: None,

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use stella_commands::dispatch::{Hold, Wait};
 use stella_domain::ids::{DagId, RunId, StepId, Tenant};
-use stella_projections::{ControlRow, Mark, StepRow};
+use stella_projections::{ControlRow, Mark, StepRow, StepState};
 
 use crate::{problem::ApiError, state::AppState, types::WaitView};
 
@@ -57,6 +57,13 @@ impl Reasons {
                      with `stella orch worker start`"
                 );
                 ("NO_WORKER", detail)
+            }
+            None if step.phase == StepState::AwaitingApproval => {
+                let (run_id, step_id) = (&step.run_id, &step.step_id);
+                let detail = format!(
+                    "it waits for an operator: `stella orch run approve {run_id} {step_id}`, or reject"
+                );
+                ("APPROVAL", detail)
             }
             // Just queued, or just leased: what dispatch knows and the read model differ a moment.
             Some(Wait::Worker) | None => {

@@ -157,7 +157,7 @@ pub struct ChangedControl {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitView {
-    /// Stable: `NEEDS`, `BACKING_OFF`, `DISPATCH_PAUSED`, `PLUGIN_PAUSED`, `DAG_PAUSED`,
+    /// Stable: `NEEDS`, `APPROVAL`, `BACKING_OFF`, `DISPATCH_PAUSED`, `PLUGIN_PAUSED`, `DAG_PAUSED`,
     /// `CONCURRENCY_LIMIT`, `NO_WORKER`, `WORKERS_BUSY`.
     pub code: String,
     /// For people: who, since when, how many, what to do.
@@ -181,9 +181,10 @@ pub struct WaitingStepView {
     /// Its run's DAG.
     #[schema(value_type = String)]
     pub dag_id: DagId,
-    /// The plugin that it needs.
-    #[schema(value_type = String)]
-    pub plugin: PluginName,
+    /// The plugin that it needs; absent where it waits for an operator.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub plugin: Option<PluginName>,
     /// Its run's priority: higher goes first.
     pub priority: i32,
     /// The attempt that waits, from 1; 0 before it was queued.

@@ -41,7 +41,7 @@ fn is_zero(priority: &i32) -> bool {
     *priority == 0
 }
 
-/// Cancel a run, seal a ledger, accept a clock fault: why. May be left out altogether.
+/// Cancel a run, approve or reject a step, seal a ledger, accept a clock fault: why. May be left out altogether.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonBody {
@@ -50,7 +50,7 @@ pub struct ReasonBody {
     pub reason: String,
 }
 
-/// A run as a command left it: the answer to starting and cancelling.
+/// A run as a command left it: the answer to starting, cancelling, approving and rejecting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StartedRun {
@@ -124,6 +124,10 @@ pub struct RunView {
     pub created_at: Timestamp,
     /// `seq` of `RunCreated`.
     pub created_seq: u64,
+    /// When its time is over, if its DAG has a timeout.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub deadline: Option<Timestamp>,
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -148,10 +152,17 @@ pub struct RunView {
     pub steps_failed: u64,
     /// Steps that were running when the run was cancelled, and have stopped.
     pub steps_cancelled: u64,
+    /// Steps that were not carried out.
+    #[serde(default)]
+    pub steps_skipped: u64,
     /// Retries that were scheduled, over all steps.
     pub retries: u64,
     /// Leases that expired, over all steps.
     pub lease_expiries: u64,
+    /// What it gave, an object, if its DAG says what.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<Object>)]
+    pub outputs: Option<CanonicalJson>,
 }
 
 /// Where a run stands. `running`, `failing` and `cancelling` go on; the others are ends.
@@ -163,7 +174,8 @@ pub enum RunStatusName {
     Running,
     /// A step failed for good; what runs may finish, nothing new starts.
     Failing,
-    /// Cancellation was asked for; what runs is being ended, nothing new starts.
+    /// Cancellation was asked for, or the run's time is over; what runs is being ended, nothing new
+    /// starts.
     Cancelling,
     /// Ended: every step is done.
     Succeeded,
@@ -171,4 +183,6 @@ pub enum RunStatusName {
     Failed,
     /// Ended because somebody wanted it to.
     Cancelled,
+    /// Ended because its time was over.
+    TimedOut,
 }

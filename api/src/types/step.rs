@@ -9,8 +9,8 @@ use stella_domain::{
 };
 use utoipa::ToSchema;
 
-/// Where a step stands. A step that was never queued is not listed: it waits for its needs or, once
-/// its run has ended, never started.
+/// Where a step stands. A step of which nothing was decided yet is not listed: it waits for its needs
+/// or, once its run has ended, never started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum StepPhaseView {
@@ -26,8 +26,14 @@ pub enum StepPhaseView {
     Failed,
     /// Was running when the run was cancelled, and has stopped.
     Cancelled,
-    /// Was queued or backing off when its run stopped starting steps.
+    /// Was queued, backing off or waiting for an operator when its run stopped starting steps.
     Dropped,
+    /// Not carried out: its condition did not hold, or it needs a step that was skipped.
+    Skipped,
+    /// Waits for an operator.
+    AwaitingApproval,
+    /// Carried out for each item of a list, as steps of their own: `<stepId>.0` and so on.
+    Expanded,
 }
 
 impl StepPhaseView {
@@ -41,29 +47,33 @@ impl StepPhaseView {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::Dropped => "dropped",
+            Self::Skipped => "skipped",
+            Self::AwaitingApproval => "awaitingApproval",
+            Self::Expanded => "expanded",
         }
     }
 }
 
-/// A step of a run, once it was queued.
+/// A step of a run, once it was queued, skipped, expanded or put to an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepView {
     /// The step.
     #[schema(value_type = String)]
     pub step_id: StepId,
-    /// What carries it out.
-    #[schema(value_type = String)]
-    pub plugin: PluginName,
+    /// What carries it out, if it was given to a plugin.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub plugin: Option<PluginName>,
     /// Where it stands.
     pub phase: StepPhaseView,
-    /// The newest attempt, from 1.
+    /// The newest attempt, from 1; 0 for a step that was never queued.
     pub attempt: u32,
     /// Retries that were scheduled.
     pub retries: u64,
     /// Its leases that expired.
     pub lease_expiries: u64,
-    /// When the newest attempt was queued.
+    /// When the newest attempt was queued, or what becomes of the step was decided.
     #[schema(value_type = String, format = DateTime)]
     pub queued_at: Timestamp,
     /// When the newest attempt was leased.
@@ -86,7 +96,8 @@ pub struct StepView {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub error_code: Option<ErrorCode>,
-    /// What the plugin said about the newest failure.
+    /// What the plugin said about the newest failure; of an approval, what is asked and then the
+    /// operator's reason.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
     /// What it gave, an object.

@@ -10,15 +10,19 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Answer, Api, ECHO, PREFIX, SLOW};
+use crate::support::{Answer, Api, ECHO, GATED, PREFIX, SLOW};
 
 /// Operation, status, path, media type of the body, body. `{run}` has ended, `{slow}` runs,
+/// `{gated}` waits for an operator,
 /// `{large}` is more text than an event holds, `{echo}` is a DAG's spec, `{key}` is the signing key.
 type Case = (&'static str, u16, &'static str, &'static str, &'static str);
 
 const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
 const NO_RUN: &str = "00000000000000000000000000";
+
+const APPROVE: &str = "post /runs/{runId}/steps/{stepId}:approve";
+const REJECT: &str = "post /runs/{runId}/steps/{stepId}:reject";
 
 /// What is asked for by name, in this order. The others follow from what holds for all.
 const CASES: &[Case] = &[
@@ -46,6 +50,16 @@ const CASES: &[Case] = &[
     ("post /runs/{runId}:cancel", 404, "/runs/{none}:cancel", "", ""),
     ("get /runs:compare", 200, "/runs:compare?a={run}&b={slow}", "", ""),
     ("get /runs:compare", 404, "/runs:compare?a={run}&b={none}", "", ""),
+    (APPROVE, 422, "/runs/{gated}/steps/first:approve", JSON, r#"{"reason":"{large}"}"#),
+    (APPROVE, 200, "/runs/{gated}/steps/first:approve", JSON, r#"{"reason":"as agreed"}"#),
+    (APPROVE, 200, "/runs/{gated}/steps/first:approve", "", ""),
+    (APPROVE, 404, "/runs/{gated}/steps/nothere:approve", "", ""),
+    (APPROVE, 404, "/runs/{none}/steps/first:approve", "", ""),
+    (APPROVE, 409, "/runs/{slow}/steps/nap:approve", "", ""),
+    (REJECT, 422, "/runs/{gated}/steps/second:reject", JSON, r#"{"reason":"{large}"}"#),
+    (REJECT, 409, "/runs/{gated}/steps/first:reject", "", ""),
+    (REJECT, 404, "/runs/{gated}/steps/nothere:reject", "", ""),
+    (REJECT, 200, "/runs/{gated}/steps/second:reject", "", ""),
     ("get /runs/stream", 426, "/runs/stream", "", ""),
     ("get /dags", 200, "/dags", "", ""),
     ("post /dags", 201, "/dags", YAML, "id: new\nsteps: [{id: a, plugin: core, action: noop}]"),
@@ -292,6 +306,7 @@ impl Operation {
     /// Its path with names that lead nowhere.
     fn somewhere(&self) -> String {
         let path = self.path.replace("{runId}", NO_RUN).replace("{dagId}", "nothere");
+        let path = path.replace("{stepId}", "nothere");
         path.replace("{version}", "1").replace("{token}", &format!("{NO_RUN}.1"))
     }
 
@@ -346,6 +361,7 @@ async fn every_documented_answer_is_real() {
     let api = Api::start().await;
     api.register(ECHO).await;
     api.register(SLOW).await;
+    api.register(GATED).await;
     for id in ["two", "three"] {
         for step in ["say", "tell"] {
             let spec = ECHO.replace("id: echo", &format!("id: {id}")).replace("say", step);
@@ -354,6 +370,7 @@ async fn every_documented_answer_is_real() {
     }
     let run = api.finished("echo", &json!({})).await;
     let slow = api.post("/runs", &json!({"dagId": "slow"})).await.body;
+    let gated = api.post("/runs", &json!({"dagId": "gated"})).await.body;
     let of = |run: &Value| run["runId"].as_str().unwrap().to_owned();
     api.get(&format!("/runs?minSeq={}", slow["seq"])).await;
     let observer = api.beside().await;
@@ -369,6 +386,7 @@ async fn every_documented_answer_is_real() {
         let operation = operations.iter().find(|operation| operation.name == *name);
         let operation = operation.unwrap_or_else(|| panic!("{name} is not documented"));
         let path = path.replace("{run}", &of(&run)).replace("{slow}", &of(&slow));
+        let path = path.replace("{gated}", &of(&gated));
         let path = path.replace("{none}", NO_RUN);
         let below = operation.path.strip_prefix(PREFIX).map_or("", |_| PREFIX);
         let body = body.replace("{large}", &large).replace("{echo}", ECHO).replace("{key}", &key);

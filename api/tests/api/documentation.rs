@@ -52,6 +52,7 @@ async fn every_documented_route_is_there() {
     for (path, item) in document["paths"].as_object().unwrap() {
         let filled = path
             .replace("{runId}", "00000000000000000000000000")
+            .replace("{stepId}", "nothere")
             .replace("{dagId}", "nothere")
             .replace("{version}", "1")
             .replace("{token}", "00000000000000000000000000.1");

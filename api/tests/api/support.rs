@@ -30,6 +30,14 @@ steps:
   - {id: nap, plugin: core, action: sleep, with: {ms: 600000}}
 ";
 
+/// A DAG that waits for an operator, twice.
+pub(crate) const GATED: &str = "\
+id: gated
+steps:
+  - {id: first, approval: {message: 'well?'}}
+  - {id: second, needs: [first], approval: {}}
+";
+
 /// A running node; its files go with it.
 pub(crate) struct Api {
     node: Option<Node>,

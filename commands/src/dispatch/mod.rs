@@ -4,6 +4,7 @@
 //!
 //! Plain data without I/O; time comes in with each call.
 
+mod deadlines;
 mod fires;
 mod holds;
 mod queue;
@@ -50,6 +51,8 @@ pub enum Due {
     TimeOut(FencingToken),
     /// A retry's time has come.
     Retry(RunId, StepId),
+    /// A run's time is over.
+    Deadline(RunId),
     /// The queue was drained, and nothing is left.
     Drained,
     /// A schedule may have something to fire.
@@ -115,6 +118,9 @@ impl Dispatch {
         }
         for retry in open.retries {
             of.insert_retry(retry.run_id, retry.step_id, retry.not_before);
+        }
+        for run in open.deadlines {
+            of.set_deadline(&run.run_id, run.deadline);
         }
         for fire in open.fires {
             let open = OpenFire {
@@ -332,6 +338,7 @@ impl Dispatch {
                 }
             }
             Due::Retry(run_id, step_id) => self.of(tenant).insert_retry(run_id, step_id, later),
+            Due::Deadline(run_id) => self.of(tenant).set_deadline(&run_id, later),
             Due::Drained => self.timers.set(tenant, later, Timer::Drained),
             Due::Attend(id) => self.of(tenant).look_at(&id, Some(later)),
             Due::StartFire(id, time) => self.timers.set(tenant, later, Timer::Fire(id, time)),
@@ -344,6 +351,10 @@ impl Dispatch {
         match timer {
             Timer::Retry(run_id, step_id) => Some(Due::Retry(run_id, step_id)),
             Timer::CatchUp => Some(Due::CatchUp),
+            Timer::Deadline(run_id) => {
+                let fired = self.of(tenant).deadline_fired(&run_id);
+                fired.then_some(Due::Deadline(run_id))
+            }
             Timer::Drained => {
                 let work = self.tenants.get(tenant)?;
                 let drained = work.holds.control.draining.is_some() && work.runs.is_empty();
@@ -400,6 +411,9 @@ impl WorkOf<'_> {
         match event {
             RunEvent::RunCreated(data, _) => {
                 self.fire_started(&run_id);
+                if let Some(at) = data.deadline {
+                    self.set_deadline(&run_id, at);
+                }
                 self.work.runs.entry(run_id).or_default().dag_id = Some(data.dag_id.clone());
             }
             RunEvent::StepQueued(data) => {
@@ -409,15 +423,16 @@ impl WorkOf<'_> {
                 let kind = StepKind { plugin, dag_id, concurrency };
                 self.insert_queued(run_id, data.step_id.clone(), kind, key);
             }
-            RunEvent::StepStarted(StepStarted { step_id, worker_id, lease_ms, .. }) => {
-                let spec = run.and_then(Run::spec);
-                let step = spec.and_then(|spec| Some(spec.step(spec.index_of(step_id)?)));
+            RunEvent::StepStarted(StepStarted {
+                step_id, worker_id, lease_ms, timeout_ms, ..
+            }) => {
+                let step = run.and_then(|run| run.step_spec(step_id));
                 let new = NewLease {
                     token,
                     step_id: step_id.clone(),
                     worker_id: worker_id.clone(),
                     lease_ms: *lease_ms,
-                    timeout_ms: step.map(|step| step.timeout_ms),
+                    timeout_ms: timeout_ms.or(step.map(|step| step.timeout_ms)),
                     kind: None,
                 };
                 self.insert_lease(new, now);
@@ -430,12 +445,26 @@ impl WorkOf<'_> {
             | RunEvent::StepTimedOut(data)
             | RunEvent::StepLeaseExpired(data)
             | RunEvent::StepCancelled(data) => self.remove(&run_id, &data.step_id),
-            RunEvent::RunCancelRequested(..) => self.cancel(&run_id),
-            RunEvent::RunCancelled(_) | RunEvent::RunSucceeded(_) | RunEvent::RunFailed(_) => {
+            RunEvent::RunCancelRequested(..) | RunEvent::RunDeadlinePassed(_) => {
+                self.clear_deadline(&run_id);
+                self.cancel(&run_id);
+            }
+            RunEvent::RunCancelled(_)
+            | RunEvent::RunSucceeded(..)
+            | RunEvent::RunFailed(_)
+            | RunEvent::RunTimedOut(_) => {
+                self.clear_deadline(&run_id);
                 self.end(&run_id);
                 self.fire_run_ended(&run_id, now);
                 self.look_whether_drained(now);
             }
+            // No worker waits for these, and none holds them.
+            RunEvent::StepSkipped(_)
+            | RunEvent::StepFailureTolerated(_)
+            | RunEvent::StepExpanded(_)
+            | RunEvent::ApprovalRequested(..)
+            | RunEvent::StepApproved(..)
+            | RunEvent::StepRejected(..) => {}
         }
     }
 

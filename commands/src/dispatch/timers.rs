@@ -1,5 +1,5 @@
 //! What is to happen at a time: leases that may expire, retries that come due, steps that go back
-//! into the queue, ledgers to catch up with.
+//! into the queue, runs whose time is over, ledgers to catch up with.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +22,8 @@ pub(super) enum Timer {
     Fire(ScheduleId, Timestamp),
     /// A run is to end because a fire takes its place.
     CancelFor(RunId),
+    /// A run's time is over.
+    Deadline(RunId),
     CatchUp,
 }
 

@@ -71,6 +71,8 @@ pub(super) struct TenantWork {
 #[derive(Default)]
 pub(super) struct OpenRun {
     pub(super) dag_id: Option<DagId>,
+    /// When its time is over.
+    pub(super) deadline: Option<Timestamp>,
     pub(super) steps: BTreeMap<StepId, Open>,
 }
 

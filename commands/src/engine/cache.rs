@@ -8,9 +8,9 @@ use std::{
 use lru::LruCache;
 use stella_domain::{
     aggregate::{Aggregate, Control, Dag, Ledger, Run, Schedule, run_of},
-    dag::DagSpec,
+    dag::Step,
     event::{Event, RunEvent},
-    ids::{DagId, PluginName, RunId, ScheduleId, StepId, StreamId, Tenant},
+    ids::{DagId, RunId, ScheduleId, StepId, StreamId, Tenant},
     time::Timestamp,
 };
 use stella_ledger::recorded::Recorded;
@@ -228,11 +228,9 @@ impl TenantCache {
     /// Whether the step must not be leased now.
     pub(super) fn holds(&self, run_id: &RunId, step_id: &StepId) -> bool {
         let Some(run) = self.run(run_id) else { return false };
-        let plugin = |spec: &DagSpec| -> Option<PluginName> {
-            Some(spec.step(spec.index_of(step_id)?).plugin.clone())
-        };
-        let plugin = run.spec().and_then(|spec| plugin(spec));
-        self.dag_is_paused(run) || plugin.is_some_and(|plugin| self.control().holds(&plugin))
+        let action = run.step_spec(step_id).and_then(Step::action);
+        self.dag_is_paused(run)
+            || action.is_some_and(|action| self.control().holds(&action.plugin))
     }
 
     /// The DAG, if it is at hand.

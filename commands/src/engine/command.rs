@@ -222,18 +222,25 @@ impl Command {
 /// The command as of the time at which it will be recorded.
 pub(super) fn at(command: RunCommand, at: Timestamp) -> RunCommand {
     match command {
-        RunCommand::Complete { token, worker_id, outcome, now: _ } => {
-            RunCommand::Complete { token, worker_id, outcome, now: at }
+        RunCommand::GrantLease { step_id, worker_id, lease_ms, now: _ } => {
+            RunCommand::GrantLease { step_id, worker_id, lease_ms, now: at }
         }
-        RunCommand::TimeOut { token, now: _ } => RunCommand::TimeOut { token, now: at },
-        // Its timer fired at `now`. While the ledger's time stands still, behind a clock that is
+        RunCommand::Complete { token, worker_id, outcome, run_id, now: _ } => {
+            RunCommand::Complete { token, worker_id, outcome, run_id, now: at }
+        }
+        RunCommand::ExpireLease { token, now: _ } => RunCommand::ExpireLease { token, now: at },
+        RunCommand::TimeOut { token, run_id, now: _ } => {
+            RunCommand::TimeOut { token, run_id, now: at }
+        }
+        RunCommand::Decide { step_id, verdict, reason, now: _ } => {
+            RunCommand::Decide { step_id, verdict, reason, now: at }
+        }
+        // Their timers fired at `now`. While the ledger's time stands still, behind a clock that is
         // known to be wrong, `at` never gets there.
         RunCommand::QueueRetry { step_id, now } => {
             RunCommand::QueueRetry { step_id, now: now.max(at) }
         }
-        other @ (RunCommand::Start(_)
-        | RunCommand::GrantLease { .. }
-        | RunCommand::ExpireLease { .. }
-        | RunCommand::Cancel { .. }) => other,
+        RunCommand::PassDeadline { now } => RunCommand::PassDeadline { now: now.max(at) },
+        other @ (RunCommand::Start(_) | RunCommand::Cancel { .. }) => other,
     }
 }

@@ -115,6 +115,7 @@ pub(super) fn lease_ready(
     run: &mut Run,
     held: &Held,
     events: &mut Vec<RunEvent>,
+    at: Timestamp,
 ) -> Vec<Effect> {
     let mut effects = vec![];
     let mut i = 0;
@@ -126,7 +127,7 @@ pub(super) fn lease_ready(
             let waiting = waiting(run_id, run, queued);
             let slot = shared.dispatch().claim(tenant, &waiting);
             if let Some(slot) = slot {
-                effects.extend(lease(shared, run_id, run, events, waiting.step_id, slot));
+                effects.extend(lease(shared, run_id, run, events, waiting.step_id, slot, at));
             }
         }
         i += 1;
@@ -151,10 +152,14 @@ fn lease(
     events: &mut Vec<RunEvent>,
     step_id: StepId,
     slot: Slot,
+    now: Timestamp,
 ) -> Option<Effect> {
     let (worker_id, lease_ms) = (slot.worker_id.clone(), shared.lease_ms);
-    let command = RunCommand::GrantLease { step_id: step_id.clone(), worker_id, lease_ms };
-    if let Ok(granted) = run.decide(command) {
+    let command = RunCommand::GrantLease { step_id: step_id.clone(), worker_id, lease_ms, now };
+    // What does not fit into this commit is granted in one of its own.
+    if let Ok(granted) = run.decide(command)
+        && events.len() + granted.len() <= COMMIT_EVENTS
+    {
         fold(run, &granted);
         events.extend(granted);
     }
@@ -185,8 +190,8 @@ pub(super) fn granted(
 /// The open lease of a step, as its worker is told of it.
 fn grant_of(run_id: &RunId, run: &Run, step_id: &StepId, lease_ms: u64) -> Option<Grant> {
     let created = run.created.as_ref()?;
-    let spec = run.spec()?;
-    let step = spec.step(spec.index_of(step_id)?);
+    let step = run.step_spec(step_id)?;
+    let action = step.action()?;
     let record = run.step(step_id)?;
     let lease = record.lease.as_ref().filter(|lease| lease.closing.is_none())?;
     Some(Grant {
@@ -194,11 +199,11 @@ fn grant_of(run_id: &RunId, run: &Run, step_id: &StepId, lease_ms: u64) -> Optio
         step_id: step_id.clone(),
         attempt: record.attempt,
         dag_id: created.dag_id.clone(),
-        plugin: step.plugin.clone(),
-        action: step.action.clone(),
+        plugin: action.plugin.clone(),
+        action: action.name.clone(),
         // Rendered without error when the lease was decided.
-        with: run.render_with(step).ok()?,
+        with: run.render_with(step_id).ok()?,
         lease_ms,
-        timeout_ms: step.timeout_ms,
+        timeout_ms: lease.timeout_ms.unwrap_or(step.timeout_ms),
     })
 }

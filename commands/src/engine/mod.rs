@@ -107,6 +107,7 @@ impl Engine {
             run_token: new.run_token.clone(),
             attempt: 0,
             schedule: new.schedule.clone(),
+            now: at,
         };
         let mut outcome =
             self.run_command(tenant, actor, &new.run_id, RunCommand::Start(start), at);
@@ -139,7 +140,7 @@ impl Engine {
             }
         };
         fold(run, &events);
-        let effects = grant::lease_ready(&shared, tenant, run_id, run, &held, &mut events);
+        let effects = grant::lease_ready(&shared, tenant, run_id, run, &held, &mut events, at);
         let answer = Ok(Answer::Run(started(run_id, run, at)));
         let commit = (!events.is_empty()).then(|| Decided {
             stream: StreamId::Run(run_id.clone()),
@@ -161,7 +162,7 @@ impl Engine {
         }
         let (actor, lease_ms) = (Actor::worker(&slot.worker_id), self.shared.lease_ms);
         let (step_id, worker_id) = (step_id.clone(), slot.worker_id.clone());
-        let command = RunCommand::GrantLease { step_id, worker_id, lease_ms };
+        let command = RunCommand::GrantLease { step_id, worker_id, lease_ms, now: at };
         let mut outcome = self.run_command(tenant, &actor, run_id, command, at);
         let run = self.caches.tenant(tenant).run(run_id);
         let decided = outcome.commit.as_ref();
@@ -332,7 +333,9 @@ impl Decider for Engine {
         let is = |wanted: fn(&RunEvent) -> bool| {
             events.iter().any(|event| matches!(event, Event::Run(event) if wanted(event)))
         };
-        if is(|event| matches!(event, RunEvent::RunCancelRequested(..))) {
+        if is(|event| {
+            matches!(event, RunEvent::RunCancelRequested(..) | RunEvent::RunDeadlinePassed(_))
+        }) {
             self.shared.cancelled.notify_waiters();
         }
         self.shared.run_ends.recorded(tenant, run_id, recorded);
@@ -413,12 +416,13 @@ impl Command {
                 Self::Control { actor: crate::dispatch_actor(), command }
             }
             Due::Expire(token) => {
-                let command = RunCommand::ExpireLease { token: token.stream_version };
+                let command = RunCommand::ExpireLease { token: token.stream_version, now };
                 Self::dispatch(token.run_id, command)
             }
             Due::TimeOut(token) => {
-                let command = RunCommand::TimeOut { token: token.stream_version, now };
-                Self::dispatch(token.run_id, command)
+                let (run_id, token) = (token.run_id.clone(), token.stream_version);
+                let command = RunCommand::TimeOut { token, run_id: run_id.clone(), now };
+                Self::dispatch(run_id, command)
             }
             Due::Retry(run_id, step_id) => {
                 Self::dispatch(run_id, RunCommand::QueueRetry { step_id, now })
@@ -433,6 +437,7 @@ impl Command {
                     command: RunCommand::Cancel { reason },
                 }
             }
+            Due::Deadline(run_id) => Self::dispatch(run_id, RunCommand::PassDeadline { now }),
             Due::CatchUp => Self::CatchUp,
         }
     }
@@ -445,7 +450,7 @@ impl Command {
                 Some(Due::Drained)
             }
             Self::Run { run_id, command, .. } => match command {
-                RunCommand::ExpireLease { token } => {
+                RunCommand::ExpireLease { token, .. } => {
                     Some(Due::Expire(FencingToken { run_id, stream_version: token }))
                 }
                 RunCommand::TimeOut { token, .. } => {
@@ -453,9 +458,11 @@ impl Command {
                 }
                 RunCommand::QueueRetry { step_id, .. } => Some(Due::Retry(run_id, step_id)),
                 RunCommand::Cancel { .. } => Some(Due::CancelFor(run_id)),
+                RunCommand::PassDeadline { .. } => Some(Due::Deadline(run_id)),
                 RunCommand::Start(_)
                 | RunCommand::GrantLease { .. }
-                | RunCommand::Complete { .. } => None,
+                | RunCommand::Complete { .. }
+                | RunCommand::Decide { .. } => None,
             },
             Self::Attend { schedule_id, .. } => Some(Due::Attend(schedule_id)),
             Self::StartFire { schedule_id, fire_time } => {

@@ -11,6 +11,7 @@ mod node;
 mod put_back;
 mod refusals;
 mod restart;
+mod run_timeout;
 mod run_tokens;
 mod schedules;
 mod two_writers;

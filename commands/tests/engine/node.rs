@@ -119,7 +119,7 @@ pub(crate) fn refusal<T: std::fmt::Debug>(outcome: Result<T, CommandError>) -> R
 }
 
 impl Node {
-    /// A node with the DAGs `one`, `chain`, `pair` and `retry`.
+    /// A node with the DAGs `one`, `chain`, `pair`, `retry` and `hour`.
     pub(crate) async fn new(ledger: Arc<dyn Ledger>, clock: &Arc<TestClock>) -> Self {
         let node = Self::start(ledger, clock, None);
         node.commands.open_ledger(&acme(), &operator()).await.unwrap();
@@ -142,9 +142,15 @@ impl Node {
                 r#"{"id":"a","plugin":"core","action":"noop","timeout":"10s",
                     "retries":{"max":1,"backoff":"1s"}}"#,
             ),
+            (
+                "hour",
+                r#"{"id":"a","plugin":"core","action":"noop","timeout":"2h"},
+                   {"id":"b","plugin":"core","action":"noop","needs":["a"]}"#,
+            ),
         ];
         for (id, steps) in steps {
-            node.register(&format!(r#"{{"id":"{id}","steps":[{steps}]}}"#)).await;
+            let timeout = if id == "hour" { r#""timeout":"1h","# } else { "" };
+            node.register(&format!(r#"{{"id":"{id}",{timeout}"steps":[{steps}]}}"#)).await;
         }
         node
     }

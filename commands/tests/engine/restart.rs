@@ -7,7 +7,7 @@ use stella_domain::{
     chain::Head,
     event::{Event, RunEvent},
     ids::{FencingToken, StreamId},
-    open_work::{OpenLease, OpenRun, OpenWork, PendingRetry, QueuedStep},
+    open_work::{OpenLease, OpenRun, OpenWork, PendingRetry, QueuedStep, RunDeadline},
 };
 use stella_ledger::recorded::Recorded;
 use tempfile::TempDir;
@@ -66,11 +66,12 @@ async fn what_the_projection_had_not_seen_is_worked_off_though_nobody_asks() {
 }
 
 /// What a projection would say is open after these commits.
-fn open_work(commits: &[Recorded]) -> OpenWork {
+pub(crate) fn open_work(commits: &[Recorded]) -> OpenWork {
     let mut dags = BTreeMap::new();
     let mut queued = BTreeMap::new();
     let mut leases = BTreeMap::new();
     let mut retries = BTreeMap::new();
+    let mut deadlines = vec![];
     for recorded in commits {
         let commit = &recorded.commit;
         let StreamId::Run(run_id) = &commit.stream else { continue };
@@ -78,7 +79,13 @@ fn open_work(commits: &[Recorded]) -> OpenWork {
             let Event::Run(event) = event else { continue };
             let (run_id, stream_version) = (run_id.clone(), commit.stream_version + i);
             match event.clone() {
-                RunEvent::RunCreated(data, _) => drop(dags.insert(run_id, data.dag_id)),
+                RunEvent::RunCreated(data, _) => {
+                    let run = run_id.clone();
+                    let deadline =
+                        data.deadline.map(|deadline| RunDeadline { run_id: run, deadline });
+                    deadlines.extend(deadline);
+                    dags.insert(run_id, data.dag_id);
+                }
                 RunEvent::StepQueued(data) => {
                     let key = (run_id.clone(), data.step_id.clone());
                     retries.remove(&key);
@@ -125,6 +132,7 @@ fn open_work(commits: &[Recorded]) -> OpenWork {
         leases: leases.into_values().collect(),
         retries: retries.into_values().collect(),
         runs: dags.into_iter().map(|(run_id, dag_id)| OpenRun { run_id, dag_id }).collect(),
+        deadlines,
         ..OpenWork::default()
     }
 }

@@ -14,15 +14,16 @@ use stella_domain::{
 use stella_ledger::{clock::Clock as _, recorded::Recorded};
 use tempfile::TempDir;
 
-use crate::node::{Node, PATIENCE, TestClock, acme, json, open, operator, refusal};
+use crate::node::{Node, PATIENCE, TestClock, acme, json, open, operator, poll_of, refusal};
 
-const MINUTE_MS: i64 = 60_000;
+/// From one fire to the next: a lease holds for some of them.
+const STEP_MS: i64 = 5_000;
 
 fn id() -> ScheduleId {
-    "every-minute".parse().unwrap()
+    "often".parse().unwrap()
 }
 
-/// Every minute, on the DAG `one`.
+/// Every five seconds, on the DAG `one`.
 fn spec(overlap: Overlap) -> ScheduleSpec {
     ScheduleSpec {
         catch_up: CatchUp::Skip,
@@ -34,7 +35,7 @@ fn spec(overlap: Overlap) -> ScheduleSpec {
         overlap,
         priority: 0,
         start_at: None,
-        timing: Timing::Every { ms: 60_000 },
+        timing: Timing::Every { ms: 5_000 },
     }
 }
 
@@ -52,8 +53,10 @@ fn set(spec: ScheduleSpec, inputs: &str) -> ScheduleChange {
 /// Turn the clock, and have the node look at it.
 async fn turn(node: &Node, ms: i64) {
     node.clock.turn_ms(ms);
-    // The writer looks what is due with every command; another one shows that it has.
-    node.commands.poll(&acme(), crate::node::poll_of("nobody", 1, Duration::ZERO)).await;
+    // The writer looks what is due whenever somebody asks for something; nobody gets anything here.
+    let mut poll = poll_of("nobody", 1, Duration::ZERO);
+    poll.plugins = Arc::new([Node::plugin("none")]);
+    node.commands.poll(&acme(), poll).await;
 }
 
 /// What the ledger says of the schedule: fires by their time, with their run, and what was missed.
@@ -119,13 +122,13 @@ async fn a_schedule_fires_when_its_time_has_come_and_each_fire_is_one_run() {
     assert_eq!(created.len(), 1);
     assert!(change(&node, set(with_time, r#"{"n":1}"#)).await.is_empty(), "the same again");
     for fires in 1..=3 {
-        turn(&node, MINUTE_MS).await;
+        turn(&node, STEP_MS).await;
         until(&node, "it fires", |told| told.created.len() == fires).await;
     }
     let told = told(&node.commits().await);
     let fired: Vec<_> = told.fired.iter().map(|(_, run_id)| run_id.clone()).collect();
     assert_eq!(fired, told.created);
-    assert!(told.fired.windows(2).all(|two| two[1].0 == two[0].0.plus_ms(60_000)));
+    assert!(told.fired.windows(2).all(|two| two[1].0 == two[0].0.plus_ms(5_000)));
     let commits = node.commits().await;
     let requests = commits.iter().flat_map(|recorded| &recorded.events);
     let inputs: Vec<_> = requests
@@ -136,7 +139,7 @@ async fn a_schedule_fires_when_its_time_has_come_and_each_fire_is_one_run() {
         .collect();
     let expected = format!(r#"{{"at":"{}","n":1}}"#, told.fired[0].0);
     assert_eq!(inputs[0].inputs.as_str(), expected);
-    assert!(inputs[0].run_token.as_ref().unwrap().starts_with("schedule/every-minute/"));
+    assert!(inputs[0].run_token.as_ref().unwrap().starts_with("schedule/often/"));
 }
 
 #[tokio::test]
@@ -150,13 +153,13 @@ async fn while_a_run_goes_on_overlap_decides() {
         let dir = TempDir::new().unwrap();
         let node = Node::new(open(&dir).await, &TestClock::new()).await;
         change(&node, set(spec(overlap), "{}")).await;
-        turn(&node, MINUTE_MS).await;
+        turn(&node, STEP_MS).await;
         until(&node, "the first", |told| told.created.len() == 1).await;
         // A worker holds it, so that it cannot end by itself.
         let held = node.lease("w1").await;
-        turn(&node, MINUTE_MS).await;
+        turn(&node, STEP_MS).await;
         until(&node, "the second", |told| told.fired.len() + told.missed.len() == 2).await;
-        turn(&node, MINUTE_MS).await;
+        turn(&node, STEP_MS).await;
         let told =
             until(&node, "the third", |told| told.fired.len() + told.missed.len() == 3).await;
         if overlap == Overlap::Allow {
@@ -197,11 +200,11 @@ async fn what_is_held_back_does_not_fire_and_is_caught_up_with_as_asked() {
     };
     control(ControlChange::PauseSchedulers).await;
     for _ in 0..10 {
-        turn(&node, MINUTE_MS).await;
+        turn(&node, 4 * STEP_MS).await;
     }
     assert!(told(&node.commits().await).fired.is_empty(), "the schedulers are paused");
     control(ControlChange::ResumeSchedulers).await;
-    // Eight or nine were missed; of the rest some were in time, and two are caught up with.
+    // Of the rest some were in time, and two are caught up with.
     let told = until(&node, "it goes on", |told| told.created.len() >= 3).await;
     assert_eq!(told.missed.len(), 1, "{told:?}");
     assert_eq!(told.missed[0].2, MissReason::Late);
@@ -209,8 +212,8 @@ async fn what_is_held_back_does_not_fire_and_is_caught_up_with_as_asked() {
     let pause = ScheduleChange::Pause { paused: true, reason: "r".to_owned() };
     assert_eq!(change(&node, pause.clone()).await.len(), 1);
     assert!(change(&node, pause).await.is_empty(), "paused again");
-    turn(&node, MINUTE_MS).await;
-    turn(&node, MINUTE_MS).await;
+    turn(&node, STEP_MS).await;
+    turn(&node, STEP_MS).await;
     assert_eq!(self::told(&node.commits().await).fired.len(), fired);
     change(&node, ScheduleChange::Pause { paused: false, reason: String::new() }).await;
     until(&node, "it goes on", |told| told.fired.len() > fired).await;
@@ -227,7 +230,7 @@ async fn a_trigger_fires_once_and_pending_ones_can_be_cleared() {
     until(&node, "its run", |told| told.created.len() == 1).await;
     assert!(change(&node, trigger.clone()).await.is_empty(), "the same again");
     let held = node.lease("w1").await;
-    turn(&node, MINUTE_MS).await;
+    turn(&node, STEP_MS).await;
     let told = until(&node, "one waits", |told| told.fired.len() == 2).await;
     let clear = ScheduleChange::Clear { reason: "stale".to_owned() };
     let cleared = change(&node, clear.clone()).await;
@@ -235,7 +238,7 @@ async fn a_trigger_fires_once_and_pending_ones_can_be_cleared() {
     assert_eq!(data.fire_times, [told.fired[1].0]);
     assert!(change(&node, clear).await.is_empty());
     node.succeed("w1", &held, "{}").await;
-    turn(&node, MINUTE_MS).await;
+    turn(&node, STEP_MS).await;
     let told = until(&node, "the next", |told| told.created.len() == 2).await;
     assert_ne!(told.created[1], told.fired[1].1, "what was cleared has no run");
     change(&node, ScheduleChange::Delete { reason: "r".to_owned() }).await;
@@ -248,11 +251,11 @@ async fn a_backfill_fires_a_few_at_a_time_and_passes_over_what_has_run() {
     let dir = TempDir::new().unwrap();
     let node = Node::new(open(&dir).await, &TestClock::new()).await;
     change(&node, set(spec(Overlap::Skip), "{}")).await;
-    turn(&node, MINUTE_MS).await;
+    turn(&node, STEP_MS).await;
     let first = until(&node, "a fire", |told| told.created.len() == 1).await.fired[0].0;
     finish(&node).await;
     let backfill = |cap| ScheduleChange::Backfill {
-        from: Timestamp::from_micros(first.as_micros() - 4 * MINUTE_MS * 1_000),
+        from: Timestamp::from_micros(first.as_micros() - 4 * STEP_MS * 1_000),
         to: first.plus_ms(1),
         cap,
         concurrency: NonZeroU32::new(2).unwrap(),
@@ -348,7 +351,7 @@ async fn a_fire_without_its_run_is_made_up_for_after_a_restart() {
     one.commands.pause_dag(&acme(), &operator(), &dag, false, String::new()).await.unwrap();
     let told = until(&one, "its run", |told| told.created.len() == 1).await;
     assert_eq!(told.created[0], fired[0].1);
-    turn(&one, MINUTE_MS).await;
+    turn(&one, STEP_MS).await;
     turn(&other, 0).await;
     until(&one, "the next fire", |told| told.created.len() == 2).await;
     turn(&other, 1).await;

@@ -1,11 +1,12 @@
-//! From the `with` that an author wrote to a template: expressions parsed, and checked against
-//! what the step may read.
+//! From what an author wrote to templates and conditions: expressions parsed, and checked against
+//! what the step, or the run, may read.
 
 use std::cell::OnceCell;
 
 use serde_json::{Map, Value};
 
 use super::{
+    condition::{Condition, Reference},
     error::{Problems, item, member},
     expression::{Expression, Piece, Root, Segment, split},
     graph::{Graph, StepIndex},
@@ -17,10 +18,20 @@ use crate::{
     json::{CanonicalJson, JsonError},
 };
 
-/// Compiles the `with` of one step, or what a DAG says of its runs; what is wrong is reported.
+/// Whose expressions are compiled.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reader {
+    /// A step's, for each item of a list or once.
+    Step { index: StepIndex, has_items: bool },
+    /// The run's own: its outputs, when every step is done.
+    Run,
+    /// What is read when a run starts, when no step has put out anything.
+    Start,
+}
+
+/// Compiles what one reader reads; what is wrong is reported.
 pub(super) struct Compiler<'a> {
-    /// `None` for what is read when a run starts, when no step has put out anything.
-    step: Option<StepIndex>,
+    reader: Reader,
     graph: &'a Graph,
     inputs: &'a InputSchema,
     problems: &'a mut Problems,
@@ -31,20 +42,12 @@ pub(super) struct Compiler<'a> {
 
 impl<'a> Compiler<'a> {
     pub(super) fn new(
-        step: StepIndex,
+        reader: Reader,
         graph: &'a Graph,
         inputs: &'a InputSchema,
         problems: &'a mut Problems,
     ) -> Self {
-        Self { step: Some(step), ..Self::of_run(graph, inputs, problems) }
-    }
-
-    pub(super) fn of_run(
-        graph: &'a Graph,
-        inputs: &'a InputSchema,
-        problems: &'a mut Problems,
-    ) -> Self {
-        Self { step: None, graph, inputs, problems, needed: OnceCell::new(), reads: Vec::new() }
+        Self { reader, graph, inputs, problems, needed: OnceCell::new(), reads: Vec::new() }
     }
 
     pub(super) fn template(mut self, path: &str, with: Option<&Value>) -> Template {
@@ -58,6 +61,30 @@ impl<'a> Compiler<'a> {
         self.reads.sort_unstable();
         self.reads.dedup();
         Template::new(node, self.reads)
+    }
+
+    /// Compile a `when`.
+    pub(super) fn condition(mut self, path: &str, text: &str) -> Option<Condition> {
+        let parsed = Condition::parse(text);
+        let (program, references) =
+            parsed.map_err(|message| self.problems.push(path, message)).ok()?;
+        let mut reads: Vec<ReadStep> = vec![];
+        for reference in references {
+            let read = match reference {
+                Reference::Input(name) => self.inputs.check_declared(&name).map(|()| None),
+                Reference::Step(id) => {
+                    let id = id.parse().map_err(|e: crate::ids::IdError| e.to_string());
+                    id.and_then(|id| self.read_step(id)).map(Some)
+                }
+            };
+            match read {
+                Ok(read) => reads.extend(read),
+                Err(message) => self.problems.push(path, message),
+            }
+        }
+        reads.sort_by_key(|step| step.index);
+        reads.dedup_by_key(|step| step.index);
+        Some(Condition::new(text.to_owned(), program, reads))
     }
 
     fn node(&mut self, path: &str, value: &Value) -> Result<Node, JsonError> {
@@ -119,6 +146,8 @@ impl<'a> Compiler<'a> {
         let root = match root {
             Root::Inputs => self.input(&segments).map(|()| Root::Inputs),
             Root::Outputs(step) => self.read_step(step).map(Root::Outputs),
+            Root::Item => self.item().map(|()| Root::Item),
+            Root::Index => self.item().map(|()| Root::Index),
         };
         match root {
             Ok(root) => Some(Piece::Expression(Expression { text, root, path: segments })),
@@ -137,22 +166,33 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    fn item(&self) -> Result<(), String> {
+        match self.reader {
+            Reader::Step { has_items: true, .. } => Ok(()),
+            Reader::Step { has_items: false, .. } | Reader::Run => {
+                Err("only the `with` of a step with forEach has an item and an index".into())
+            }
+        }
+    }
+
     fn read_step(&mut self, id: StepId) -> Result<ReadStep, String> {
         let Some(index) = self.graph.index_of(&id) else {
             let hint = self.graph.closest(id.as_str(), self.problems);
             return Err(format!("unknown step {id}{hint}"));
         };
-        let Some(step) = self.step else {
+        if let Reader::Start = self.reader {
             return Err("only inputs can be read here: no step has run yet".into());
-        };
-        if index == step {
-            return Err("a step cannot read its own outputs".into());
         }
-        if !self.needed.get_or_init(|| self.graph.needed_by(step))[index.get()] {
-            return Err(format!(
-                "this step does not need {id}, so it may run before {id} has outputs: add {id} to \
-                 its needs"
-            ));
+        if let Reader::Step { index: own, .. } = self.reader {
+            if index == own {
+                return Err("a step cannot read its own outputs".into());
+            }
+            if !self.needed.get_or_init(|| self.graph.needed_by(own))[index.get()] {
+                return Err(format!(
+                    "this step does not need {id}, so it may run before {id} has outputs: add \
+                     {id} to its needs"
+                ));
+            }
         }
         self.reads.push(index);
         Ok(ReadStep { index, id })

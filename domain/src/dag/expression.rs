@@ -1,7 +1,7 @@
 //! The grammar of `${…}`:
 //!
 //! ```text
-//! expression = "${" ( "inputs" | "steps" step ".outputs" ) path "}"
+//! expression = "${" ( "inputs" | "item" | "index" | "steps" step ".outputs" ) path "}"
 //! step       = "." step id | "[" JSON string "]"
 //! path       = ( "." name | "[" digits "]" | "[" JSON string "]" )*
 //! name       = letters, digits, "_", "-"
@@ -33,6 +33,10 @@ pub(super) enum Segment {
 pub(super) enum Root<S> {
     Inputs,
     Outputs(S),
+    /// The item of a `forEach` that the step is carried out for.
+    Item,
+    /// Its place in the list, from 0.
+    Index,
 }
 
 /// A parsed expression.
@@ -102,8 +106,14 @@ fn parse(text: &str) -> Result<(Expression<StepId>, usize), String> {
     } else if let Some(rest) = keyword(rest, "steps") {
         let (step, rest) = parse_step(rest)?;
         (Root::Outputs(step), rest)
+    } else if let Some(rest) = keyword(rest, "item") {
+        (Root::Item, rest)
+    } else if let Some(rest) = keyword(rest, "index") {
+        (Root::Index, rest)
     } else {
-        return Err("it must begin with `inputs` or `steps`".into());
+        return Err(
+            "it must begin with `inputs` or `steps`, or in a forEach with `item` or `index`".into(),
+        );
     };
     let mut path = Vec::new();
     loop {
@@ -190,6 +200,8 @@ impl<S: fmt::Display> Expression<S> {
             let start = match &self.root {
                 Root::Inputs => "inputs".to_owned(),
                 Root::Outputs(step) => format!("steps.{step}.outputs"),
+                Root::Item => "item".to_owned(),
+                Root::Index => "index".to_owned(),
             };
             self.path[..found].iter().fold(start, |path, segment| match segment {
                 Segment::Member(name) => member(&path, name),

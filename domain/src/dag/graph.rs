@@ -8,6 +8,9 @@ use super::{
 };
 use crate::ids::StepId;
 
+/// Room for the number of an item in its step's id.
+const MAX_ITEMS_STEP_ID: usize = 120;
+
 /// A step's place in its spec, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepIndex(pub u32);
@@ -57,7 +60,33 @@ impl Graph {
             graph.needs.push(needs);
         }
         graph.report_cycles(steps, problems);
+        graph.report_items_names(steps, problems);
         graph
+    }
+
+    /// The items of a `forEach` are steps too, named `<step>.<index>`: no other may be named so.
+    fn report_items_names(&self, steps: &[StepSource<'_>], problems: &mut Problems) {
+        for step in steps {
+            let Some(id) = &step.id else { continue };
+            if step.for_each.is_some() && id.as_str().len() > MAX_ITEMS_STEP_ID {
+                let message = format!(
+                    "the id of a step with forEach may have {MAX_ITEMS_STEP_ID} characters, so \
+                     that its items can be named {id}.0, {id}.1, …: shorten it"
+                );
+                problems.push(member(&step.path, "id"), message);
+            }
+            let Some((parent, _)) = id.as_item() else { continue };
+            let expands = |index: &StepIndex| {
+                steps.get(index.get()).is_some_and(|step| step.for_each.is_some())
+            };
+            if self.index_of(&parent).as_ref().is_some_and(expands) {
+                let message = format!(
+                    "step id {id} is that of an item of {parent}, which has forEach: choose \
+                     another"
+                );
+                problems.push(member(&step.path, "id"), message);
+            }
+        }
     }
 
     fn resolve_needs(

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use super::{
     error::{Problems, did_you_mean, item, member, shorten},
+    members::object,
     schema_cost,
-    source::object,
 };
 use crate::json::CanonicalJson;
 

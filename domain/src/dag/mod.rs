@@ -6,23 +6,24 @@
 
 mod compile;
 mod concurrency;
+mod condition;
 mod duration;
 mod error;
 mod expression;
 mod graph;
 mod inputs;
+mod members;
 mod retry;
 mod schema_cost;
 mod source;
 mod template;
 mod text;
+mod work;
 
 use std::{collections::HashMap, fmt};
 
-use serde_json::Value;
-
 use self::{
-    compile::Compiler,
+    compile::{Compiler, Reader},
     error::{Problems, did_you_mean, member},
     graph::Graph,
     inputs::InputSchema,
@@ -30,19 +31,25 @@ use self::{
 };
 pub use self::{
     concurrency::Concurrency,
+    condition::{Condition, ConditionError, MAX_CONDITION_BYTES, StepFacts},
     duration::{MAX_DURATION_MS, parse_ms as parse_duration_ms},
     error::{MAX_SPEC_ERRORS, SpecError, SpecErrors},
     graph::StepIndex,
     inputs::{InputViolation, MAX_VIOLATIONS},
     retry::RetryPolicy,
     source::MAX_STEPS,
-    template::{MAX_RENDERED_BYTES, RenderError, Scope, Template},
+    template::{Item, MAX_RENDERED_BYTES, RenderError, Scope, Template},
     text::{MAX_CANONICAL_BYTES, MAX_TEXT_BYTES},
+    work::{Action, Approval, ForEach, ItemsError, MAX_ITEMS, MAX_PARALLELISM, Work},
 };
 use crate::{
     ids::{DagId, PluginName, StepId},
     json::CanonicalJson,
 };
+
+/// Most steps of a DAG in which some have conditions, lists or are approvals, each list counted
+/// twice: what one commit has to say about them stays below `COMMIT_EVENTS`, with a full wave.
+const MAX_CONDITIONAL_STEPS: usize = 700;
 
 const DIGEST_CONTEXT: &str = "stella-orchestrator 2026-11 dag spec v1";
 
@@ -58,6 +65,8 @@ pub struct DagSpec {
     description: Option<String>,
     inputs: InputSchema,
     concurrency: Option<Concurrency>,
+    outputs: Option<Template>,
+    timeout_ms: Option<u64>,
     steps: Vec<Step>,
     index: HashMap<StepId, StepIndex>,
     canonical: CanonicalJson,
@@ -69,13 +78,11 @@ pub struct DagSpec {
 pub struct Step {
     /// Its name, unique in its DAG.
     pub id: StepId,
-    /// What carries it out.
-    pub plugin: PluginName,
-    /// Which of the plugin's actions.
-    pub action: String,
-    /// What the action is given.
-    pub with: Template,
-    /// The steps that must have succeeded before, in the author's order.
+    /// What it does.
+    pub work: Work,
+    /// Whether it is carried out, asked once its needs are met.
+    pub when: Option<Condition>,
+    /// The steps that must be done before, in the author's order.
     pub needs: Vec<StepIndex>,
     /// The steps that need this one, in spec order.
     pub dependents: Vec<StepIndex>,
@@ -83,8 +90,33 @@ pub struct Step {
     pub timeout_ms: u64,
     /// When it is tried again after a failure.
     pub retry: RetryPolicy,
-    /// Whether any step's expressions read this one's outputs: if not, a run need not keep them.
+    /// Whether the run goes on when it fails for good.
+    pub continue_on_failure: bool,
+    /// Whether any expression reads this one's outputs: if not, a run need not keep them.
     pub outputs_referenced: bool,
+}
+
+impl Step {
+    /// The plugin's action, unless an operator decides.
+    pub fn action(&self) -> Option<&Action> {
+        match &self.work {
+            Work::Action(action) => Some(action.as_ref()),
+            Work::Approval(_) => None,
+        }
+    }
+
+    /// The list that it is carried out for, if there is one.
+    pub fn for_each(&self) -> Option<&ForEach> {
+        self.action()?.for_each.as_ref()
+    }
+
+    /// The steps that its expressions read.
+    fn reads(&self) -> impl Iterator<Item = StepIndex> {
+        let with = self.action().into_iter().flat_map(|action| action.with.reads());
+        let items = self.for_each().into_iter().flat_map(ForEach::reads);
+        let when = self.when.iter().flat_map(Condition::reads);
+        with.chain(items).copied().chain(when)
+    }
 }
 
 impl DagSpec {
@@ -117,10 +149,15 @@ impl DagSpec {
         if let Some(catalog) = catalog {
             check_plugins(&source.steps, catalog, &mut problems);
         }
-        let templates = compile_templates(&source.steps, &graph, &inputs, &mut problems);
+        let parts = compile_steps(&source.steps, &graph, &inputs, &mut problems);
+        let outputs = source.outputs.map(|outputs| {
+            let compiler = Compiler::new(Reader::Run, &graph, &inputs, &mut problems);
+            compiler.template("outputs", Some(outputs))
+        });
+        check_breadth(&source.steps, &mut problems);
         let concurrency = source.concurrency.map(|concurrency| {
             let compile = |value| {
-                let compiler = Compiler::of_run(&graph, &inputs, &mut problems);
+                let compiler = Compiler::new(Reader::Start, &graph, &inputs, &mut problems);
                 compiler.template("concurrency.key", Some(value))
             };
             let key = concurrency.key.map(compile);
@@ -130,32 +167,34 @@ impl DagSpec {
         let steps: Option<Vec<Step>> = source
             .steps
             .into_iter()
-            .zip(templates)
+            .zip(parts)
             .zip(edges)
-            .map(|((step, with), edges)| {
-                Some(Step {
-                    id: step.id?,
-                    plugin: step.plugin?,
-                    action: step.action?,
-                    with,
-                    needs: edges.needs,
-                    dependents: edges.dependents,
-                    timeout_ms: step.timeout_ms,
-                    retry: step.retry,
-                    outputs_referenced: false,
-                })
-            })
+            .map(|((step, parts), edges)| step.into_step(parts, edges))
             .collect();
         // What could not be read was reported, so the two conditions fail together.
         let (Some(id), Some(mut steps), true) = (source.id, steps, problems.is_empty()) else {
             return Err(problems.into_errors());
         };
-        let read: Vec<StepIndex> = steps.iter().flat_map(|s| s.with.reads().to_vec()).collect();
+        let read_at_the_end = outputs.iter().flat_map(|outputs| outputs.reads()).copied();
+        let read: Vec<StepIndex> =
+            steps.iter().flat_map(Step::reads).chain(read_at_the_end).collect();
         read.into_iter().for_each(|step| steps[step.get()].outputs_referenced = true);
         let digest = blake3::derive_key(DIGEST_CONTEXT, canonical.as_str().as_bytes());
         let digest = format!("b3:{}", const_hex::encode(digest));
         let description = source.description;
-        Ok(Self { id, description, inputs, concurrency, steps, index, canonical, digest })
+        let timeout_ms = source.timeout_ms;
+        Ok(Self {
+            id,
+            description,
+            inputs,
+            concurrency,
+            outputs,
+            timeout_ms,
+            steps,
+            index,
+            canonical,
+            digest,
+        })
     }
 
     /// The DAG that this is a version of.
@@ -171,6 +210,16 @@ impl DagSpec {
     /// How many of its steps run at once, if the author limits that.
     pub fn concurrency(&self) -> Option<&Concurrency> {
         self.concurrency.as_ref()
+    }
+
+    /// What a run gives when it succeeds.
+    pub fn outputs(&self) -> Option<&Template> {
+        self.outputs.as_ref()
+    }
+
+    /// How long a run may take, in milliseconds.
+    pub fn timeout_ms(&self) -> Option<u64> {
+        self.timeout_ms
     }
 
     /// The steps in the order of the spec; a [`StepIndex`] is a place in it.
@@ -243,16 +292,85 @@ fn check_plugins(steps: &[StepSource<'_>], catalog: &dyn PluginCatalog, problems
     }
 }
 
-fn compile_templates(
+/// What of a step is compiled.
+struct StepParts {
+    with: Template,
+    items: Option<Template>,
+    when: Option<Condition>,
+}
+
+fn compile_steps(
     steps: &[StepSource<'_>],
     graph: &Graph,
     inputs: &InputSchema,
     problems: &mut Problems,
-) -> Vec<Template> {
+) -> Vec<StepParts> {
     let compile = |(place, step): (usize, &StepSource<'_>)| {
-        let compiler = Compiler::new(StepIndex::at(place), graph, inputs, problems);
-        let with: Option<&Value> = step.with;
-        compiler.template(&member(&step.path, "with"), with)
+        let index = StepIndex::at(place);
+        let reader = |has_items: bool| Reader::Step { index, has_items };
+        let path = |name: &str| member(&step.path, name);
+        let has_items = step.for_each.is_some();
+        let with = Compiler::new(reader(has_items), graph, inputs, problems)
+            .template(&path("with"), step.with);
+        let items = step.for_each.map(|items| {
+            let compiler = Compiler::new(reader(false), graph, inputs, problems);
+            compiler.template(&path("forEach"), Some(items))
+        });
+        let when = step.when.and_then(|when| {
+            let compiler = Compiler::new(reader(false), graph, inputs, problems);
+            compiler.condition(&path("when"), when)
+        });
+        StepParts { with, items, when }
     };
     steps.iter().enumerate().map(compile).collect()
+}
+
+impl StepSource<'_> {
+    /// The step; `None` when it lacks something, which was reported.
+    fn into_step(self, parts: StepParts, edges: graph::Edges) -> Option<Step> {
+        let parallelism = self.parallelism;
+        let work = match self.approval {
+            Some(message) => Work::Approval(Approval { message }),
+            None => Work::Action(Box::new(Action {
+                plugin: self.plugin?,
+                name: self.action?,
+                with: parts.with,
+                for_each: parts.items.map(|items| ForEach { items, parallelism }),
+            })),
+        };
+        Some(Step {
+            id: self.id?,
+            work,
+            when: parts.when,
+            needs: edges.needs,
+            dependents: edges.dependents,
+            timeout_ms: self.timeout_ms,
+            retry: self.retry,
+            continue_on_failure: self.continue_on_failure,
+            outputs_referenced: false,
+        })
+    }
+}
+
+/// Where conditions, lists and approvals are decided together with what meets their needs, one
+/// commit may have to say what becomes of every step, beside the steps that it queues.
+fn check_breadth(steps: &[StepSource<'_>], problems: &mut Problems) {
+    let conditional = |step: &&StepSource<'_>| {
+        step.when.is_some() || step.for_each.is_some() || step.approval.is_some()
+    };
+    if !steps.iter().any(|step| conditional(&step)) {
+        return;
+    }
+    let lists = steps.iter().filter(|step| step.for_each.is_some()).count();
+    let found = steps.len() + lists;
+    if found > MAX_CONDITIONAL_STEPS {
+        problems.push(
+            "steps",
+            format!(
+                "a DAG with when, forEach or approval has at most {MAX_CONDITIONAL_STEPS} steps, \
+                 each with forEach counted twice; this one has {found}: carry steps that are \
+                 alike out with one forEach, or split the DAG"
+            ),
+        );
+    }
 }

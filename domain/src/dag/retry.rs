@@ -1,7 +1,14 @@
 //! When a failed step is tried again.
 
+use crate::{
+    event::ErrorCode,
+    ids::{RunId, StepId},
+};
+
+const JITTER_CONTEXT: &str = "stella-orchestrator 2026-11 retry jitter v1";
+
 /// How often a failed step is tried again, and how long to wait before.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RetryPolicy {
     /// Retries after the first attempt, 0 to 100.
     pub max: u32,
@@ -11,6 +18,10 @@ pub struct RetryPolicy {
     pub max_backoff_ms: u64,
     /// What each wait is multiplied by to give the next, 1 to 10.
     pub factor: f64,
+    /// Errors that another attempt would not mend.
+    pub non_retryable: Vec<ErrorCode>,
+    /// How long all attempts may take together, from when the first was queued, in milliseconds.
+    pub total_timeout_ms: Option<u64>,
 }
 
 impl RetryPolicy {
@@ -32,11 +43,39 @@ impl RetryPolicy {
         }
         delay.min(cap) as u64
     }
+
+    /// The wait before attempt `attempt` of a step, shortened by up to half, so that steps which
+    /// failed together do not all come back together. Never longer than the author asked for.
+    ///
+    /// By a hash of what names the attempt and not by chance, and in integers: whoever decides
+    /// again after another writer was first, or on another machine, gets the same wait.
+    pub fn wait_ms(
+        &self,
+        failed_attempts: u32,
+        run_id: &RunId,
+        step_id: &StepId,
+        attempt: u32,
+    ) -> u64 {
+        let delay_ms = self.delay_ms(failed_attempts);
+        // None of the three can hold a line feed.
+        let name = format!("{run_id}\n{step_id}\n{attempt}");
+        let hash = blake3::derive_key(JITTER_CONTEXT, name.as_bytes());
+        let [a, b, c, d, e, f, g, h, ..] = hash;
+        let spread = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        delay_ms - spread % (delay_ms / 2 + 1)
+    }
 }
 
 impl Default for RetryPolicy {
     /// No retry; the waits are those of a spec that says only how many.
     fn default() -> Self {
-        Self { max: 0, backoff_ms: 1000, max_backoff_ms: 300_000, factor: 2.0 }
+        Self {
+            max: 0,
+            backoff_ms: 1000,
+            max_backoff_ms: 300_000,
+            factor: 2.0,
+            non_retryable: vec![],
+            total_timeout_ms: None,
+        }
     }
 }

@@ -1,35 +1,65 @@
 //! A spec's members as the author wrote them, each checked by itself. What steps say about each
 //! other is checked in `graph` and `template`.
 
-use std::{num::NonZeroU32, str::FromStr};
+use std::num::NonZeroU32;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
-    duration,
-    error::{Problems, did_you_mean, item, member},
+    error::{Problems, item, member},
+    members::{
+        Members, action, boolean, duration_ms, identifier, kind, list, object, text, whole_number,
+    },
     retry::RetryPolicy,
+    work::{DEFAULT_PARALLELISM, MAX_PARALLELISM},
 };
-use crate::ids::{DagId, IdError, PluginName, StepId};
+use crate::{
+    event::ErrorCode,
+    ids::{DagId, PluginName, StepId},
+};
 
 /// Most steps of a DAG.
 pub const MAX_STEPS: usize = 1000;
 
 const DEFAULT_TIMEOUT_MS: u64 = 3_600_000;
 
-// The members that a spec may have. What a later version of the language adds (`when`, `forEach`,
-// `continueOnFailure`, a run's timeout, …) gets its name here and its reading below.
-const DAG_MEMBERS: &[&str] = &["id", "description", "inputs", "concurrency", "steps"];
-const STEP_MEMBERS: &[&str] = &["id", "plugin", "action", "with", "needs", "timeout", "retries"];
+// The members that a spec may have. What a later version of the language adds gets its name here
+// and its reading below.
+const DAG_MEMBERS: &[&str] = &["id", "description", "inputs", "concurrency", "steps", "outputs", "timeout"];
+const STEP_MEMBERS: &[&str] = &[
+    "id",
+    "plugin",
+    "action",
+    "with",
+    "needs",
+    "when",
+    "forEach",
+    "parallelism",
+    "timeout",
+    "totalTimeout",
+    "retries",
+    "continueOnFailure",
+    "approval",
+];
 const CONCURRENCY_MEMBERS: &[&str] = &["limit", "key"];
-const RETRY_MEMBERS: &[&str] = &["max", "backoff", "maxBackoff", "factor"];
+const RETRY_MEMBERS: &[&str] = &["max", "backoff", "maxBackoff", "factor", "nonRetryable"];
+const APPROVAL_MEMBERS: &[&str] = &["message"];
+/// What says how a plugin is used, and has no meaning where an operator decides.
+const NOT_WITH_APPROVAL: &[&str] =
+    &["plugin", "action", "with", "forEach", "parallelism", "timeout", "totalTimeout", "retries"];
+
+/// Error codes that a step may name as not to be retried.
+const MAX_NON_RETRYABLE: usize = 50;
 
 /// What could be read; a member that is missing or wrong is `None` and already reported.
+#[derive(Default)]
 pub(super) struct DagSource<'a> {
     pub(super) id: Option<DagId>,
     pub(super) description: Option<String>,
     pub(super) inputs: Option<&'a Value>,
     pub(super) concurrency: Option<ConcurrencySource<'a>>,
+    pub(super) outputs: Option<&'a Value>,
+    pub(super) timeout_ms: Option<u64>,
     pub(super) steps: Vec<StepSource<'a>>,
 }
 
@@ -44,6 +74,12 @@ pub(super) struct StepSource<'a> {
     pub(super) plugin: Option<PluginName>,
     pub(super) action: Option<String>,
     pub(super) with: Option<&'a Value>,
+    /// What the operator is told, if the step is an approval.
+    pub(super) approval: Option<Option<String>>,
+    pub(super) when: Option<&'a str>,
+    pub(super) for_each: Option<&'a Value>,
+    pub(super) parallelism: u32,
+    pub(super) continue_on_failure: bool,
     /// Place in the list, and the step needed.
     pub(super) needs: Vec<(usize, StepId)>,
     pub(super) timeout_ms: u64,
@@ -53,13 +89,7 @@ pub(super) struct StepSource<'a> {
 /// Read a spec member by member.
 pub(super) fn read<'a>(value: &'a Value, problems: &mut Problems) -> DagSource<'a> {
     let Some(dag) = Members::of("", value, DAG_MEMBERS, problems) else {
-        return DagSource {
-            id: None,
-            description: None,
-            inputs: None,
-            concurrency: None,
-            steps: Vec::new(),
-        };
+        return DagSource::default();
     };
     let id = dag.required("id", problems).and_then(|(p, v)| identifier(&p, v, problems));
     let description = dag.optional("description").and_then(|(p, v)| text(&p, v, problems));
@@ -73,7 +103,10 @@ pub(super) fn read<'a>(value: &'a Value, problems: &mut Problems) -> DagSource<'
     }
     let steps = steps.map(Vec::as_slice).unwrap_or_default().iter().take(MAX_STEPS).enumerate();
     let steps = steps.map(|(i, step)| read_step(item("steps", i), step, problems)).collect();
-    DagSource { id, description: description.map(str::to_owned), inputs, concurrency, steps }
+    let outputs = dag.optional("outputs").and_then(|(p, v)| object(&p, v, problems).map(|_| v));
+    let timeout_ms = dag.optional("timeout").and_then(|(p, v)| duration_ms(&p, v, problems));
+    let description = description.map(str::to_owned);
+    DagSource { id, description, inputs, concurrency, outputs, timeout_ms, steps }
 }
 
 fn read_step<'a>(path: String, value: &'a Value, problems: &mut Problems) -> StepSource<'a> {
@@ -83,6 +116,11 @@ fn read_step<'a>(path: String, value: &'a Value, problems: &mut Problems) -> Ste
         plugin: None,
         action: None,
         with: None,
+        approval: None,
+        when: None,
+        for_each: None,
+        parallelism: DEFAULT_PARALLELISM,
+        continue_on_failure: false,
         needs: Vec::new(),
         timeout_ms: DEFAULT_TIMEOUT_MS,
         retry: RetryPolicy::default(),
@@ -91,12 +129,34 @@ fn read_step<'a>(path: String, value: &'a Value, problems: &mut Problems) -> Ste
         return source;
     };
     source.id = step.required("id", problems).and_then(|(p, v)| identifier(&p, v, problems));
+    match step.optional("approval") {
+        Some((path, value)) => source.approval = read_approval(&path, value, &step, problems),
+        None => read_work(&mut source, &step, problems),
+    }
+    if let Some((path, value)) = step.optional("needs") {
+        source.needs = read_needs(&path, value, problems);
+    }
+    source.when = step.optional("when").and_then(|(p, v)| text(&p, v, problems));
+    if let Some((path, value)) = step.optional("continueOnFailure") {
+        source.continue_on_failure = boolean(&path, value, problems).unwrap_or_default();
+    }
+    source
+}
+
+/// What only a step has that a plugin carries out.
+fn read_work<'a>(source: &mut StepSource<'a>, step: &Members<'a>, problems: &mut Problems) {
     source.plugin =
         step.required("plugin", problems).and_then(|(p, v)| identifier(&p, v, problems));
     source.action = step.required("action", problems).and_then(|(p, v)| action(&p, v, problems));
     source.with = step.optional("with").and_then(|(p, v)| object(&p, v, problems).map(|_| v));
-    if let Some((path, value)) = step.optional("needs") {
-        source.needs = read_needs(&path, value, problems);
+    source.for_each = step.optional("forEach").and_then(|(p, v)| for_each(&p, v, problems));
+    if let Some((path, value)) = step.optional("parallelism") {
+        let range = (1, MAX_PARALLELISM);
+        let parallelism = whole_number(&path, value, range, problems);
+        source.parallelism = parallelism.unwrap_or(DEFAULT_PARALLELISM);
+        if step.optional("forEach").is_none() {
+            problems.push(path, "parallelism belongs to forEach: add that, or remove this");
+        }
     }
     if let Some((path, value)) = step.optional("timeout") {
         source.timeout_ms = duration_ms(&path, value, problems).unwrap_or(DEFAULT_TIMEOUT_MS);
@@ -104,7 +164,33 @@ fn read_step<'a>(path: String, value: &'a Value, problems: &mut Problems) -> Ste
     if let Some((path, value)) = step.optional("retries") {
         source.retry = read_retries(&path, value, problems);
     }
-    source
+    if let Some((path, value)) = step.optional("totalTimeout") {
+        source.retry.total_timeout_ms = duration_ms(&path, value, problems);
+    }
+}
+
+/// `approval: {message?}`; answers the message.
+fn read_approval(
+    path: &str,
+    value: &Value,
+    step: &Members<'_>,
+    problems: &mut Problems,
+) -> Option<Option<String>> {
+    for (path, _) in NOT_WITH_APPROVAL.iter().filter_map(|name| step.optional(name)) {
+        problems.push(path, "an approval waits for an operator and runs nothing: remove this");
+    }
+    let approval = Members::of(path, value, APPROVAL_MEMBERS, problems)?;
+    let message = approval.optional("message").and_then(|(p, v)| text(&p, v, problems));
+    Some(message.map(str::to_owned))
+}
+
+fn for_each<'a>(path: &str, value: &'a Value, problems: &mut Problems) -> Option<&'a Value> {
+    if value.is_string() || value.is_array() {
+        return Some(value);
+    }
+    let found = kind(value);
+    problems.push(path, format!("expected a list, or an expression that gives one, found {found}"));
+    None
 }
 
 fn read_concurrency<'a>(
@@ -163,112 +249,35 @@ fn read_retries(path: &str, value: &Value, problems: &mut Problems) -> RetryPoli
             None => problems.push(path, "expected a number from 1 to 10"),
         }
     }
+    if let Some((path, value)) = retries.optional("nonRetryable") {
+        policy.non_retryable = read_codes(&path, value, problems);
+    }
     policy
 }
 
+fn read_codes(path: &str, value: &Value, problems: &mut Problems) -> Vec<ErrorCode> {
+    let items = list(path, value, problems).map(Vec::as_slice).unwrap_or_default();
+    if items.len() > MAX_NON_RETRYABLE {
+        problems.push(path, format!("at most {MAX_NON_RETRYABLE} error codes may be named"));
+    }
+    let items = items.iter().take(MAX_NON_RETRYABLE).enumerate();
+    items
+        .filter_map(|(i, value)| {
+            let path = item(path, i);
+            let code = text(&path, value, problems)?;
+            let parsed = ErrorCode::parse(code);
+            if parsed.is_none() {
+                let message = format!(
+                    "{code:?} is not an error code: write 1 to 64 of A-Z 0-9 _, beginning with a \
+                     letter"
+                );
+                problems.push(path, message);
+            }
+            parsed
+        })
+        .collect()
+}
+
 fn retry_max(path: &str, value: &Value, problems: &mut Problems) -> u32 {
-    let max = value.as_u64().and_then(|n| u32::try_from(n).ok());
-    max.filter(|n| *n <= RetryPolicy::LARGEST_MAX).unwrap_or_else(|| {
-        let largest = RetryPolicy::LARGEST_MAX;
-        problems.push(path, format!("expected a whole number from 0 to {largest}"));
-        0
-    })
-}
-
-/// The members of an object, none of them unknown.
-struct Members<'a> {
-    path: String,
-    members: &'a Map<String, Value>,
-}
-
-impl<'a> Members<'a> {
-    fn of(path: &str, value: &'a Value, known: &[&str], problems: &mut Problems) -> Option<Self> {
-        let members = object(path, value, problems)?;
-        for name in members.keys().filter(|name| !known.contains(&name.as_str())) {
-            let hint = did_you_mean(name, known.iter().copied());
-            let known = known.join(", ");
-            let message = format!("unknown field; known here are {known}{hint}");
-            problems.push(member(path, name), message);
-        }
-        Some(Self { path: path.to_owned(), members })
-    }
-
-    fn optional(&self, name: &str) -> Option<(String, &'a Value)> {
-        self.members.get(name).map(|value| (member(&self.path, name), value))
-    }
-
-    fn required(&self, name: &str, problems: &mut Problems) -> Option<(String, &'a Value)> {
-        let found = self.optional(name);
-        if found.is_none() {
-            problems.push(member(&self.path, name), "missing: this field is required");
-        }
-        found
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null (leave the field out, or give it a value)",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-pub(super) fn object<'a>(
-    path: &str,
-    value: &'a Value,
-    problems: &mut Problems,
-) -> Option<&'a Map<String, Value>> {
-    let found = value.as_object();
-    if found.is_none() {
-        problems.push(path, format!("expected an object, found {}", kind(value)));
-    }
-    found
-}
-
-fn list<'a>(path: &str, value: &'a Value, problems: &mut Problems) -> Option<&'a Vec<Value>> {
-    let found = value.as_array();
-    if found.is_none() {
-        problems.push(path, format!("expected a list, found {}", kind(value)));
-    }
-    found
-}
-
-fn text<'a>(path: &str, value: &'a Value, problems: &mut Problems) -> Option<&'a str> {
-    let found = value.as_str();
-    if found.is_none() {
-        problems.push(path, format!("expected a string, found {}", kind(value)));
-    }
-    found
-}
-
-fn identifier<T: FromStr<Err = IdError>>(
-    path: &str,
-    value: &Value,
-    problems: &mut Problems,
-) -> Option<T> {
-    let parsed = text(path, value, problems)?.parse();
-    parsed.map_err(|e: IdError| problems.push(path, e.to_string())).ok()
-}
-
-fn action(path: &str, value: &Value, problems: &mut Problems) -> Option<String> {
-    let name = text(path, value, problems)?;
-    let valid = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    if (1..=128).contains(&name.len()) && name.bytes().all(valid) {
-        return Some(name.to_owned());
-    }
-    problems.push(path, format!("{name:?} is not an action: write 1 to 128 of A-Z a-z 0-9 . _ -"));
-    None
-}
-
-fn duration_ms(path: &str, value: &Value, problems: &mut Problems) -> Option<u64> {
-    let Some(text) = value.as_str() else {
-        let message = format!("expected a duration such as \"30s\", found {}", kind(value));
-        problems.push(path, message);
-        return None;
-    };
-    duration::parse_ms(text).map_err(|message| problems.push(path, message)).ok()
+    whole_number(path, value, (0, RetryPolicy::LARGEST_MAX), problems).unwrap_or_default()
 }

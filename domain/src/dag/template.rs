@@ -1,4 +1,4 @@
-//! A step's `with`: JSON with expressions, compiled once and rendered for each attempt.
+//! A step's `with`, a list's items, a run's outputs: JSON with expressions, compiled once and rendered for each attempt.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use crate::{
 /// Longest rendered `with`, in bytes. Many expressions may each take a large value.
 pub const MAX_RENDERED_BYTES: usize = 1024 * 1024;
 
-/// A compiled `with`.
+/// Compiled JSON with expressions.
 #[derive(Debug, Clone)]
 pub struct Template {
     node: Node,
@@ -28,8 +28,21 @@ pub struct Template {
 pub struct Scope<'a> {
     /// The run's inputs.
     pub inputs: &'a CanonicalJson,
-    /// The outputs of a step that has succeeded.
-    pub outputs: &'a dyn Fn(StepIndex) -> Option<&'a CanonicalJson>,
+    /// The outputs of a step that has succeeded; an error where there are too many to be read.
+    pub outputs: &'a dyn Fn(StepIndex) -> Result<Option<&'a CanonicalJson>, RenderError>,
+    /// For one item of a `forEach`: the item.
+    pub item: Option<&'a Item>,
+    /// Whether what is missing is null, and no error.
+    pub missing_is_null: bool,
+}
+
+/// One item of a `forEach`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// What stands in the list.
+    pub value: CanonicalJson,
+    /// Where it stands, from 0.
+    pub index: CanonicalJson,
 }
 
 /// Why a template could not be rendered. The step cannot start, now or on a retry.
@@ -48,12 +61,12 @@ pub enum RenderError {
     },
     /// The values put in make it too long.
     #[error(
-        "the step's `with` is longer than {MAX_RENDERED_BYTES} bytes once its expressions are \
-         filled in: read smaller parts of inputs and outputs"
+        "what is read is longer than {MAX_RENDERED_BYTES} bytes once all expressions are filled \
+         in: read smaller parts of inputs and outputs"
     )]
     TooLarge,
     /// The values put in nest too deeply.
-    #[error("the step's `with`, once its expressions are filled in, is {0}")]
+    #[error("once all expressions are filled in, the value is {0}")]
     NotJson(#[from] JsonError),
 }
 
@@ -157,11 +170,15 @@ fn look_up<'a>(
 ) -> Result<&'a str, RenderError> {
     let root = match &expression.root {
         Root::Inputs => Some(scope.inputs),
-        Root::Outputs(step) => (scope.outputs)(step.index),
+        Root::Outputs(step) => (scope.outputs)(step.index)?,
+        Root::Item => scope.item.map(|item| &item.value),
+        Root::Index => scope.item.map(|item| &item.index),
     };
-    expression
-        .look_up(root.map(CanonicalJson::as_str))
-        .map_err(|missing| RenderError::Missing { expression: expression.text.clone(), missing })
+    match expression.look_up(root.map(CanonicalJson::as_str)) {
+        Ok(found) => Ok(found),
+        Err(_) if scope.missing_is_null => Ok("null"),
+        Err(missing) => Err(RenderError::Missing { expression: expression.text.clone(), missing }),
+    }
 }
 
 /// Strings go into the text as they are, all else as canonical JSON.

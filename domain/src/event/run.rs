@@ -30,6 +30,9 @@ pub struct RunCreated {
     pub dag_id: DagId,
     /// The version that this run is pinned to.
     pub dag_version: u32,
+    /// When the run's time is over, if it has a timeout.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deadline: Option<Timestamp>,
     /// Unsalted hash of the inputs, comparable between runs.
     pub inputs_hash: String,
     /// Higher is dispatched first; 0 unless asked otherwise.
@@ -85,6 +88,9 @@ pub struct StepQueued {
     /// What it shares its limit with, likewise.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub concurrency: Option<StepConcurrency>,
+    /// With the first attempt of a step that has a total timeout: when that is over.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deadline: Option<Timestamp>,
     /// The plugin that is needed, so that dispatch and queue need nothing else.
     pub plugin: PluginName,
     /// The run's priority, likewise.
@@ -103,6 +109,10 @@ pub struct StepStarted {
     pub lease_ms: u64,
     /// The step.
     pub step_id: StepId,
+    /// Milliseconds that the attempt may take, where that is less than the step's timeout: what
+    /// remained of its total timeout.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub timeout_ms: Option<u64>,
     /// The worker that holds it.
     pub worker_id: WorkerId,
 }
@@ -149,6 +159,45 @@ pub struct StepRetryScheduled {
     pub step_id: StepId,
 }
 
+/// Data of the events that happen to a step outside its attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepNamed {
+    /// The step.
+    pub step_id: StepId,
+}
+
+/// Data of `StepSkipped`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepSkipped {
+    /// The skipped step that it needs; none when its own condition did not hold.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub need: Option<StepId>,
+    /// The step.
+    pub step_id: StepId,
+}
+
+/// Data of `StepExpanded`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepExpanded {
+    /// Items of the list: the steps `<stepId>.0` to `<stepId>.<count − 1>`.
+    pub count: u32,
+    /// The plugin that carries them out.
+    pub plugin: PluginName,
+    /// The step.
+    pub step_id: StepId,
+}
+
+/// Payload of `RunSucceeded`, if the DAG says what a run gives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOutputs {
+    /// The outputs, an object.
+    #[serde(deserialize_with = "crate::json::stored")]
+    pub outputs: CanonicalJson,
+}
+
 /// Data of `RunFailed`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -171,13 +220,26 @@ impl ErrorCode {
     /// An expression in `with` found nothing to refer to.
     pub const EXPRESSION: &str = "EXPRESSION";
 
+    /// An operator rejected the step.
+    pub const REJECTED: &str = "REJECTED";
+    /// The run's outputs are too large to be recorded.
+    pub const OUTPUTS_TOO_LARGE: &str = "OUTPUTS_TOO_LARGE";
+
+    /// A code as an author writes it; `None` when it is outside the grammar.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::fits(text).then(|| Self(text.into()))
+    }
+
     /// A code given by a plugin; what is outside the grammar becomes `PLUGIN_ERROR`, so that a
     /// plugin cannot make its own failure unrecordable.
     pub fn lenient(text: &str) -> Self {
-        let fits = text.len() <= 64
+        Self(if Self::fits(text) { text } else { "PLUGIN_ERROR" }.into())
+    }
+
+    fn fits(text: &str) -> bool {
+        text.len() <= 64
             && text.starts_with(|c: char| c.is_ascii_uppercase())
-            && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-        Self(if fits { text } else { "PLUGIN_ERROR" }.into())
+            && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
     }
 
     /// The code as text.
@@ -220,13 +282,29 @@ events! {
         StepRetryScheduled = 1 (StepRetryScheduled),
         /// The step was running when the run was cancelled, and has stopped.
         StepCancelled = 1 (StepAttempt),
+        /// The step's condition did not hold, or it needs a step that was skipped.
+        StepSkipped = 1 (StepSkipped),
+        /// The step failed for good, and the run goes on.
+        StepFailureTolerated = 1 (StepAttempt),
+        /// The step is carried out for each item of a list.
+        StepExpanded = 1 (StepExpanded),
+        /// The step waits for an operator.
+        ApprovalRequested = 1 (StepNamed, payload: Message),
+        /// An operator approved; the step is done.
+        StepApproved = 1 (StepNamed, payload: Reason),
+        /// An operator rejected; the step has failed.
+        StepRejected = 1 (StepNamed, payload: Reason),
         /// Somebody wants the run to end; nothing new starts.
         RunCancelRequested = 1 (NoData, payload: Reason),
+        /// The run's time is over: nothing new starts, what runs is being ended.
+        RunDeadlinePassed = 1 (NoData),
         /// The run ended because it was cancelled.
         RunCancelled = 1 (NoData),
         /// The run ended; every step is done.
-        RunSucceeded = 1 (NoData),
+        RunSucceeded = 1 (NoData, payload: RunOutputs),
         /// The run ended; a step failed for good.
         RunFailed = 1 (RunFailed),
+        /// The run ended because its time was over.
+        RunTimedOut = 1 (NoData),
     }
 }

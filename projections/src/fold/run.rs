@@ -30,6 +30,7 @@ pub(super) fn created(
         dag_digest: created.dag_digest.clone(),
         dag_id: created.dag_id.clone(),
         dag_version: created.dag_version,
+        deadline: created.deadline,
         ended_at: None,
         erased_seq: None,
         error_code: None,
@@ -38,6 +39,7 @@ pub(super) fn created(
         labels: request.map(|request| request.labels.clone()).unwrap_or_default(),
         last_seq: place.seq,
         lease_expiries: 0,
+        outputs: None,
         priority: created.priority,
         retries: 0,
         run_id: id.clone(),
@@ -46,6 +48,7 @@ pub(super) fn created(
         status: RunStatus::Running,
         steps_cancelled: 0,
         steps_failed: 0,
+        steps_skipped: 0,
         steps_succeeded: 0,
     }
 }
@@ -69,6 +72,10 @@ pub(super) fn fold(
         }
         RunEvent::StepFailed(data, payload) => {
             let message = payload.as_ref().map(|payload| payload.message.clone());
+            // Its condition or its list had no answer.
+            if !run.steps.contains_key(&data.step_id) {
+                insert(run, place, &data.step_id, None, StepState::Failed);
+            }
             fail(run, dag, place, &data.step_id, data.error_code.clone(), message)?;
         }
         RunEvent::StepTimedOut(data) => {
@@ -77,7 +84,7 @@ pub(super) fn fold(
         }
         RunEvent::StepLeaseExpired(data) => {
             let code = ErrorCode::lenient(ErrorCode::LEASE_EXPIRED);
-            let plugin = fail(run, dag, place, &data.step_id, code, None)?;
+            let plugin = fail(run, dag, place, &data.step_id, code, None)?.ok_or(NEVER_QUEUED)?;
             let step = run.steps.get_mut(&data.step_id).ok_or(NEVER_QUEUED)?;
             step.change().lease_expiries += 1;
             run.row.change().lease_expiries += 1;
@@ -88,7 +95,7 @@ pub(super) fn fold(
             let step = shift(run, dag, place, &data.step_id, StepState::BackingOff)?;
             step.not_before = Some(data.not_before);
             step.retries += 1;
-            let plugin = step.plugin.clone();
+            let plugin = step.plugin.clone().ok_or(NEVER_QUEUED)?;
             run.row.change().retries += 1;
             *tally(run, dag).retries.entry(plugin).or_default() += 1;
         }
@@ -96,9 +103,38 @@ pub(super) fn fold(
             close(run, dag, place, &data.step_id, StepState::Cancelled)?;
             run.row.change().steps_cancelled += 1;
         }
-        RunEvent::RunCancelRequested(..) => run.row.change().status = RunStatus::Cancelling,
+        RunEvent::StepSkipped(data) => {
+            insert(run, place, &data.step_id, None, StepState::Skipped).ended_at = Some(place.at);
+            run.row.change().steps_skipped += 1;
+        }
+        RunEvent::StepFailureTolerated(data) => tolerate(run, &data.step_id),
+        RunEvent::StepExpanded(data) => {
+            let plugin = Some(data.plugin.clone());
+            insert(run, place, &data.step_id, plugin, StepState::Expanded);
+        }
+        RunEvent::ApprovalRequested(data, payload) => {
+            let step = insert(run, place, &data.step_id, None, StepState::AwaitingApproval);
+            step.message = payload.as_ref().map(|payload| payload.message.clone());
+        }
+        RunEvent::StepApproved(data, payload) => {
+            let step = close(run, dag, place, &data.step_id, StepState::Succeeded)?;
+            step.message = payload.as_ref().map(|payload| payload.reason.clone());
+            run.row.change().steps_succeeded += 1;
+        }
+        RunEvent::StepRejected(data, payload) => {
+            let reason = payload.as_ref().map(|payload| payload.reason.clone());
+            let code = ErrorCode::lenient(ErrorCode::REJECTED);
+            fail(run, dag, place, &data.step_id, code, reason)?;
+        }
+        RunEvent::RunCancelRequested(..) | RunEvent::RunDeadlinePassed(_) => {
+            run.row.change().status = RunStatus::Cancelling;
+        }
         RunEvent::RunCancelled(_) => end(run, dag, place, RunStatus::Cancelled),
-        RunEvent::RunSucceeded(_) => end(run, dag, place, RunStatus::Succeeded),
+        RunEvent::RunTimedOut(_) => end(run, dag, place, RunStatus::TimedOut),
+        RunEvent::RunSucceeded(_, payload) => {
+            run.row.change().outputs = payload.as_ref().map(|payload| payload.outputs.clone());
+            end(run, dag, place, RunStatus::Succeeded);
+        }
         RunEvent::RunFailed(data) => {
             let row = run.row.change();
             row.error_code = Some(data.error_code.clone());
@@ -120,6 +156,7 @@ pub(super) fn erase(run: &mut LiveRun, place: &Place) -> Result<bool, &'static s
     row.erased_seq = Some(place.seq);
     let mut gone = !std::mem::take(&mut row.labels).is_empty();
     gone |= row.run_token.take().is_some();
+    gone |= row.outputs.take().is_some();
     for step in run.steps.values_mut() {
         let StepRow { outputs, message, .. } = step.get();
         if outputs.is_some() || message.is_some() {
@@ -136,11 +173,21 @@ pub(super) fn erase(run: &mut LiveRun, place: &Place) -> Result<bool, &'static s
 pub(super) fn drop_what_cannot_start(run: &mut LiveRun, dag: &mut LiveDag) -> Folded {
     match run.row.get().status {
         RunStatus::Running | RunStatus::Succeeded => return Ok(()),
-        RunStatus::Failing | RunStatus::Cancelling | RunStatus::Failed | RunStatus::Cancelled => {}
+        RunStatus::Failing
+        | RunStatus::Cancelling
+        | RunStatus::Failed
+        | RunStatus::Cancelled
+        | RunStatus::TimedOut => {}
     }
     for step in run.steps.values_mut() {
         let from = step.get().phase;
-        if matches!(from, StepState::Queued | StepState::BackingOff) {
+        if matches!(
+            from,
+            StepState::Queued
+                | StepState::BackingOff
+                | StepState::AwaitingApproval
+                | StepState::Expanded
+        ) {
             count(dag, step.get(), Some(from), StepState::Dropped)?;
             step.change().phase = StepState::Dropped;
         }
@@ -158,10 +205,25 @@ fn queue(run: &mut LiveRun, dag: &mut LiveDag, place: &Place, data: &StepQueued)
         (step.worker_id, step.lease_ms, step.lease_version) = (None, None, None);
         return Ok(());
     }
+    let step = insert(run, place, &data.step_id, Some(data.plugin.clone()), StepState::Queued);
+    (step.attempt, step.priority) = (data.attempt, data.priority);
+    step.concurrency = data.concurrency.clone();
+    let step = step.clone();
+    count(dag, &step, None, StepState::Queued)
+}
+
+/// The row of a step of which there was none.
+fn insert<'a>(
+    run: &'a mut LiveRun,
+    place: &Place,
+    id: &StepId,
+    plugin: Option<PluginName>,
+    phase: StepState,
+) -> &'a mut StepRow {
     let row = run.row.get();
     let step = StepRow {
-        attempt: data.attempt,
-        concurrency: data.concurrency.clone(),
+        attempt: 0,
+        concurrency: None,
         dag_id: row.dag_id.clone(),
         ended_at: None,
         error_code: None,
@@ -172,9 +234,9 @@ fn queue(run: &mut LiveRun, dag: &mut LiveDag, place: &Place, data: &StepQueued)
         message: None,
         not_before: None,
         outputs: None,
-        phase: StepState::Queued,
-        plugin: data.plugin.clone(),
-        priority: data.priority,
+        phase,
+        plugin,
+        priority: row.priority,
         queued_at: place.at,
         queued_seq: place.seq,
         retries: 0,
@@ -182,12 +244,10 @@ fn queue(run: &mut LiveRun, dag: &mut LiveDag, place: &Place, data: &StepQueued)
         run_seq: row.created_seq,
         seq: place.seq,
         started_at: None,
-        step_id: data.step_id.clone(),
+        step_id: id.clone(),
         worker_id: None,
     };
-    count(dag, &step, None, StepState::Queued)?;
-    run.steps.insert(data.step_id.clone(), Tracked::new(step));
-    Ok(())
+    run.steps.entry(id.clone()).insert_entry(Tracked::new(step)).into_mut().change()
 }
 
 fn start(run: &mut LiveRun, dag: &mut LiveDag, place: &Place, data: &StepStarted) -> Folded {
@@ -216,7 +276,8 @@ fn close<'a>(
     Ok(step)
 }
 
-/// Failed for good, unless a retry follows in the same commit. Gives the step's plugin.
+/// Failed for good, unless a retry follows in the same commit, or the failure is tolerated. Gives the
+/// step's plugin.
 fn fail(
     run: &mut LiveRun,
     dag: &mut LiveDag,
@@ -224,7 +285,7 @@ fn fail(
     id: &StepId,
     code: ErrorCode,
     message: Option<String>,
-) -> Result<PluginName, &'static str> {
+) -> Result<Option<PluginName>, &'static str> {
     let step = close(run, dag, place, id, StepState::Failed)?;
     (step.error_code, step.message) = (Some(code.clone()), message);
     let plugin = step.plugin.clone();
@@ -239,6 +300,17 @@ fn fail(
     Ok(plugin)
 }
 
+/// The step stays failed, and the run goes on.
+fn tolerate(run: &mut LiveRun, id: &StepId) {
+    let row = run.row.change();
+    if row.failed_step.as_ref() == Some(id) {
+        (row.error_code, row.failed_step) = (None, None);
+        if row.status == RunStatus::Failing {
+            row.status = RunStatus::Running;
+        }
+    }
+}
+
 /// Another attempt follows after all.
 fn forgive(run: &mut LiveRun, id: &StepId) {
     let failed = run.steps.get(id).is_some_and(|step| step.get().phase == StepState::Failed);
@@ -247,12 +319,7 @@ fn forgive(run: &mut LiveRun, id: &StepId) {
     }
     let row = run.row.change();
     row.steps_failed = row.steps_failed.saturating_sub(1);
-    if row.failed_step.as_ref() == Some(id) {
-        (row.error_code, row.failed_step) = (None, None);
-        if row.status == RunStatus::Failing {
-            row.status = RunStatus::Running;
-        }
-    }
+    tolerate(run, id);
 }
 
 fn end(run: &mut LiveRun, dag: &mut LiveDag, place: &Place, status: RunStatus) {
@@ -266,6 +333,7 @@ fn end(run: &mut LiveRun, dag: &mut LiveDag, place: &Place, status: RunStatus) {
         RunStatus::Succeeded => tally.runs_succeeded += 1,
         RunStatus::Failed => tally.runs_failed += 1,
         RunStatus::Cancelled => tally.runs_cancelled += 1,
+        RunStatus::TimedOut => tally.runs_timed_out += 1,
         RunStatus::Running | RunStatus::Failing | RunStatus::Cancelling => {}
     }
 }
@@ -287,11 +355,14 @@ fn shift<'a>(
 }
 
 fn count(dag: &mut LiveDag, step: &StepRow, from: Option<StepState>, to: StepState) -> Folded {
-    let queue = match dag.queues.get_mut(&step.plugin) {
+    // What no plugin carries out stands in no queue.
+    let Some(plugin) = &step.plugin else { return Ok(()) };
+    let queue = match dag.queues.get_mut(plugin) {
         Some(queue) => queue,
-        None => dag.queues.entry(step.plugin.clone()).or_insert_with(|| {
-            Tracked::new(QueueRow::new(step.dag_id.clone(), step.plugin.clone()))
-        }),
+        None => dag
+            .queues
+            .entry(plugin.clone())
+            .or_insert_with(|| Tracked::new(QueueRow::new(step.dag_id.clone(), plugin.clone()))),
     };
     let row = queue.change();
     if let Some(counter) = from.and_then(|from| counter(row, from)) {
@@ -307,7 +378,8 @@ fn count(dag: &mut LiveDag, step: &StepRow, from: Option<StepState>, to: StepSta
 fn count_attempt(run: &LiveRun, dag: &mut LiveDag, place: &Place, id: &StepId) {
     let Some(step) = run.steps.get(id).map(Tracked::get) else { return };
     let started_at = step.started_at.filter(|_| step.phase == StepState::Running);
-    if let (Some(started_at), Some(queue)) = (started_at, dag.queues.get_mut(&step.plugin)) {
+    let queue = step.plugin.as_ref().and_then(|plugin| dag.queues.get_mut(plugin));
+    if let (Some(started_at), Some(queue)) = (started_at, queue) {
         let queue = queue.change();
         queue.attempts += 1;
         queue.attempts_ms += place.at.ms_since(started_at);
@@ -319,9 +391,13 @@ fn counter(row: &mut QueueRow, phase: StepState) -> Option<&mut u64> {
         StepState::Queued => Some(&mut row.queued),
         StepState::Running => Some(&mut row.running),
         StepState::BackingOff => Some(&mut row.backing_off),
-        StepState::Succeeded | StepState::Failed | StepState::Cancelled | StepState::Dropped => {
-            None
-        }
+        StepState::Succeeded
+        | StepState::Failed
+        | StepState::Cancelled
+        | StepState::Dropped
+        | StepState::Skipped
+        | StepState::AwaitingApproval
+        | StepState::Expanded => None,
     }
 }
 

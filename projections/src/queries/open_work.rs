@@ -5,7 +5,9 @@ use stella_domain::{
     chain::Head,
     event::FireCause,
     ids::Tenant,
-    open_work::{OpenFireWork, OpenLease, OpenRun, OpenWork, PendingRetry, QueuedStep},
+    open_work::{
+        OpenFireWork, OpenLease, OpenRun, OpenWork, PendingRetry, QueuedStep, RunDeadline,
+    },
 };
 
 use crate::{
@@ -20,6 +22,9 @@ const SCHEDULES: &str = "SELECT row FROM schedules ORDER BY key";
 const OPEN_RUNS: &str =
     "SELECT row FROM runs WHERE status IN ('running', 'failing', 'cancelling') ORDER BY key";
 const OPEN_STEPS: &str = "SELECT row FROM steps WHERE open IS NOT NULL ORDER BY key";
+/// A run that is being cancelled cannot time out any more.
+const RUNS_WITH_DEADLINE: &str = "SELECT row FROM runs WHERE status IN ('running', 'failing') \
+    AND row ->> 'deadline' IS NOT NULL ORDER BY key";
 
 impl Projections {
     /// All open work of a tenant, at the head that it names. Costs what is open, whatever the
@@ -61,6 +66,13 @@ impl Projections {
         while let Some(text) = rows.try_next().await.map_err(ProjectionError::storage(path))? {
             add(&mut work, StepRow::from_text(&text)?)?;
         }
+        drop(rows);
+        let mut runs = sqlx::query_scalar::<_, String>(RUNS_WITH_DEADLINE).fetch(&mut *snapshot);
+        while let Some(text) = runs.try_next().await.map_err(ProjectionError::storage(path))? {
+            let RunRow { run_id, deadline, .. } = RunRow::from_text(&text)?;
+            work.deadlines.extend(deadline.map(|deadline| RunDeadline { run_id, deadline }));
+        }
+        drop(runs);
         Ok(work)
     }
 }
@@ -93,7 +105,7 @@ fn add(work: &mut OpenWork, step: StepRow) -> Result<(), ProjectionError> {
             run_id: step.run_id,
             step_id: step.step_id,
             dag_id: step.dag_id,
-            plugin: step.plugin,
+            plugin: step.plugin.clone().ok_or_else(|| missing("plugin"))?,
             concurrency: step.concurrency,
             priority: step.priority,
             seq: step.queued_seq,
@@ -113,7 +125,14 @@ fn add(work: &mut OpenWork, step: StepRow) -> Result<(), ProjectionError> {
             run_id: step.run_id,
             step_id: step.step_id,
         }),
-        StepState::Succeeded | StepState::Failed | StepState::Cancelled | StepState::Dropped => {}
+        // No worker has to do anything about these.
+        StepState::AwaitingApproval
+        | StepState::Expanded
+        | StepState::Skipped
+        | StepState::Succeeded
+        | StepState::Failed
+        | StepState::Cancelled
+        | StepState::Dropped => {}
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use stella_domain::{
     aggregate::RunStatus,
     event::{ErrorCode, Labels, ScheduleFire},
     ids::{DagId, RunId, StepId},
+    json::CanonicalJson,
     time::Timestamp,
 };
 
@@ -27,6 +28,9 @@ pub struct RunRow {
     pub dag_id: DagId,
     /// The version that the run is pinned to.
     pub dag_version: u32,
+    /// When its time is over, if it has a timeout.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deadline: Option<Timestamp>,
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended_at: Option<Timestamp>,
@@ -47,6 +51,9 @@ pub struct RunRow {
     pub last_seq: u64,
     /// Leases that expired, over all steps.
     pub lease_expiries: u64,
+    /// What it gave, if its DAG says what.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub outputs: Option<CanonicalJson>,
     /// Higher is dispatched first.
     pub priority: i32,
     /// Retries that were scheduled, over all steps.
@@ -65,8 +72,17 @@ pub struct RunRow {
     pub steps_cancelled: u64,
     /// Steps that failed for good.
     pub steps_failed: u64,
+    /// Steps that were not carried out.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub steps_skipped: u64,
     /// Steps that are done.
     pub steps_succeeded: u64,
+}
+
+/// Rows of runs that were folded before there was such a number stay as they are.
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+pub(super) fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Row for RunRow {

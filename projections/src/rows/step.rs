@@ -1,4 +1,4 @@
-//! What is known of a step of a run, once it was queued.
+//! What is known of a step of a run, once it was queued or decided on.
 
 use serde::{Deserialize, Serialize};
 use stella_domain::{
@@ -11,8 +11,8 @@ use stella_domain::{
 use super::Row;
 use crate::model::{Model, Value};
 
-/// Where a step stands. A step that was never queued has no row: it is waiting, or, once its run
-/// has ended, never started.
+/// Where a step stands. A step that was never queued, skipped, expanded or put to an operator has no
+/// row: it is waiting, or, once its run has ended, never started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum StepState {
@@ -28,16 +28,27 @@ pub enum StepState {
     Failed,
     /// Was running when the run was cancelled, and has stopped.
     Cancelled,
-    /// Was queued or backing off when its run stopped starting steps.
+    /// Was queued, backing off or waiting for an operator when its run stopped starting steps.
     Dropped,
+    /// Not carried out: its condition did not hold, or it needs a step that was skipped.
+    Skipped,
+    /// Waits for an operator.
+    AwaitingApproval,
+    /// Carried out for each item of a list, as steps of their own.
+    Expanded,
 }
 
 impl StepState {
     /// Whether somebody still has to do something about it.
     pub fn is_open(self) -> bool {
         match self {
-            Self::Queued | Self::Running | Self::BackingOff => true,
-            Self::Succeeded | Self::Failed | Self::Cancelled | Self::Dropped => false,
+            Self::Queued | Self::Running | Self::BackingOff | Self::AwaitingApproval => true,
+            Self::Succeeded
+            | Self::Failed
+            | Self::Cancelled
+            | Self::Dropped
+            | Self::Skipped
+            | Self::Expanded => false,
         }
     }
 
@@ -51,6 +62,9 @@ impl StepState {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::Dropped => "dropped",
+            Self::Skipped => "skipped",
+            Self::AwaitingApproval => "awaitingApproval",
+            Self::Expanded => "expanded",
         }
     }
 }
@@ -59,7 +73,7 @@ impl StepState {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepRow {
-    /// The newest attempt, from 1.
+    /// The newest attempt, from 1; 0 for a step that was never queued.
     pub attempt: u32,
     /// The limit that it shares with others of its DAG.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -82,7 +96,8 @@ pub struct StepRow {
     /// Stream version of its newest `StepStarted`: the changing half of the fencing token.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lease_version: Option<u64>,
-    /// What the plugin said about the newest failure.
+    /// What the plugin said about the newest failure; of an approval, what is asked and then the
+    /// operator's reason.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
     /// When it is queued again at the earliest.
@@ -93,13 +108,14 @@ pub struct StepRow {
     pub outputs: Option<CanonicalJson>,
     /// Where it stands.
     pub phase: StepState,
-    /// What carries it out.
-    pub plugin: PluginName,
+    /// What carries it out, if it was given to a plugin.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plugin: Option<PluginName>,
     /// Its run's priority.
     pub priority: i32,
-    /// When the newest attempt was queued.
+    /// When the newest attempt was queued, or what becomes of it was decided.
     pub queued_at: Timestamp,
-    /// `seq` of the newest `StepQueued`.
+    /// `seq` of the newest `StepQueued`, or of what was decided.
     pub queued_seq: u64,
     /// Retries that were scheduled.
     pub retries: u64,
@@ -107,7 +123,7 @@ pub struct StepRow {
     pub run_id: RunId,
     /// `seq` of its run's `RunCreated`.
     pub run_seq: u64,
-    /// `seq` of its first `StepQueued`.
+    /// `seq` of its first event.
     pub seq: u64,
     /// When the newest attempt was leased.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -137,7 +153,7 @@ impl Row for StepRow {
             Value::Text(text),
             open.map(|step| step.phase.as_str()).into(),
             open.map(|step| step.dag_id.as_str()).into(),
-            open.map(|step| step.plugin.as_str()).into(),
+            open.and_then(|step| step.plugin.as_ref()).map(PluginName::as_str).into(),
             open.map(|step| step.queued_seq).into(),
         ]);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use stella_domain::ids::{DagId, PluginName};
 
-use super::Row;
+use super::{Row, run::is_zero};
 use crate::model::{Model, Value};
 
 /// Upper bounds of the buckets of run durations, in milliseconds, each inclusive; one more bucket
@@ -38,6 +38,9 @@ pub struct TallyRow {
     pub runs_failed: u64,
     /// Runs that ended with every step done.
     pub runs_succeeded: u64,
+    /// Runs that ended because their time was over.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub runs_timed_out: u64,
 }
 
 impl TallyRow {
@@ -52,6 +55,7 @@ impl TallyRow {
             runs_created: 0,
             runs_failed: 0,
             runs_succeeded: 0,
+            runs_timed_out: 0,
         }
     }
 

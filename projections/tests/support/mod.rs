@@ -11,13 +11,13 @@ use proptest::prelude::*;
 use stella_domain::{
     aggregate::{
         Aggregate, Dag, DagCommand, Ledger as LedgerAggregate, LedgerCommand, Outcome, Run,
-        RunCommand, RunStatus, RunToErase, StartRun, StepPhase,
+        RunCommand, RunStatus, RunToErase, StartRun, StepPhase, Verdict,
     },
     chain::{Commit, Draft, Head},
     dag::DagSpec,
     event::{DataErased, ErrorCode, Event, LedgerEvent, LedgerOpened},
     hash::Salt,
-    ids::{Actor, LedgerId, RunId, StreamId, Tenant},
+    ids::{Actor, LedgerId, RunId, StepId, StreamId, Tenant},
     json::CanonicalJson,
     time::Timestamp,
 };
@@ -137,6 +137,8 @@ pub enum Action {
     GiveBack { pick: usize },
     RetryDue { pick: usize },
     Cancel { pick: usize },
+    Approve { pick: usize, approved: bool },
+    PassDeadline { pick: usize },
     Erase { pick: usize },
 }
 
@@ -156,9 +158,20 @@ pub fn actions(most: usize) -> impl Strategy<Value = Vec<Action>> {
         1 => pick().prop_map(|pick| Action::GiveBack { pick }),
         4 => pick().prop_map(|pick| Action::RetryDue { pick }),
         1 => pick().prop_map(|pick| Action::Cancel { pick }),
+        3 => (pick(), any::<bool>()).prop_map(|(pick, approved)| Action::Approve { pick, approved }),
+        1 => pick().prop_map(|pick| Action::PassDeadline { pick }),
         2 => pick().prop_map(|pick| Action::Erase { pick }),
     ];
     prop::collection::vec(action, 1..most)
+}
+
+fn id_of(run: &Run, step: usize) -> StepId {
+    run.records().nth(step).unwrap().0
+}
+
+/// Which run it is decides how long it waits, and nothing else.
+fn some_run() -> RunId {
+    RunId::from_bytes([7; 16])
 }
 
 fn specs() -> Vec<Arc<DagSpec>> {
@@ -171,6 +184,15 @@ fn specs() -> Vec<Arc<DagSpec>> {
             {"id":"y","plugin":"other","action":"go","needs":["split"],
              "with":{"n":"${steps.split.outputs.n}"}},
             {"id":"z","plugin":"core","action":"noop","needs":["split"],"retries":1}]}"#,
+        r#"{"id":"rich","timeout":"1h","outputs":{"n":"${steps.each.outputs.items}"},"steps":[
+            {"id":"a","plugin":"core","action":"noop","continueOnFailure":true},
+            {"id":"each","plugin":"other","action":"go","needs":["a"],"forEach":[1,2,3],
+             "parallelism":2,"with":{"i":"${item}"},"retries":1,"continueOnFailure":true},
+            {"id":"odd","plugin":"core","action":"noop","needs":["a"],
+             "when":"inputs.n == 1 || steps.a.outputs.n == 1"},
+            {"id":"after","plugin":"core","action":"noop","needs":["odd"]},
+            {"id":"gate","needs":["each"],"approval":{"message":"may it go on?"}},
+            {"id":"last","plugin":"core","action":"noop","needs":["gate","after"],"when":"true"}]}"#,
     ]
     .map(|text| {
         let canonical = CanonicalJson::parse(text).unwrap();
@@ -231,10 +253,12 @@ impl History {
         match action {
             Action::Start { dag, label, priority } => self.start(*dag, *label, *priority),
             Action::Lease { pick } => {
+                let now = self.now;
                 let lease = |run: &Run, step: usize| RunCommand::GrantLease {
-                    step_id: run.spec().unwrap().steps()[step].id.clone(),
+                    step_id: id_of(run, step),
                     worker_id: format!("w{}", step % 3).parse().unwrap(),
                     lease_ms: 30_000,
+                    now,
                 };
                 self.on_step(*pick, |phase| *phase == StepPhase::Queued, lease);
             }
@@ -258,23 +282,43 @@ impl History {
             Action::GiveBack { pick } => self.complete(*pick, Outcome::Cancelled),
             Action::TimeOut { pick } => {
                 let now = self.now;
-                self.on_lease(*pick, |token, _| RunCommand::TimeOut { token, now });
+                self.on_lease(*pick, |token, _| RunCommand::TimeOut {
+                    token,
+                    run_id: some_run(),
+                    now,
+                });
             }
             Action::Expire { pick } => {
-                self.on_lease(*pick, |token, _| RunCommand::ExpireLease { token });
+                let now = self.now;
+                self.on_lease(*pick, |token, _| RunCommand::ExpireLease { token, now });
             }
             Action::RetryDue { pick } => {
                 self.now = self.now.plus_ms(60_000);
                 let now = self.now;
                 let waits = |phase: &StepPhase| matches!(phase, StepPhase::BackingOff { .. });
-                self.on_step(*pick, waits, |run, step| {
-                    let step_id = run.spec().unwrap().steps()[step].id.clone();
-                    RunCommand::QueueRetry { step_id, now }
+                self.on_step(*pick, waits, |run, step| RunCommand::QueueRetry {
+                    step_id: id_of(run, step),
+                    now,
                 });
             }
             Action::Cancel { pick } => {
                 let Some(run) = pick.checked_rem(self.runs.len()) else { return };
                 self.command(run, RunCommand::Cancel { reason: "enough".to_owned() });
+            }
+            Action::Approve { pick, approved } => {
+                let (now, approved) = (self.now, *approved);
+                let waits = |phase: &StepPhase| *phase == StepPhase::AwaitingApproval;
+                self.on_step(*pick, waits, |run, step| RunCommand::Decide {
+                    step_id: id_of(run, step),
+                    verdict: if approved { Verdict::Approved } else { Verdict::Rejected },
+                    reason: "as agreed".to_owned(),
+                    now,
+                });
+            }
+            Action::PassDeadline { pick } => {
+                let Some(run) = pick.checked_rem(self.runs.len()) else { return };
+                let now = self.now.plus_ms(3_600_000);
+                self.command(run, RunCommand::PassDeadline { now });
             }
             Action::Erase { pick } => {
                 let Some(run) = pick.checked_rem(self.runs.len()) else { return };
@@ -302,6 +346,7 @@ impl History {
             return;
         }
         folded.request = None;
+        folded.outputs = None;
         folded.steps.iter_mut().for_each(|step| step.outputs = None);
         events.iter().for_each(|event| self.ledger.evolve(event));
         let events = events.into_iter().map(Event::Ledger).collect();
@@ -340,6 +385,7 @@ impl History {
             run_token: n.is_multiple_of(3).then(|| format!("token {n}").parse().unwrap()),
             attempt: 0,
             schedule: None,
+            now: self.now,
         });
         let mut id = [0; 16];
         id[..8].copy_from_slice(&(n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
@@ -353,6 +399,7 @@ impl History {
             token,
             worker_id: worker.parse().unwrap(),
             outcome,
+            run_id: some_run(),
             now,
         });
     }
@@ -438,6 +485,7 @@ impl History {
             self.act(&Action::Lease { pick: 0 });
             self.act(&Action::Succeed { pick: 0, size: 1 });
             self.act(&Action::RetryDue { pick: 0 });
+            self.act(&Action::Approve { pick: 0, approved: true });
             if self.commits.len() == before {
                 break;
             }

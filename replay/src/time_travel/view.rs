@@ -3,7 +3,6 @@
 use serde::Serialize;
 use stella_domain::{
     aggregate::{Closing, Run, RunStatus, StepPhase, StepRecord},
-    dag::DagSpec,
     event::{Labels, RunFailed},
     ids::{DagId, FencingToken, RunId, StepId, WorkerId},
     json::CanonicalJson,
@@ -46,7 +45,7 @@ pub struct RunView {
     pub failure: Option<RunFailed>,
     /// Whether the spec was found. If not, steps that were never queued are missing.
     pub spec_known: bool,
-    /// The steps, in the order of the spec.
+    /// The steps, in the order of the spec, then the items of lists that were ever queued.
     pub steps: Vec<StepView>,
     /// What happened to the run next; `None` if nothing has, as far as the events go.
     pub next: Option<NextEvent>,
@@ -121,7 +120,6 @@ impl RunView {
         next: Option<NextEvent>,
     ) -> Self {
         let created = run.created.as_ref();
-        let steps = run.spec().map_or(&[][..], |spec| DagSpec::steps(spec));
         Self {
             run_id: run_id.clone(),
             at_seq,
@@ -138,11 +136,7 @@ impl RunView {
             labels: run.request.as_ref().map(|request| request.labels.clone()),
             failure: run.failure.clone(),
             spec_known,
-            steps: steps
-                .iter()
-                .zip(&run.steps)
-                .map(|(step, record)| StepView::of(run_id, &step.id, record))
-                .collect(),
+            steps: run.records().map(|(id, record)| StepView::of(run_id, &id, record)).collect(),
             next,
         }
     }

@@ -123,6 +123,7 @@ impl Story {
 
     /// From here on, [`run`](Self::run) is about a new run.
     pub fn start(&mut self, run_id: &str, spec: &Arc<DagSpec>, inputs: &str) {
+        let now = self.now();
         self.run = Run::default();
         self.run_id = run_id.parse().unwrap();
         self.run(
@@ -137,6 +138,7 @@ impl Story {
                 run_token: None,
                 attempt: 0,
                 schedule: None,
+                now,
             }),
         );
     }
@@ -154,13 +156,16 @@ impl Story {
         let version = self.run.version + 1;
         let worker_id = worker();
         let step_id = step.parse().unwrap();
-        self.run("worker:w-1", RunCommand::GrantLease { step_id, worker_id, lease_ms: 30_000 });
+        let now = self.now();
+        let command = RunCommand::GrantLease { step_id, worker_id, lease_ms: 30_000, now };
+        self.run("worker:w-1", command);
         version
     }
 
     pub fn complete(&mut self, token: u64, outcome: Outcome) {
         let now = self.now();
-        let command = RunCommand::Complete { token, worker_id: worker(), outcome, now };
+        let run_id = self.run_id.clone();
+        let command = RunCommand::Complete { token, worker_id: worker(), outcome, run_id, now };
         self.run("worker:w-1", command);
     }
 
@@ -245,7 +250,8 @@ steps:
     story.run("system:dispatch", RunCommand::QueueRetry { step_id, now });
     let token = story.grant("only");
     story.wait_ms(30_000);
-    story.run("system:dispatch", RunCommand::ExpireLease { token });
+    let now = story.now();
+    story.run("system:dispatch", RunCommand::ExpireLease { token, now });
     let token = story.grant("only");
     story.complete(token, Outcome::TimedOut);
     story.ledger(LedgerCommand::AcceptClockFault { reason: "the battery was empty".to_owned() });

@@ -103,8 +103,10 @@ impl Fold {
         let Self { run, created: (created_seq, created_at), last, retries, lease_expiries } = self;
         let status = run.status()?;
         let steps = |phase| run.steps.iter().filter(|step| step.phase == phase).count() as u64;
-        let (steps_succeeded, steps_failed, steps_cancelled) =
-            (steps(StepPhase::Succeeded), steps(StepPhase::Failed), steps(StepPhase::Cancelled));
+        let (steps_succeeded, steps_failed) =
+            (steps(StepPhase::Succeeded), steps(StepPhase::Failed));
+        let (steps_cancelled, steps_skipped) =
+            (steps(StepPhase::Cancelled), steps(StepPhase::Skipped));
         let (error_code, failed_step) = match run.failure {
             Some(failure) => (Some(failure.error_code), Some(failure.step_id)),
             None => (None, None),
@@ -125,6 +127,7 @@ impl Fold {
             run_token,
             created_at,
             created_seq,
+            deadline: created.deadline,
             ended_at: status.is_ended().then_some(last.1),
             last_seq: last.0,
             erased_seq: None,
@@ -133,8 +136,10 @@ impl Fold {
             steps_succeeded,
             steps_failed,
             steps_cancelled,
+            steps_skipped,
             retries,
             lease_expiries,
+            outputs: run.outputs,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Runs: start, look at, cancel, follow, compare.
 
+pub(crate) mod approval;
 pub(crate) mod cancel;
 pub(crate) mod compare;
 pub(crate) mod events;
@@ -116,6 +117,7 @@ impl From<RunRow> for RunView {
             run_token: row.run_token,
             created_at: row.created_at,
             created_seq: row.created_seq,
+            deadline: row.deadline,
             ended_at: row.ended_at,
             last_seq: row.last_seq,
             erased_seq: row.erased_seq,
@@ -124,8 +126,10 @@ impl From<RunRow> for RunView {
             steps_succeeded: row.steps_succeeded,
             steps_failed: row.steps_failed,
             steps_cancelled: row.steps_cancelled,
+            steps_skipped: row.steps_skipped,
             retries: row.retries,
             lease_expiries: row.lease_expiries,
+            outputs: row.outputs,
         }
     }
 }

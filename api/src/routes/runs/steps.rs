@@ -32,7 +32,8 @@ pub(crate) struct StepsParams {
     page_token: Option<PageToken>,
 }
 
-/// List the steps of a run that were ever queued, in the order in which they first were.
+/// List the steps of a run that were ever queued, skipped, expanded or put to an operator, in the
+/// order in which they first were.
 ///
 /// A step of the DAG that is not listed waits for its needs or, once the run has ended, never
 /// started.
@@ -85,6 +86,9 @@ impl From<StepState> for StepPhaseView {
             StepState::Failed => Self::Failed,
             StepState::Cancelled => Self::Cancelled,
             StepState::Dropped => Self::Dropped,
+            StepState::Skipped => Self::Skipped,
+            StepState::AwaitingApproval => Self::AwaitingApproval,
+            StepState::Expanded => Self::Expanded,
         }
     }
 }

@@ -73,7 +73,7 @@ fn table(steps: &[WaitingStepView]) -> String {
         table.row([
             step.run_id.to_string(),
             step.step_id.to_string(),
-            step.plugin.to_string(),
+            step.plugin.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
             step.priority.to_string(),
             time_or_dash(step.queued_at),
             format!("{}: {}", step.why.code, step.why.detail),

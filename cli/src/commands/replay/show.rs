@@ -151,6 +151,9 @@ fn phase(phase: stella_domain::aggregate::StepPhase) -> String {
         StepPhase::Succeeded => "succeeded".to_owned(),
         StepPhase::Failed => "failed".to_owned(),
         StepPhase::Cancelled => "cancelled".to_owned(),
+        StepPhase::Skipped => "skipped".to_owned(),
+        StepPhase::AwaitingApproval => "awaiting approval".to_owned(),
+        StepPhase::Expanded => "expanded".to_owned(),
     }
 }
 

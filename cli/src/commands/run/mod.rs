@@ -1,5 +1,6 @@
-//! `run`: starting, watching, cancelling and comparing runs.
+//! `run`: starting, watching, approving, cancelling and comparing runs.
 
+mod approval;
 mod cancel;
 mod compare;
 mod events;
@@ -21,7 +22,7 @@ use crate::{
     output::{details, duration, time},
 };
 
-/// Start, watch, cancel and compare runs.
+/// Start, watch, approve, cancel and compare runs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Run {
     /// Start a run.
@@ -32,6 +33,10 @@ pub(crate) enum Run {
     List(list::List),
     /// Ask a run to end.
     Cancel(cancel::Cancel),
+    /// Approve a step that waits for an operator.
+    Approve(approval::Approve),
+    /// Reject a step that waits for an operator.
+    Reject(approval::Reject),
     /// A run's steps, and what they gave.
     Steps(steps::Steps),
     /// Two runs, side by side.
@@ -51,6 +56,8 @@ impl Run {
             Self::Get(command) => command.run().await,
             Self::List(command) => command.run().await,
             Self::Cancel(command) => command.run().await,
+            Self::Approve(command) => command.run().await,
+            Self::Reject(command) => command.run().await,
             Self::Steps(command) => command.run().await,
             Self::Compare(command) => command.run().await,
             Self::Stream(command) => command.run().await,
@@ -69,22 +76,29 @@ pub(crate) fn run_details(run: &RunView) -> String {
         ("status", run.status.as_str().to_owned()),
         ("dag", format!("{} version {}", run.dag_id, run.dag_version)),
         ("error", failure_text(run.error_code.as_ref(), run.failed_step.as_ref())),
+        ("outputs", run.outputs.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("created", time(run.created_at)),
+        ("deadline", run.deadline.map(time).unwrap_or_default()),
         ("ended", run.ended_at.map(time).unwrap_or_default()),
         ("took", took.unwrap_or_default()),
-        (
-            "steps",
-            format!(
-                "{} succeeded, {} failed, {} cancelled; {} retries",
-                run.steps_succeeded, run.steps_failed, run.steps_cancelled, run.retries
-            ),
-        ),
+        ("steps", steps_text(run)),
         ("labels", labels.join(", ")),
         ("token", run.run_token.clone().unwrap_or_default()),
         ("inputs", run.inputs_hash.clone()),
         ("seq", format!("{} to {}", run.created_seq, run.last_seq)),
         ("erased", run.erased_seq.map(|seq| format!("by event {seq}")).unwrap_or_default()),
     ])
+}
+
+fn steps_text(run: &RunView) -> String {
+    let skipped = match run.steps_skipped {
+        0 => String::new(),
+        skipped => format!(", {skipped} skipped"),
+    };
+    format!(
+        "{} succeeded, {} failed, {} cancelled{skipped}; {} retries",
+        run.steps_succeeded, run.steps_failed, run.steps_cancelled, run.retries
+    )
 }
 
 fn failure_text(code: Option<&ErrorCode>, step: Option<&StepId>) -> String {
@@ -99,8 +113,9 @@ fn failure_text(code: Option<&ErrorCode>, step: Option<&StepId>) -> String {
 fn waited_for(status: RunStatus, run_id: &impl std::fmt::Display) -> Result<(), Failure> {
     match status {
         RunStatus::Succeeded => Ok(()),
-        RunStatus::Failed | RunStatus::Cancelled => {
-            let what = format!("run {run_id} {}", status.as_str());
+        RunStatus::Failed | RunStatus::Cancelled | RunStatus::TimedOut => {
+            let how = if status == RunStatus::TimedOut { "timed out" } else { status.as_str() };
+            let what = format!("run {run_id} {how}");
             Err(Failure::new(Exit::RunFailed, what)
                 .try_this(format!("see why: `stella orch run steps {run_id}`")))
         }

@@ -41,7 +41,7 @@ fn table(steps: &[StepView]) -> String {
         table.row([
             step.step_id.to_string(),
             step.phase.as_str().to_owned(),
-            step.plugin.to_string(),
+            step.plugin.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
             step.attempt.to_string(),
             time_or_dash(step.started_at),
             took.map_or_else(|| "-".to_owned(), |(start, end)| duration(end.ms_since(start))),

@@ -3,18 +3,18 @@
 
 use std::sync::Arc;
 
-use super::{Closing, Run, RunStatus, StepPhase};
+use super::{Closing, Run, RunRefusal, RunStatus, StepPhase, advance::Advance};
 use crate::{
     aggregate::Aggregate,
-    dag::{DagSpec, InputViolation, RenderError, Scope, Step, StepIndex},
+    dag::{DagSpec, Step, Work},
     event::{
         ErrorCode, Labels, Message, NoData, Reason, RunCreated, RunEvent, RunRequest, ScheduleFire,
-        StepAttempt, StepFailed, StepOutputs, StepQueued, StepRetryScheduled, StepStarted,
+        StepAttempt, StepFailed, StepNamed, StepOutputs, StepRetryScheduled, StepStarted,
     },
     hash,
-    ids::{DagId, RunToken, StepId, WorkerId},
+    ids::{DagId, RunId, RunToken, StepId, WorkerId},
     json::CanonicalJson,
-    limits::{LABELS, LEASE_EXPIRIES, MESSAGE_BYTES, QUEUE_WAVE},
+    limits::{LABELS, LEASE_EXPIRIES, MESSAGE_BYTES},
     time::Timestamp,
 };
 
@@ -39,6 +39,17 @@ pub struct StartRun {
     pub attempt: u32,
     /// The fire of a schedule that it is started for.
     pub schedule: Option<ScheduleFire>,
+    /// Now: the run's timeout, and those of its first steps, begin here.
+    pub now: Timestamp,
+}
+
+/// What an operator decides about an approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The run may go on.
+    Approved,
+    /// The step fails.
+    Rejected,
 }
 
 /// How a worker's attempt ended.
@@ -77,6 +88,8 @@ pub enum RunCommand {
         worker_id: WorkerId,
         /// Milliseconds that the lease holds without a heartbeat.
         lease_ms: u64,
+        /// Now: what remains of the step's total timeout is counted from here.
+        now: Timestamp,
     },
     /// Record how a leased step ended.
     Complete {
@@ -86,6 +99,8 @@ pub enum RunCommand {
         worker_id: WorkerId,
         /// How it ended.
         outcome: Outcome,
+        /// This run, by whose id waits before retries differ.
+        run_id: RunId,
         /// Now: retries are scheduled from here.
         now: Timestamp,
     },
@@ -93,11 +108,15 @@ pub enum RunCommand {
     ExpireLease {
         /// Stream version in the fencing token.
         token: u64,
+        /// Now.
+        now: Timestamp,
     },
     /// The step's time ran out and its worker did not say so.
     TimeOut {
         /// Stream version in the fencing token.
         token: u64,
+        /// This run, by whose id waits before retries differ.
+        run_id: RunId,
         /// Now.
         now: Timestamp,
     },
@@ -113,67 +132,28 @@ pub enum RunCommand {
         /// In the operator's words.
         reason: String,
     },
+    /// Record what an operator decided about an approval.
+    Decide {
+        /// The step.
+        step_id: StepId,
+        /// What was decided.
+        verdict: Verdict,
+        /// In the operator's words.
+        reason: String,
+        /// Now.
+        now: Timestamp,
+    },
+    /// The run's time may be over.
+    PassDeadline {
+        /// Now.
+        now: Timestamp,
+    },
 }
 
-/// Why a run refuses a command.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RunRefusal {
-    /// There is no such run.
-    #[error("there is no such run")]
-    Unknown,
-    /// The run token was used for another start.
-    #[error(
-        "this runToken already started a run of {have}, and this request asks for {asked}: \
-         use another runToken, or ask for the same"
-    )]
-    TokenConflict {
-        /// What the recorded run is of.
-        have: String,
-        /// What was asked for.
-        asked: String,
-    },
-    /// The inputs do not fit the DAG's schema.
-    #[error("the inputs do not fit the schema of DAG {dag_id}: {} violation(s)", violations.len())]
-    InputsInvalid {
-        /// The DAG.
-        dag_id: DagId,
-        /// Every violation.
-        violations: Vec<InputViolation>,
-    },
-    /// The labels do not keep the rules.
-    #[error(
-        "label {0:?} is not allowed: at most {LABELS} labels, each name 1 to 64 of \
-         A-Z a-z 0-9 . _ / -"
-    )]
-    LabelRefused(String),
-    /// The run's version of the DAG cannot be read by this build.
-    #[error("the DAG version that this run follows cannot be read by this release")]
-    SpecMissing,
-    /// The step does not wait for a worker.
-    #[error("step {0} is not queued")]
-    NotQueued(StepId),
-    /// No lease of this run carries that token.
-    #[error("no lease of this run has fencing token version {0}")]
-    UnknownLease(u64),
-    /// A newer lease was granted since.
-    #[error("fencing token version {presented} is stale: the step's newest lease has {newest}")]
-    StaleToken {
-        /// As presented.
-        presented: u64,
-        /// The newest lease's.
-        newest: u64,
-    },
-    /// The lease is not this worker's.
-    #[error("this lease is held by worker {holder}, not by {presented}")]
-    NotHolder {
-        /// Who holds it.
-        holder: WorkerId,
-        /// Who presented the token.
-        presented: WorkerId,
-    },
-    /// The lease has ended already, in another way.
-    #[error("this lease has already ended: {0}")]
-    AlreadyClosed(String),
+/// When, and in which run, something is decided.
+struct Moment<'a> {
+    run_id: &'a RunId,
+    now: Timestamp,
 }
 
 impl Aggregate for Run {
@@ -184,23 +164,31 @@ impl Aggregate for Run {
     fn decide(&self, command: RunCommand) -> Result<Vec<RunEvent>, RunRefusal> {
         match command {
             RunCommand::Start(start) => self.decide_start(start),
-            RunCommand::GrantLease { step_id, worker_id, lease_ms } => {
-                self.decide_grant(step_id, worker_id, lease_ms)
+            RunCommand::GrantLease { step_id, worker_id, lease_ms, now } => {
+                self.decide_grant(step_id, worker_id, lease_ms, now)
             }
-            RunCommand::Complete { token, worker_id, outcome, now } => {
-                self.decide_complete(token, &worker_id, outcome, now)
+            RunCommand::Complete { token, worker_id, outcome, run_id, now } => {
+                self.decide_complete(token, &worker_id, outcome, &Moment { run_id: &run_id, now })
             }
-            RunCommand::ExpireLease { token } => {
+            RunCommand::ExpireLease { token, now } => {
                 let i = self.lease_step(token)?;
-                Ok(if self.is_open(i, token) { self.decide_expired(i) } else { vec![] })
+                if self.is_open(i, token) { self.decide_expired(i, now) } else { Ok(vec![]) }
             }
-            RunCommand::TimeOut { token, now } => {
+            RunCommand::TimeOut { token, run_id, now } => {
                 let i = self.lease_step(token)?;
-                let ended = Outcome::TimedOut;
-                if self.is_open(i, token) { self.decide_outcome(i, ended, now) } else { Ok(vec![]) }
+                let moment = Moment { run_id: &run_id, now };
+                if self.is_open(i, token) {
+                    self.decide_outcome(i, Outcome::TimedOut, &moment)
+                } else {
+                    Ok(vec![])
+                }
             }
             RunCommand::QueueRetry { step_id, now } => self.decide_queue_retry(&step_id, now),
             RunCommand::Cancel { reason } => self.decide_cancel(reason),
+            RunCommand::Decide { step_id, verdict, reason, now } => {
+                self.decide_verdict(step_id, verdict, reason, now)
+            }
+            RunCommand::PassDeadline { now } => self.decide_deadline(now),
         }
     }
 
@@ -210,17 +198,6 @@ impl Aggregate for Run {
 }
 
 impl Run {
-    /// The step's `with`, its expressions resolved: what a worker is given.
-    ///
-    /// # Errors
-    /// [`RenderError`] names the expression that refers to something which is not there.
-    pub fn render_with(&self, step: &Step) -> Result<CanonicalJson, RenderError> {
-        let nothing = CanonicalJson::empty_object();
-        let outputs = |step: StepIndex| self.steps.get(step.get())?.outputs.as_ref();
-        let inputs = self.request.as_ref().map_or(&nothing, |request| &request.inputs);
-        step.with.render(&Scope { inputs, outputs: &outputs })
-    }
-
     fn decide_start(&self, start: StartRun) -> Result<Vec<RunEvent>, RunRefusal> {
         let inputs_hash = hash::inputs_hash(&start.inputs);
         if let Some(have) = &self.created {
@@ -248,6 +225,7 @@ impl Run {
             dag_digest: start.spec.digest().to_owned(),
             dag_id: start.spec.id().clone(),
             dag_version: start.dag_version,
+            deadline: start.spec.timeout_ms().map(|ms| start.now.plus_ms(ms)),
             inputs_hash,
             priority: start.priority,
             schedule: start.schedule,
@@ -258,11 +236,13 @@ impl Run {
             labels: start.labels,
             run_token: start.run_token.map(|token| token.to_string()),
         };
-        let roots = start.spec.steps().iter().filter(|step| step.needs.is_empty());
-        let mut events = vec![];
-        events.extend(roots.take(QUEUE_WAVE).map(|step| queued(step, 1, &created)));
-        events.insert(0, RunEvent::RunCreated(created, Some(request)));
-        Ok(events)
+        let created = RunEvent::RunCreated(created, Some(request));
+        let mut run = Self::default();
+        run.fold(&created);
+        let mut advance = Advance::new(&run, start.now)?;
+        advance.push(created);
+        run.ready.iter().for_each(|root| advance.reach(*root));
+        Ok(advance.finish())
     }
 
     fn decide_grant(
@@ -270,28 +250,33 @@ impl Run {
         step_id: StepId,
         worker_id: WorkerId,
         lease_ms: u64,
+        now: Timestamp,
     ) -> Result<Vec<RunEvent>, RunRefusal> {
         let i = self.waiting_step(&step_id)?;
-        let (step, record) = (self.spec_step(i)?, &self.steps[i]);
+        let record = &self.steps[i];
         if record.phase != StepPhase::Queued || self.status() != Some(RunStatus::Running) {
             return Err(RunRefusal::NotQueued(step_id));
         }
         let attempt = record.attempt;
-        if let Err(error) = self.render_with(step) {
-            let data = StepFailed {
-                attempt,
-                error_code: ErrorCode::lenient(ErrorCode::EXPRESSION),
-                step_id,
-            };
-            let closing = Closing::Failed(data.error_code.clone());
-            let mut events = vec![RunEvent::StepFailed(data, message(&error.to_string()))];
-            events.extend(self.end_after(i, &closing, self.running));
-            return Ok(events);
+        let left_ms = record.deadline.map(|deadline| deadline.ms_since(now));
+        let mut advance = Advance::new(self, now)?;
+        // It waited so long for a worker that there is no time left to do it in.
+        if left_ms == Some(0) {
+            advance.push(RunEvent::StepTimedOut(StepAttempt { attempt, step_id }));
+            advance.fail(i, Closing::TimedOut.error_code());
+            return Ok(advance.finish());
         }
-        let started = StepStarted { attempt, lease_ms, step_id, worker_id };
-        let mut events = vec![RunEvent::StepStarted(started)];
-        self.queue_ready(&mut events, &[], self.queued - 1);
-        Ok(events)
+        if let Err(error) = self.render_with(&step_id) {
+            let error_code = ErrorCode::lenient(ErrorCode::EXPRESSION);
+            let data = StepFailed { attempt, error_code: error_code.clone(), step_id };
+            advance.push(RunEvent::StepFailed(data, message(&error.to_string())));
+            advance.fail(i, error_code);
+            return Ok(advance.finish());
+        }
+        let whole_ms = self.spec_step(i)?.timeout_ms;
+        let timeout_ms = left_ms.filter(|left_ms| *left_ms < whole_ms);
+        advance.start(StepStarted { attempt, lease_ms, step_id, timeout_ms, worker_id });
+        Ok(advance.finish())
     }
 
     fn decide_complete(
@@ -299,7 +284,7 @@ impl Run {
         token: u64,
         worker_id: &WorkerId,
         outcome: Outcome,
-        now: Timestamp,
+        moment: &Moment<'_>,
     ) -> Result<Vec<RunEvent>, RunRefusal> {
         let i = self.lease_step(token)?;
         let step = &self.steps[i];
@@ -313,7 +298,7 @@ impl Run {
             return Err(RunRefusal::NotHolder { holder, presented });
         }
         match (&lease.closing, outcome) {
-            (None, outcome) => self.decide_outcome(i, outcome, now),
+            (None, outcome) => self.decide_outcome(i, outcome, moment),
             // The worker missed our answer and says it again; the fact is already recorded.
             (Some(Closing::Succeeded), Outcome::Succeeded { outputs })
                 // Where they were erased there is nothing to compare with, and nothing to record.
@@ -339,51 +324,39 @@ impl Run {
         &self,
         i: usize,
         outcome: Outcome,
-        now: Timestamp,
+        moment: &Moment<'_>,
     ) -> Result<Vec<RunEvent>, RunRefusal> {
-        let step = self.spec_step(i)?;
-        let at = StepAttempt { attempt: self.steps[i].attempt, step_id: step.id.clone() };
-        Ok(match outcome {
-            Outcome::Succeeded { outputs } => self.decide_succeeded(i, at, outputs),
+        let at = self.attempt(i)?;
+        match outcome {
+            Outcome::Succeeded { outputs } => {
+                let mut advance = Advance::new(self, moment.now)?;
+                let payload = StepOutputs { outputs: outputs.clone() };
+                advance.push(RunEvent::StepSucceeded(at, Some(payload)));
+                advance.succeed(i, Some(outputs));
+                Ok(advance.finish())
+            }
             Outcome::Failed { code, message: text, retryable } => {
                 let closing = Closing::Failed(code.clone());
                 let data =
                     StepFailed { attempt: at.attempt, error_code: code, step_id: at.step_id };
                 let failed = RunEvent::StepFailed(data, message(&text));
-                self.decide_unsuccessful(i, failed, &closing, retryable, now)
+                self.decide_unsuccessful(i, failed, &closing, retryable, moment)
             }
             Outcome::TimedOut => {
                 let timed_out = RunEvent::StepTimedOut(at);
-                self.decide_unsuccessful(i, timed_out, &Closing::TimedOut, true, now)
+                self.decide_unsuccessful(i, timed_out, &Closing::TimedOut, true, moment)
             }
             // Not asked for: the worker gives the lease back.
             Outcome::Cancelled if self.status() == Some(RunStatus::Running) => {
-                self.decide_expired(i)
+                self.decide_expired(i, moment.now)
             }
             Outcome::Cancelled => {
-                let mut events = vec![RunEvent::StepCancelled(at)];
-                events.extend(self.end_after(i, &Closing::Cancelled, self.running - 1));
-                events
+                let mut advance = Advance::new(self, moment.now)?;
+                advance.push(RunEvent::StepCancelled(at));
+                advance.fail(i, Closing::Cancelled.error_code());
+                Ok(advance.finish())
             }
-        })
-    }
-
-    fn decide_succeeded(&self, i: usize, at: StepAttempt, outputs: CanonicalJson) -> Vec<RunEvent> {
-        let mut events = vec![RunEvent::StepSucceeded(at, Some(StepOutputs { outputs }))];
-        if self.status() != Some(RunStatus::Running) {
-            events.extend(self.end_after(i, &Closing::Succeeded, self.running - 1));
-        } else if self.succeeded + 1 == self.steps.len() {
-            events.push(RunEvent::RunSucceeded(NoData {}));
-        } else {
-            let dependents = self.spec().map_or(&[][..], |spec| &spec.steps()[i].dependents);
-            let newly_ready: Vec<usize> = dependents
-                .iter()
-                .map(|dependent| dependent.get())
-                .filter(|d| self.steps[*d].unmet_needs == 1)
-                .collect();
-            self.queue_ready(&mut events, &newly_ready, self.queued);
         }
-        events
     }
 
     fn decide_unsuccessful(
@@ -392,41 +365,50 @@ impl Run {
         ended: RunEvent,
         closing: &Closing,
         retryable: bool,
-        now: Timestamp,
-    ) -> Vec<RunEvent> {
-        let mut events = vec![ended];
-        let record = &self.steps[i];
-        // Expired leases are attempts too, but not failures of the step.
-        let failures = record.attempt.saturating_sub(record.expiries);
-        let retry = self.spec().map(|spec| &spec.steps()[i]).filter(|step| {
-            let running = self.status() == Some(RunStatus::Running);
-            running && retryable && failures <= step.retry.max
-        });
-        match retry {
-            Some(step) => {
-                events.push(RunEvent::StepRetryScheduled(StepRetryScheduled {
-                    attempt: record.attempt + 1,
-                    not_before: now.plus_ms(step.retry.delay_ms(failures)),
-                    step_id: step.id.clone(),
-                }));
-            }
-            None => events.extend(self.end_after(i, closing, self.running - 1)),
+        moment: &Moment<'_>,
+    ) -> Result<Vec<RunEvent>, RunRefusal> {
+        let (step, record) = (self.spec_step(i)?, &self.steps[i]);
+        let code = closing.error_code();
+        let mut advance = Advance::new(self, moment.now)?;
+        advance.push(ended);
+        let retryable = retryable && !step.retry.non_retryable.contains(&code);
+        match self.retry_at(i, moment)?.filter(|_| retryable) {
+            Some(not_before) => advance.retry(StepRetryScheduled {
+                attempt: record.attempt + 1,
+                not_before,
+                step_id: self.attempt(i)?.step_id,
+            }),
+            None => advance.fail(i, code),
         }
-        events
+        Ok(advance.finish())
     }
 
-    fn decide_expired(&self, i: usize) -> Vec<RunEvent> {
-        let record = &self.steps[i];
-        let Some(step) = self.spec().map(|spec| &spec.steps()[i]) else { return vec![] };
-        let at = StepAttempt { attempt: record.attempt, step_id: step.id.clone() };
-        let mut events = vec![RunEvent::StepLeaseExpired(at)];
-        let running = self.status() == Some(RunStatus::Running);
-        if running && record.expiries < LEASE_EXPIRIES {
-            events.extend(self.queued(step, record.attempt + 1));
-        } else {
-            events.extend(self.end_after(i, &Closing::Expired, self.running - 1));
+    /// When step `i` is tried again, if it has a try left and may begin it before its time is over.
+    fn retry_at(&self, i: usize, moment: &Moment<'_>) -> Result<Option<Timestamp>, RunRefusal> {
+        let (step, record) = (self.spec_step(i)?, &self.steps[i]);
+        // Expired leases are attempts too, but not failures of the step.
+        let failures = record.attempt.saturating_sub(record.expiries);
+        if self.status() != Some(RunStatus::Running) || failures > step.retry.max {
+            return Ok(None);
         }
-        events
+        let (step_id, next) = (self.attempt(i)?.step_id, record.attempt + 1);
+        let wait_ms = step.retry.wait_ms(failures, moment.run_id, &step_id, next);
+        let at = moment.now.plus_ms(wait_ms);
+        Ok(Some(at).filter(|at| record.deadline.is_none_or(|deadline| *at < deadline)))
+    }
+
+    fn decide_expired(&self, i: usize, now: Timestamp) -> Result<Vec<RunEvent>, RunRefusal> {
+        let record = &self.steps[i];
+        let running = self.status() == Some(RunStatus::Running);
+        let in_time = record.deadline.is_none_or(|deadline| now < deadline);
+        let mut advance = Advance::new(self, now)?;
+        advance.push(RunEvent::StepLeaseExpired(self.attempt(i)?));
+        if running && in_time && record.expiries < LEASE_EXPIRIES {
+            advance.queue_again(i);
+        } else {
+            advance.fail(i, Closing::Expired.error_code());
+        }
+        Ok(advance.finish())
     }
 
     fn decide_queue_retry(
@@ -440,7 +422,9 @@ impl Run {
         if !due || self.status() != Some(RunStatus::Running) {
             return Ok(vec![]);
         }
-        Ok(self.queued(self.spec_step(i)?, record.attempt + 1).into_iter().collect())
+        let mut advance = Advance::new(self, now)?;
+        advance.queue_again(i);
+        Ok(advance.finish())
     }
 
     fn decide_cancel(&self, reason: String) -> Result<Vec<RunEvent>, RunRefusal> {
@@ -456,31 +440,66 @@ impl Run {
             RunStatus::Cancelling
             | RunStatus::Succeeded
             | RunStatus::Failed
-            | RunStatus::Cancelled => Ok(vec![]),
+            | RunStatus::Cancelled
+            | RunStatus::TimedOut => Ok(vec![]),
         }
     }
 
-    /// The run's end, if after step `i` ended so for good only `running` steps still run.
-    fn end_after(&self, i: usize, closing: &Closing, running: usize) -> Option<RunEvent> {
-        if running > 0 {
-            return None;
+    /// The run is timed out as it is cancelled: what runs is being ended, nothing new starts.
+    fn decide_deadline(&self, now: Timestamp) -> Result<Vec<RunEvent>, RunRefusal> {
+        let status = self.status().ok_or(RunRefusal::Unknown)?;
+        let deadline = self.created.as_ref().and_then(|created| created.deadline);
+        let passed = deadline.is_some_and(|deadline| deadline <= now);
+        if !passed || !matches!(status, RunStatus::Running | RunStatus::Failing) {
+            return Ok(vec![]);
         }
-        if self.cancel_requested {
-            return Some(RunEvent::RunCancelled(NoData {}));
+        let mut events = vec![RunEvent::RunDeadlinePassed(NoData {})];
+        if self.running == 0 {
+            events.push(RunEvent::RunTimedOut(NoData {}));
         }
-        let failure = self.failure.clone().or_else(|| {
-            let step_id = self.spec()?.steps()[i].id.clone();
-            Some(crate::event::RunFailed { error_code: closing.error_code(), step_id })
-        });
-        failure.map(RunEvent::RunFailed)
+        Ok(events)
     }
 
-    /// Queue what is ready, as far as the wave goes: `queued` steps stand in it already.
-    fn queue_ready(&self, events: &mut Vec<RunEvent>, newly_ready: &[usize], queued_now: usize) {
-        let Some(spec) = self.spec() else { return };
-        let room = QUEUE_WAVE.saturating_sub(queued_now);
-        let ready = self.ready.iter().chain(newly_ready).take(room);
-        events.extend(ready.filter_map(|i| self.queued(&spec.steps()[*i], 1)));
+    fn decide_verdict(
+        &self,
+        step_id: StepId,
+        verdict: Verdict,
+        reason: String,
+        now: Timestamp,
+    ) -> Result<Vec<RunEvent>, RunRefusal> {
+        self.readable()?;
+        let i = self.index_of(&step_id).ok_or_else(|| RunRefusal::NoSuchStep(step_id.clone()))?;
+        let phase = self.steps[i].phase;
+        let is_approval = matches!(self.spec_step(i)?.work, Work::Approval(_));
+        match (phase, verdict) {
+            (StepPhase::AwaitingApproval, _) if self.status() == Some(RunStatus::Running) => {}
+            // Said twice; the fact is already recorded.
+            (StepPhase::Succeeded, Verdict::Approved) if is_approval => return Ok(vec![]),
+            (StepPhase::Failed, Verdict::Rejected) if is_approval => return Ok(vec![]),
+            (StepPhase::Succeeded, Verdict::Rejected) if is_approval => {
+                return Err(RunRefusal::AlreadyDecided { step_id, decided: "approved" });
+            }
+            (StepPhase::Failed, Verdict::Approved) if is_approval => {
+                return Err(RunRefusal::AlreadyDecided { step_id, decided: "rejected" });
+            }
+            _ => {
+                let phase = phase.as_str();
+                return Err(RunRefusal::NotAwaitingApproval { step_id, phase });
+            }
+        }
+        let (data, reason) = (StepNamed { step_id }, Some(Reason { reason }));
+        let mut advance = Advance::new(self, now)?;
+        match verdict {
+            Verdict::Approved => {
+                advance.push(RunEvent::StepApproved(data, reason));
+                advance.succeed(i, None);
+            }
+            Verdict::Rejected => {
+                advance.push(RunEvent::StepRejected(data, reason));
+                advance.fail(i, ErrorCode::lenient(ErrorCode::REJECTED));
+            }
+        }
+        Ok(advance.finish())
     }
 
     fn waiting_step(&self, id: &StepId) -> Result<usize, RunRefusal> {
@@ -503,13 +522,25 @@ impl Run {
         if created.spec.is_some() { Ok(()) } else { Err(RunRefusal::SpecMissing) }
     }
 
-    fn spec_step(&self, i: usize) -> Result<&Step, RunRefusal> {
-        Ok(&self.spec().ok_or(RunRefusal::SpecMissing)?.steps()[i])
+    /// What the spec says of step `i`, or of the step that it is an item of.
+    pub(super) fn spec_step(&self, i: usize) -> Result<&Step, RunRefusal> {
+        let steps = self.spec().ok_or(RunRefusal::SpecMissing)?.steps();
+        Ok(&steps[self.steps[i].item.map_or(i, |item| item.parent)])
     }
 
-    /// The step's wait for a worker.
-    fn queued(&self, step: &Step, attempt: u32) -> Option<RunEvent> {
-        Some(queued(step, attempt, self.created.as_ref()?))
+    /// The newest attempt of step `i`.
+    pub(super) fn attempt(&self, i: usize) -> Result<StepAttempt, RunRefusal> {
+        let (step, record) = (self.spec_step(i)?, &self.steps[i]);
+        let step_id = match record.item {
+            Some(item) => step.id.item(item.index).ok_or(RunRefusal::SpecMissing)?,
+            None => step.id.clone(),
+        };
+        // What fails before it was ever queued fails at its first attempt.
+        Ok(StepAttempt { attempt: record.attempt.max(1), step_id })
+    }
+
+    pub(super) fn priority(&self) -> i32 {
+        self.created.as_ref().map_or(0, |created| created.priority)
     }
 }
 
@@ -527,17 +558,7 @@ fn check_labels(labels: &Labels) -> Result<(), RunRefusal> {
     }
 }
 
-fn queued(step: &Step, attempt: u32, run: &RunCreated) -> RunEvent {
-    RunEvent::StepQueued(StepQueued {
-        attempt,
-        concurrency: run.concurrency.clone(),
-        plugin: step.plugin.clone(),
-        priority: run.priority,
-        step_id: step.id.clone(),
-    })
-}
-
-fn message(text: &str) -> Option<Message> {
+pub(super) fn message(text: &str) -> Option<Message> {
     let mut end = text.len().min(MESSAGE_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;

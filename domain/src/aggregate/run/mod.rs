@@ -1,7 +1,12 @@
 //! A run as an aggregate: which steps wait, are queued, run or are done, and when the run ends.
 
+mod advance;
 mod decide;
+mod fold;
+mod items;
+mod refusal;
+mod render;
 mod standing;
 mod state;
 
-pub use self::{decide::*, standing::*, state::*};
+pub use self::{decide::*, items::*, refusal::*, standing::*, state::*};

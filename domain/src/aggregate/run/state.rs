@@ -1,5 +1,4 @@
-//! What a run's events add up to. Every transition costs the step and its dependents, never the
-//! size of the run.
+//! What a run is, as far as its events tell.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,9 +7,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::items::{ItemPlace, Items};
 use crate::{
-    dag::{DagSpec, StepIndex},
-    event::{ErrorCode, RunCreated, RunEvent, RunFailed, RunRequest},
+    dag::{DagSpec, Step, StepIndex},
+    event::{ErrorCode, RunCreated, RunFailed, RunRequest},
     ids::{StepId, WorkerId},
     json::CanonicalJson,
     time::Timestamp,
@@ -24,7 +24,8 @@ pub enum RunStatus {
     Running,
     /// A step failed for good; what runs may finish, nothing new starts.
     Failing,
-    /// Cancellation was asked for; what runs is being ended, nothing new starts.
+    /// Cancellation was asked for, or the run's time is over; what runs is being ended, nothing new
+    /// starts.
     Cancelling,
     /// Ended: every step is done.
     Succeeded,
@@ -32,24 +33,27 @@ pub enum RunStatus {
     Failed,
     /// Ended because somebody wanted it to.
     Cancelled,
+    /// Ended because its time was over.
+    TimedOut,
 }
 
 impl RunStatus {
     /// Every status, in the order of a run's life.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Running,
         Self::Failing,
         Self::Cancelling,
         Self::Succeeded,
         Self::Failed,
         Self::Cancelled,
+        Self::TimedOut,
     ];
 
     /// Whether nothing more will happen to the run.
     pub fn is_ended(self) -> bool {
         match self {
             Self::Running | Self::Failing | Self::Cancelling => false,
-            Self::Succeeded | Self::Failed | Self::Cancelled => true,
+            Self::Succeeded | Self::Failed | Self::Cancelled | Self::TimedOut => true,
         }
     }
 
@@ -62,6 +66,7 @@ impl RunStatus {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::TimedOut => "timedOut",
         }
     }
 }
@@ -88,6 +93,46 @@ pub enum StepPhase {
     Failed,
     /// Was running when the run was cancelled, and has stopped.
     Cancelled,
+    /// Not carried out: its condition did not hold, or it needs a step that was skipped.
+    Skipped,
+    /// Waits for an operator.
+    AwaitingApproval,
+    /// Carried out for each item of a list, as steps of their own.
+    Expanded,
+}
+
+impl StepPhase {
+    /// The phase by name, as answers have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::BackingOff { .. } => "backingOff",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+            Self::AwaitingApproval => "awaitingApproval",
+            Self::Expanded => "expanded",
+        }
+    }
+
+    /// How the step ended, as conditions name it; `None` while it goes on.
+    pub fn outcome(self) -> Option<&'static str> {
+        match self {
+            Self::Succeeded => Some("succeeded"),
+            Self::Failed => Some("failed"),
+            Self::Cancelled => Some("cancelled"),
+            Self::Skipped => Some("skipped"),
+            Self::Waiting
+            | Self::Queued
+            | Self::Running
+            | Self::BackingOff { .. }
+            | Self::AwaitingApproval
+            | Self::Expanded => None,
+        }
+    }
 }
 
 /// How a lease ended.
@@ -114,6 +159,8 @@ pub struct LeaseRecord {
     pub stream_version: u64,
     /// Who holds or held it.
     pub worker_id: WorkerId,
+    /// Milliseconds that the attempt may take, where that is less than the step's timeout.
+    pub timeout_ms: Option<u64>,
     /// How it ended; `None` while it is open.
     pub closing: Option<Closing>,
 }
@@ -134,6 +181,28 @@ pub struct StepRecord {
     pub outputs: Option<CanonicalJson>,
     /// Needs that are not met yet.
     pub unmet_needs: u32,
+    /// When its total timeout is over, once it was queued.
+    pub deadline: Option<Timestamp>,
+    /// Its items, once it was expanded.
+    pub items: Option<Items>,
+    /// Which item it is, if it is one.
+    pub item: Option<ItemPlace>,
+}
+
+impl StepRecord {
+    pub(super) fn new(unmet_needs: u32, item: Option<ItemPlace>) -> Self {
+        Self {
+            phase: StepPhase::Waiting,
+            attempt: 0,
+            expiries: 0,
+            lease: None,
+            outputs: None,
+            unmet_needs,
+            deadline: None,
+            items: None,
+            item,
+        }
+    }
 }
 
 /// State of the stream `run/<runId>`.
@@ -148,16 +217,23 @@ pub struct Run {
     pub version: u64,
     /// The first step that failed for good.
     pub failure: Option<RunFailed>,
-    /// Steps in the order of the spec.
+    /// What it gave, if its DAG says what, while that is not erased.
+    pub outputs: Option<CanonicalJson>,
+    /// Steps in the order of the spec; after them, items of lists in the order in which they were
+    /// first queued.
     pub steps: Vec<StepRecord>,
     /// The step that each lease was for, by the stream version in its token.
     pub(super) leases: BTreeMap<u64, usize>,
     /// Steps whose needs are met and that are not queued yet, in the order of the spec.
     pub(super) ready: BTreeSet<usize>,
+    /// Expanded steps of which another item may be queued.
+    pub(super) expandable: BTreeSet<usize>,
     pub(super) queued: usize,
     pub(super) running: usize,
-    pub(super) succeeded: usize,
+    /// Steps of the spec that are done in one way or another.
+    pub(super) settled: usize,
     pub(super) cancel_requested: bool,
+    pub(super) deadline_passed: bool,
     pub(super) ended: Option<RunStatus>,
 }
 
@@ -167,7 +243,7 @@ impl Run {
         self.created.as_ref()?;
         Some(match self.ended {
             Some(status) => status,
-            None if self.cancel_requested => RunStatus::Cancelling,
+            None if self.cancel_requested || self.deadline_passed => RunStatus::Cancelling,
             None if self.failure.is_some() => RunStatus::Failing,
             None => RunStatus::Running,
         })
@@ -191,133 +267,36 @@ impl Run {
         })
     }
 
+    /// What the spec says of a step, or of the step that an item is of.
+    pub fn step_spec(&self, id: &StepId) -> Option<&Step> {
+        let spec = self.spec()?;
+        let index = spec.index_of(id).or_else(|| {
+            let (parent, _) = id.as_item()?;
+            spec.index_of(&parent).filter(|index| spec.step(*index).for_each().is_some())
+        })?;
+        Some(spec.step(index))
+    }
+
+    /// Every step with its id: those of the spec, then the items that were ever queued.
+    pub fn records(&self) -> impl Iterator<Item = (StepId, &StepRecord)> {
+        let spec = self.spec();
+        self.steps.iter().enumerate().filter_map(move |(i, record)| {
+            let steps = spec?.steps();
+            let id = match record.item {
+                Some(ItemPlace { parent, index }) => steps.get(parent)?.id.item(index)?,
+                None => steps.get(i)?.id.clone(),
+            };
+            Some((id, record))
+        })
+    }
+
     pub(super) fn index_of(&self, id: &StepId) -> Option<usize> {
-        Some(self.spec()?.index_of(id)?.get())
-    }
-
-    pub(super) fn fold(&mut self, event: &RunEvent) {
-        self.version += 1;
-        match event {
-            RunEvent::RunCreated(created, request) => self.create(created, request.as_ref()),
-            RunEvent::StepQueued(data) => self.queue(&data.step_id, data.attempt),
-            RunEvent::StepStarted(data) => self.start(&data.step_id, &data.worker_id),
-            RunEvent::StepSucceeded(data, payload) => {
-                let outputs = payload.as_ref().map(|payload| payload.outputs.clone());
-                self.succeed(&data.step_id, outputs);
-            }
-            RunEvent::StepFailed(data, _) => {
-                self.fail(&data.step_id, Closing::Failed(data.error_code.clone()));
-            }
-            RunEvent::StepTimedOut(data) => self.fail(&data.step_id, Closing::TimedOut),
-            RunEvent::StepLeaseExpired(data) => {
-                self.fail(&data.step_id, Closing::Expired);
-                if let Some(i) = self.index_of(&data.step_id) {
-                    self.steps[i].expiries += 1;
-                }
-            }
-            RunEvent::StepRetryScheduled(data) => {
-                self.forgive(&data.step_id);
-                if let Some(i) = self.index_of(&data.step_id) {
-                    self.steps[i].phase = StepPhase::BackingOff { not_before: data.not_before };
-                }
-            }
-            RunEvent::StepCancelled(data) => {
-                if let Some(i) = self.close(&data.step_id, Closing::Cancelled) {
-                    self.steps[i].phase = StepPhase::Cancelled;
-                }
-            }
-            RunEvent::RunCancelRequested(..) => self.cancel_requested = true,
-            RunEvent::RunCancelled(_) => self.ended = Some(RunStatus::Cancelled),
-            RunEvent::RunSucceeded(_) => self.ended = Some(RunStatus::Succeeded),
-            RunEvent::RunFailed(_) => self.ended = Some(RunStatus::Failed),
+        if let Some(index) = self.spec()?.index_of(id) {
+            return Some(index.get());
         }
-    }
-
-    fn create(&mut self, created: &RunCreated, request: Option<&RunRequest>) {
-        self.created = Some(created.clone());
-        self.request = request.cloned();
-        let Some(spec) = &created.spec else { return };
-        self.steps = spec
-            .steps()
-            .iter()
-            .map(|step| StepRecord {
-                phase: StepPhase::Waiting,
-                attempt: 0,
-                expiries: 0,
-                lease: None,
-                outputs: None,
-                unmet_needs: u32::try_from(step.needs.len()).unwrap_or(u32::MAX),
-            })
-            .collect();
-        self.ready = (0..self.steps.len()).filter(|i| self.steps[*i].unmet_needs == 0).collect();
-    }
-
-    fn queue(&mut self, id: &StepId, attempt: u32) {
-        self.forgive(id);
-        let Some(i) = self.index_of(id) else { return };
-        self.ready.remove(&i);
-        self.steps[i].phase = StepPhase::Queued;
-        self.steps[i].attempt = attempt;
-        self.queued += 1;
-    }
-
-    fn start(&mut self, id: &StepId, worker_id: &WorkerId) {
-        let Some(i) = self.index_of(id) else { return };
-        self.steps[i].phase = StepPhase::Running;
-        self.steps[i].lease = Some(LeaseRecord {
-            stream_version: self.version,
-            worker_id: worker_id.clone(),
-            closing: None,
-        });
-        self.leases.insert(self.version, i);
-        self.queued -= 1;
-        self.running += 1;
-    }
-
-    /// Close the step's open lease, if it has one.
-    fn close(&mut self, id: &StepId, closing: Closing) -> Option<usize> {
-        let i = self.index_of(id)?;
-        let step = &mut self.steps[i];
-        match &mut step.lease {
-            Some(lease) if lease.closing.is_none() => {
-                lease.closing = Some(closing);
-                self.running -= 1;
-            }
-            // Failed before it was leased: its `with` could not be resolved.
-            Some(_) | None => self.queued -= 1,
-        }
-        Some(i)
-    }
-
-    fn succeed(&mut self, id: &StepId, outputs: Option<CanonicalJson>) {
-        let Some(i) = self.close(id, Closing::Succeeded) else { return };
-        self.steps[i].phase = StepPhase::Succeeded;
-        self.steps[i].outputs = outputs;
-        self.succeeded += 1;
-        let Some(spec) = self.spec().cloned() else { return };
-        for dependent in &spec.steps()[i].dependents {
-            let d = dependent.get();
-            self.steps[d].unmet_needs -= 1;
-            if self.steps[d].unmet_needs == 0 {
-                self.ready.insert(d);
-            }
-        }
-    }
-
-    /// Failed for good, unless a retry follows in the same commit.
-    fn fail(&mut self, id: &StepId, closing: Closing) {
-        let code = closing.error_code();
-        let Some(i) = self.close(id, closing) else { return };
-        self.steps[i].phase = StepPhase::Failed;
-        if self.failure.is_none() {
-            self.failure = Some(RunFailed { error_code: code, step_id: id.clone() });
-        }
-    }
-
-    fn forgive(&mut self, id: &StepId) {
-        if self.failure.as_ref().is_some_and(|failure| failure.step_id == *id) {
-            self.failure = None;
-        }
+        let (parent, index) = id.as_item()?;
+        let parent = self.spec()?.index_of(&parent)?.get();
+        self.steps[parent].items.as_ref()?.started.get(index as usize).copied()
     }
 }
 
