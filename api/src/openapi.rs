@@ -114,9 +114,14 @@ problems! {
         409: "`DAG_VERSION_ENABLED`: disable it first, or more of its runs start.",
         422: "`EVENT_TOO_LARGE`: pass large data by reference.",
     }
-    /// Naming a schedule, and why something is done to it.
+    /// Naming a schedule.
     ScheduleNotFound {
         404: "`SCHEDULE_NOT_FOUND`.",
+    }
+    /// Naming a schedule, and why something is done to it.
+    ScheduleUnchanged {
+        404: "`SCHEDULE_NOT_FOUND`.",
+        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
     }
     /// Creating a schedule.
     ScheduleExists {

@@ -17,8 +17,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use stella_domain::{
     aggregate::{
         Aggregate, Control, ControlChange, ControlCommand, Dag, DagCommand, DagRefusal, Ledger,
-        LedgerCommand, Outcome, Run, RunCommand, RunRefusal, RunStatus, RunToErase, StartRun, Verdict,
-        VersionChange,
+        LedgerCommand, Outcome, Run, RunCommand, RunRefusal, RunStatus, RunToErase, StartRun,
+        Verdict, VersionChange,
     },
     checkpoint::{SigningKey, SigningKeyRotated},
     dag::{DagSpec, PluginCatalog},

@@ -27,6 +27,7 @@ use crate::{
     extract::{JsonBody, OptionalJson, PageSize, Params, Segment},
     openapi::{
         BackfillRefused, ScheduleExists, ScheduleNotFound, ScheduleNotTriggered, ScheduleRefused,
+        ScheduleUnchanged,
     },
     page::{self, PageToken},
     problem::ApiError,
@@ -207,7 +208,7 @@ async fn trigger_schedule(
     params(("scheduleId" = String, Path, description = "The schedule.")),
     request_body(content = Option<ReasonBody>),
     responses((status = 200, description = "The schedule.", body = ChangedSchedule),
-        ScheduleNotFound))]
+        ScheduleUnchanged))]
 async fn pause_schedule(
     app: AppState,
     caller: Caller,
@@ -224,7 +225,7 @@ async fn pause_schedule(
     params(("scheduleId" = String, Path, description = "The schedule.")),
     request_body(content = Option<ReasonBody>),
     responses((status = 200, description = "The schedule.", body = ChangedSchedule),
-        ScheduleNotFound))]
+        ScheduleUnchanged))]
 async fn resume_schedule(
     app: AppState,
     caller: Caller,
@@ -310,7 +311,7 @@ async fn cancel_backfill(
     params(("scheduleId" = String, Path, description = "The schedule.")),
     request_body(content = Option<ReasonBody>),
     responses((status = 200, description = "The schedule.", body = ChangedSchedule),
-        ScheduleNotFound))]
+        ScheduleUnchanged))]
 async fn delete_schedule(
     app: AppState,
     caller: Caller,

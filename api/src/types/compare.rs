@@ -97,8 +97,9 @@ pub struct StepComparison {
 #[serde(rename_all = "camelCase")]
 pub struct StepSide {
     /// What carries it out.
-    #[schema(value_type = String)]
-    pub plugin: PluginName,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub plugin: Option<PluginName>,
     /// Where it stands.
     pub phase: StepPhaseView,
     /// The newest attempt, from 1.

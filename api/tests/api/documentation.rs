@@ -55,6 +55,7 @@ async fn every_documented_route_is_there() {
             .replace("{stepId}", "nothere")
             .replace("{dagId}", "nothere")
             .replace("{version}", "1")
+            .replace("{scheduleId}", "nothere")
             .replace("{token}", "00000000000000000000000000.1");
         assert!(!filled.contains('{'), "{path}");
         for method in item.as_object().unwrap().keys() {

@@ -229,8 +229,7 @@ impl TenantCache {
     pub(super) fn holds(&self, run_id: &RunId, step_id: &StepId) -> bool {
         let Some(run) = self.run(run_id) else { return false };
         let action = run.step_spec(step_id).and_then(Step::action);
-        self.dag_is_paused(run)
-            || action.is_some_and(|action| self.control().holds(&action.plugin))
+        self.dag_is_paused(run) || action.is_some_and(|action| self.control().holds(&action.plugin))
     }
 
     /// The DAG, if it is at hand.

@@ -169,7 +169,7 @@ impl<'a> Compiler<'a> {
     fn item(&self) -> Result<(), String> {
         match self.reader {
             Reader::Step { has_items: true, .. } => Ok(()),
-            Reader::Step { has_items: false, .. } | Reader::Run => {
+            Reader::Step { has_items: false, .. } | Reader::Run | Reader::Start => {
                 Err("only the `with` of a step with forEach has an item and an index".into())
             }
         }

@@ -26,7 +26,7 @@ impl Concurrency {
         dag_id: &DagId,
         inputs: &CanonicalJson,
     ) -> Result<StepConcurrency, InputViolation> {
-        let scope = Scope { inputs, outputs: &|_| None };
+        let scope = Scope { inputs, outputs: &|_| Ok(None), item: None, missing_is_null: false };
         let key = self.key.as_ref().map(|key| key.render(&scope)).transpose();
         let key = key.map_err(|error| InputViolation {
             path: String::new(),

@@ -25,7 +25,8 @@ const DEFAULT_TIMEOUT_MS: u64 = 3_600_000;
 
 // The members that a spec may have. What a later version of the language adds gets its name here
 // and its reading below.
-const DAG_MEMBERS: &[&str] = &["id", "description", "inputs", "concurrency", "steps", "outputs", "timeout"];
+const DAG_MEMBERS: &[&str] =
+    &["id", "description", "inputs", "concurrency", "steps", "outputs", "timeout"];
 const STEP_MEMBERS: &[&str] = &[
     "id",
     "plugin",

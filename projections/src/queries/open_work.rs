@@ -117,7 +117,7 @@ fn add(work: &mut OpenWork, step: StepRow) -> Result<(), ProjectionError> {
             started_at: step.started_at.ok_or_else(|| missing("start"))?,
             step_id: step.step_id,
             dag_id: step.dag_id,
-            plugin: step.plugin,
+            plugin: step.plugin.clone().ok_or_else(|| missing("plugin"))?,
             concurrency: step.concurrency,
         }),
         StepState::BackingOff => work.retries.push(PendingRetry {

@@ -10,8 +10,8 @@ pub const OUTCOMES_LIMIT: u64 = 1_000_000;
 const OUTCOMES: &str = "SELECT
         count(*),
         count(*) FILTER (WHERE status = 'succeeded'),
-        count(*) FILTER (WHERE status = 'failed'),
-        count(*) FILTER (WHERE status IN ('succeeded', 'failed') AND took_ms <= ?1)
+        count(*) FILTER (WHERE status IN ('failed', 'timedOut')),
+        count(*) FILTER (WHERE status IN ('succeeded', 'failed', 'timedOut') AND took_ms <= ?1)
     FROM (
         SELECT status, CAST(round(
             (julianday(row ->> 'endedAt') - julianday(created_at)) * 86400000) AS INTEGER) AS took_ms
@@ -24,7 +24,7 @@ pub struct Outcomes {
     pub created: u64,
     /// Of those: ended, every step done.
     pub succeeded: u64,
-    /// Of those: ended, a step failed for good.
+    /// Of those: ended, a step failed for good or their time was over.
     pub failed: u64,
     /// Of those that succeeded or failed: ended in time.
     pub in_time: u64,

@@ -11,7 +11,8 @@ use crate::{event::RunEvent, ids::StepId};
 pub struct Standing {
     /// The first step that failed for good.
     failed: Option<StepId>,
-    cancel_requested: bool,
+    /// Cancelled, or out of time: it ends as soon as nothing of it runs.
+    ending: bool,
     ended: Option<RunStatus>,
 }
 
@@ -25,14 +26,23 @@ impl Standing {
             RunEvent::StepTimedOut(data) | RunEvent::StepLeaseExpired(data) => {
                 self.fail(&data.step_id);
             }
-            RunEvent::RunCancelRequested(..) => self.cancel_requested = true,
+            RunEvent::StepFailureTolerated(data) => self.forgive(&data.step_id),
+            RunEvent::StepRejected(data, _) => self.fail(&data.step_id),
+            RunEvent::RunCancelRequested(..) | RunEvent::RunDeadlinePassed(_) => {
+                self.ending = true;
+            }
             RunEvent::RunCancelled(_) => self.ended = Some(RunStatus::Cancelled),
-            RunEvent::RunSucceeded(_) => self.ended = Some(RunStatus::Succeeded),
+            RunEvent::RunTimedOut(_) => self.ended = Some(RunStatus::TimedOut),
+            RunEvent::RunSucceeded(..) => self.ended = Some(RunStatus::Succeeded),
             RunEvent::RunFailed(_) => self.ended = Some(RunStatus::Failed),
             RunEvent::RunCreated(..)
             | RunEvent::StepStarted(_)
             | RunEvent::StepSucceeded(..)
-            | RunEvent::StepCancelled(_) => {}
+            | RunEvent::StepCancelled(_)
+            | RunEvent::StepSkipped(_)
+            | RunEvent::StepExpanded(_)
+            | RunEvent::ApprovalRequested(..)
+            | RunEvent::StepApproved(..) => {}
         }
     }
 
@@ -40,7 +50,7 @@ impl Standing {
     pub fn status(&self) -> RunStatus {
         match self.ended {
             Some(status) => status,
-            None if self.cancel_requested => RunStatus::Cancelling,
+            None if self.ending => RunStatus::Cancelling,
             None if self.failed.is_some() => RunStatus::Failing,
             None => RunStatus::Running,
         }

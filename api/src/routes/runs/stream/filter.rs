@@ -125,7 +125,7 @@ impl StreamFilter {
 fn run_events(recorded: &Recorded) -> impl Iterator<Item = &RunEvent> {
     recorded.events.iter().filter_map(|event| match event {
         Event::Run(event) => Some(event),
-        Event::Ledger(_) | Event::Dag(_) => None,
+        _ => None,
     })
 }
 
