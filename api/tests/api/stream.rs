@@ -1,10 +1,15 @@
 //! The stream of events: in order, no gap, no repeat, and resumable.
 
+use std::time::Duration;
+
 use futures::{SinkExt as _, StreamExt as _, future::join_all};
 use serde_json::{Value, json};
 use stella_api::types::{StreamItem, StreamMessage};
 use stella_domain::{aggregate::RunStatus, hash};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
     tungstenite::{
@@ -13,6 +18,9 @@ use tokio_tungstenite::{
 };
 
 use crate::support::{Answer, Api, ECHO, PREFIX, SLOW};
+
+/// Longest wait for an event; a test that reaches it has failed.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
@@ -40,7 +48,8 @@ impl Client {
 
     async fn next_item(&mut self) -> Result<StreamItem, Option<CloseFrame>> {
         loop {
-            match self.0.next().await.unwrap().unwrap() {
+            let message = timeout(PATIENCE, self.0.next()).await.expect("something comes");
+            match message.unwrap().unwrap() {
                 Message::Text(text) => return Ok(StreamItem::parse(&text).unwrap()),
                 Message::Close(frame) => return Err(frame),
                 _ => {}
@@ -112,7 +121,8 @@ impl ServerSent {
                 }
             }
             // What is sent here is ASCII: no character is cut in two.
-            let chunk = self.response.chunk().await.unwrap()?;
+            let chunk = timeout(PATIENCE, self.response.chunk()).await;
+            let chunk = chunk.expect("something comes").unwrap()?;
             self.read += std::str::from_utf8(&chunk).unwrap();
         }
     }

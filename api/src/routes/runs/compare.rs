@@ -56,6 +56,8 @@ pub(crate) async fn compare_runs(
     Params(params): Params<CompareParams>,
 ) -> Result<Json<RunComparison>, ApiError> {
     super::reach(&app, &caller.tenant, params.min_seq).await?;
+    // Both as they are now: one that has just ended is not to look as if it went on.
+    super::catch_up(&app, &caller.tenant).await?;
     let a = side(&app, &caller.tenant, &params.a).await?;
     let b = side(&app, &caller.tenant, &params.b).await?;
     Ok(Json(compare(a, b)))

@@ -56,7 +56,10 @@ pub(super) fn token_file(file: &Path, mode: u32) -> Check {
         _ => yellow(
             "token file",
             format!("{shown} has the mode {mode:o}: others may read the access token"),
-            format!("chmod 600 {shown}, then delete it and restart the server for a new token"),
+            format!(
+                "chmod 600 {shown}; if somebody may have read it, remove it and restart the server, \
+                 which makes a new one"
+            ),
         ),
     }
 }

@@ -123,9 +123,9 @@ impl StreamFilter {
 }
 
 fn run_events(recorded: &Recorded) -> impl Iterator<Item = &RunEvent> {
-    recorded.events.iter().filter_map(|event| match event {
-        Event::Run(event) => Some(event),
-        _ => None,
+    recorded.events.iter().filter_map(|event| {
+        let Event::Run(event) = event else { return None };
+        Some(event)
     })
 }
 
