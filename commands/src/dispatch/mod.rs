@@ -4,6 +4,7 @@
 //! Plain data without I/O; time comes in with each call.
 
 mod deadlines;
+mod due;
 mod queue;
 mod timers;
 mod waiting;
@@ -22,39 +23,18 @@ use stella_domain::{
 };
 
 use self::waiting::Waiters;
-pub use self::waiting::{Grant, Slot, WaiterId};
 use self::{
     deadlines::Deadlines,
     queue::{Queue, QueueKey},
     timers::{Timer, Timers},
 };
+pub use self::{
+    due::Due,
+    waiting::{Grant, Slot, WaiterId},
+};
 
 /// Nobody reported a step's end this long after its time ran out: the engine ends it.
 const TIMEOUT_GRACE_MS: u64 = 15_000;
-
-/// Work that is due.
-#[derive(Debug)]
-pub enum Due {
-    /// A queued step and a worker that waits for one.
-    Grant {
-        /// The run.
-        run_id: RunId,
-        /// The step.
-        step_id: StepId,
-        /// The worker's place.
-        slot: Slot,
-    },
-    /// A lease was not renewed in time.
-    Expire(FencingToken),
-    /// A step's time ran out, and its worker did not say so.
-    TimeOut(FencingToken),
-    /// A retry's time has come.
-    Retry(RunId, StepId),
-    /// A run's time is over.
-    Deadline(RunId),
-    /// What the ledger holds beyond the open work that this began with is to be read.
-    CatchUp,
-}
 
 /// The state of dispatch for every tenant of this node.
 #[derive(Default)]

@@ -150,11 +150,18 @@ impl Engine {
         at: Timestamp,
     ) -> Outcome {
         let actor = Actor::worker(&slot.worker_id);
+        let wanted = match &command {
+            RunCommand::GrantLease { step_id, .. } => Some(step_id.clone()),
+            _ => None,
+        };
         let mut outcome = self.run_command(tenant, &actor, run_id, command, at);
         let lease_ms = self.shared.lease_ms;
         let run = self.caches.tenant(tenant).run(run_id);
         let decided = outcome.commit.as_ref();
-        match run.and_then(|run| grant::granted(run_id, run, decided, lease_ms)) {
+        let granted = wanted
+            .zip(run)
+            .and_then(|(step_id, run)| grant::granted(run_id, run, decided, &step_id, lease_ms));
+        match granted {
             Some(grant) => {
                 outcome.effects.push(Effect::Deliver { grant, slot: slot.clone(), claimed: false });
             }

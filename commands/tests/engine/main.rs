@@ -12,4 +12,5 @@ mod refusals;
 mod restart;
 mod run_timeout;
 mod run_tokens;
+mod steps;
 mod two_writers;

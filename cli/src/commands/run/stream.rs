@@ -68,7 +68,10 @@ impl Stream {
 
 /// Whether nothing more will happen to the run.
 pub(crate) fn ends_run(message: &StreamMessage) -> bool {
-    matches!(message.event_type.as_str(), "RunSucceeded" | "RunFailed" | "RunCancelled")
+    matches!(
+        message.event_type.as_str(),
+        "RunSucceeded" | "RunFailed" | "RunCancelled" | "RunTimedOut"
+    )
 }
 
 fn text(message: &StreamMessage) -> String {

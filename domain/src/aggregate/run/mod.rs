@@ -1,6 +1,7 @@
 //! A run as an aggregate: which steps wait, are queued, run or are done, and when the run ends.
 
 mod advance;
+mod command;
 mod decide;
 mod fold;
 mod items;
@@ -8,4 +9,4 @@ mod refusal;
 mod render;
 mod state;
 
-pub use self::{decide::*, items::*, refusal::*, state::*};
+pub use self::{command::*, items::*, refusal::*, state::*};
