@@ -1939,7 +1939,7 @@ RECEIPT_MEMBERS = ("checkpoint", "erasures", "events", "format", "ledger", "runI
 RECEIPT_DEPTH = MAX_DEPTH + 3
 RECEIPT_BLOCK_EVENTS = 200  # that many are parsed at once
 RUN_CREATED = b"RunCreated"
-RUN_ENDS = (b"RunSucceeded", b"RunFailed", b"RunCancelled")
+RUN_ENDS = (b"RunSucceeded", b"RunFailed", b"RunCancelled", b"RunTimedOut")
 _PROOF = re.compile(rb'\[(?:"' + _HEX + rb'"(?:,"' + _HEX + rb'")*)?\]')
 
 

@@ -34,7 +34,8 @@ const STRAYS: &str = "SELECT
     + (SELECT count(*) FROM steps WHERE key IS NOT row ->> 'seq'
         OR run_key IS NOT row ->> 'runSeq'
         OR open IS NOT CASE
-            WHEN row ->> 'phase' IN ('queued', 'running', 'backingOff') THEN row ->> 'phase' END
+            WHEN row ->> 'phase' IN ('queued', 'running', 'backingOff', 'awaitingApproval')
+                THEN row ->> 'phase' END
         OR dag_id IS NOT CASE WHEN open IS NOT NULL THEN row ->> 'dagId' END
         OR plugin IS NOT CASE WHEN open IS NOT NULL THEN row ->> 'plugin' END
         OR queued_seq IS NOT CASE WHEN open IS NOT NULL THEN row ->> 'queuedSeq' END)

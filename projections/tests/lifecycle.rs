@@ -94,10 +94,10 @@ async fn columns_and_labels_that_do_not_fit_are_found() {
     let dir = tempfile::tempdir().unwrap();
     let models = projections(dir.path(), MemoryLedger::of(&history.commits));
     assert_eq!(models.check(&tenant(), &|_| {}).await.unwrap().strays, 0);
-    tamper(&dir.path().join("acme.db"), "DELETE FROM run_labels WHERE run_key = 5").await;
+    tamper(&dir.path().join("acme.db"), "DELETE FROM run_labels WHERE run_key = 7").await;
     let report = models.check(&tenant(), &|_| {}).await.unwrap();
     assert!(report.strays == 2 && !report.is_identical(), "{report:#?}");
-    tamper(&dir.path().join("acme.db"), "UPDATE runs SET status = 'failed' WHERE key = 5").await;
+    tamper(&dir.path().join("acme.db"), "UPDATE runs SET status = 'failed' WHERE key = 7").await;
     assert_eq!(models.check(&tenant(), &|_| {}).await.unwrap().strays, 3);
 }
 
@@ -110,7 +110,7 @@ async fn recorded_digests_say_where_two_folds_went_apart() {
     tamper(
         &dir.path().join("acme.digests.db"),
         "UPDATE digests SET digest = replace(digest, '0', '1') WHERE model = 'steps' AND next_seq =
-         (SELECT min(next_seq) FROM digests WHERE next_seq > 8192)",
+         (SELECT min(next_seq) FROM digests WHERE next_seq >= 8192)",
     )
     .await;
     let report = models.check(&tenant(), &|_| {}).await.unwrap();

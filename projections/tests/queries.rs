@@ -97,7 +97,10 @@ async fn dags_and_their_versions_are_shown() {
     let dags = dags(&models, 500).await;
     assert_eq!(dags, self::dags(&models, 1).await, "pages hold every DAG once, in the same order");
     assert!(dags.is_sorted_by(|a, b| a.dag_id < b.dag_id));
-    assert_eq!(dags.iter().map(|dag| dag.dag_id.as_str()).collect::<Vec<_>>(), ["chain", "fan"]);
+    assert_eq!(
+        dags.iter().map(|dag| dag.dag_id.as_str()).collect::<Vec<_>>(),
+        ["chain", "fan", "rich"]
+    );
     for (dag, spec) in dags.iter().zip(&history.specs) {
         assert_eq!(dag.active_version, Some(1));
         assert_eq!(models.dag(&tenant(), &dag.dag_id).await.unwrap().as_ref(), Some(dag));

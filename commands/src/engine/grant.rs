@@ -173,18 +173,17 @@ fn lease(
     }
 }
 
-/// The lease that a decision of its own has granted.
+/// The lease of `step_id`, if a decision of its own has granted it. Other leases in the same commit
+/// are of steps that it readied, and go to others.
 pub(super) fn granted(
     run_id: &RunId,
     run: &Run,
     decided: Option<&Decided>,
+    step_id: &StepId,
     lease_ms: u64,
 ) -> Option<Grant> {
-    let step_id = decided?.events.iter().find_map(|event| match event {
-        Event::Run(RunEvent::StepStarted(started)) => Some(&started.step_id),
-        _ => None,
-    })?;
-    grant_of(run_id, run, step_id, lease_ms)
+    let granted = |event: &Event| matches!(event, Event::Run(RunEvent::StepStarted(started)) if started.step_id == *step_id);
+    decided?.events.iter().any(granted).then(|| grant_of(run_id, run, step_id, lease_ms))?
 }
 
 /// The open lease of a step, as its worker is told of it.

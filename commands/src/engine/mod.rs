@@ -166,7 +166,9 @@ impl Engine {
         let mut outcome = self.run_command(tenant, &actor, run_id, command, at);
         let run = self.caches.tenant(tenant).run(run_id);
         let decided = outcome.commit.as_ref();
-        match run.and_then(|run| grant::granted(run_id, run, decided, lease_ms)) {
+        let granted =
+            run.and_then(|run| grant::granted(run_id, run, decided, &slot.step.1, lease_ms));
+        match granted {
             Some(grant) => {
                 outcome.effects.push(Effect::Deliver { grant, slot: slot.clone(), claimed: false });
             }

@@ -14,4 +14,5 @@ mod restart;
 mod run_timeout;
 mod run_tokens;
 mod schedules;
+mod steps;
 mod two_writers;

@@ -119,7 +119,8 @@ pub(crate) fn refusal<T: std::fmt::Debug>(outcome: Result<T, CommandError>) -> R
 }
 
 impl Node {
-    /// A node with the DAGs `one`, `chain`, `pair`, `retry` and `hour`.
+    /// A node with the DAGs `one`, `chain`, `pair`, `retry`, `hour` and
+    /// `rich`.
     pub(crate) async fn new(ledger: Arc<dyn Ledger>, clock: &Arc<TestClock>) -> Self {
         let node = Self::start(ledger, clock, None);
         node.commands.open_ledger(&acme(), &operator()).await.unwrap();
@@ -146,6 +147,16 @@ impl Node {
                 "hour",
                 r#"{"id":"a","plugin":"core","action":"noop","timeout":"2h"},
                    {"id":"b","plugin":"core","action":"noop","needs":["a"]}"#,
+            ),
+            (
+                "rich",
+                r#"{"id":"a","plugin":"core","action":"noop","continueOnFailure":true,
+                    "with":{"x":"${inputs.nothing}"}},
+                   {"id":"each","plugin":"core","action":"noop","needs":["a"],"forEach":[7,8],
+                    "parallelism":1,"with":{"n":"${item}","at":"${index}"}},
+                   {"id":"gate","needs":["each"],"approval":{"message":"well?"}},
+                   {"id":"last","plugin":"core","action":"noop","needs":["gate"],
+                    "when":"steps.a.status == 'failed'"}"#,
             ),
         ];
         for (id, steps) in steps {

@@ -142,6 +142,7 @@ impl Watch {
             "RunSucceeded" => "run succeeded".to_owned(),
             "RunFailed" => "run failed".to_owned(),
             "RunCancelled" => "run cancelled".to_owned(),
+            "RunTimedOut" => "run timed out".to_owned(),
             _ => return None,
         };
         Some(format!("+{}.{:03} s  {what}", since / 1_000, since % 1_000))

@@ -130,7 +130,10 @@ fn go_on(failure: Failure, check: &ChainCheck) -> Failure {
 
 /// Whether nothing more will happen to the run.
 pub(crate) fn ends_run(message: &StreamMessage) -> bool {
-    matches!(message.event_type.as_str(), "RunSucceeded" | "RunFailed" | "RunCancelled")
+    matches!(
+        message.event_type.as_str(),
+        "RunSucceeded" | "RunFailed" | "RunCancelled" | "RunTimedOut"
+    )
 }
 
 fn text(message: &StreamMessage) -> String {

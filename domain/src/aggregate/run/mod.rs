@@ -1,6 +1,7 @@
 //! A run as an aggregate: which steps wait, are queued, run or are done, and when the run ends.
 
 mod advance;
+mod command;
 mod decide;
 mod fold;
 mod items;
@@ -9,4 +10,4 @@ mod render;
 mod standing;
 mod state;
 
-pub use self::{decide::*, items::*, refusal::*, standing::*, state::*};
+pub use self::{command::*, items::*, refusal::*, standing::*, state::*};
