@@ -375,7 +375,7 @@ impl OfDag for DagRefusal {
         let (status, code) = match &self {
             Self::Unknown => (StatusCode::NOT_FOUND, "DAG_NOT_FOUND"),
             Self::UnknownVersion { .. } => (StatusCode::NOT_FOUND, "DAG_VERSION_NOT_FOUND"),
-            Self::Paused => (StatusCode::CONFLICT, "DAG_PAUSED"),
+            Self::Paused | Self::BudgetSpent { .. } => (StatusCode::CONFLICT, "DAG_PAUSED"),
             Self::Disabled { .. } => (StatusCode::CONFLICT, "DAG_VERSION_DISABLED"),
             Self::NotOlder { .. } => (StatusCode::CONFLICT, "DAG_VERSION_NOT_OLDER"),
             Self::Unreadable { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "SPEC_UNREADABLE"),

@@ -20,7 +20,7 @@ use crate::{
     page::{self, PageToken},
     problem::ApiError,
     state::AppState,
-    types::{DagVersionView, DagView, Page, RegisteredDag, ValidDag},
+    types::{BrakeView, DagVersionView, DagView, Page, RegisteredDag, StartCauseView, ValidDag},
 };
 
 const SPEC_TYPES: [&str; 5] =
@@ -185,6 +185,19 @@ impl From<DagRow> for DagView {
             disabled_versions: row.disabled_versions.into_iter().collect(),
             latest_version: row.latest_version,
             paused: row.paused.map(Into::into),
+            brake: row.brake.map(|brake| BrakeView {
+                starts: brake.starts,
+                window_ms: brake.window_ms,
+                causes: brake
+                    .causes
+                    .into_iter()
+                    .map(|cause| StartCauseView {
+                        actor: cause.actor,
+                        schedule_id: cause.schedule_id,
+                        starts: cause.starts,
+                    })
+                    .collect(),
+            }),
             created_at: row.created_at,
             updated_at: row.updated_at,
         }

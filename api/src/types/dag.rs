@@ -1,7 +1,11 @@
 //! DAGs and their versions.
 
 use serde::{Deserialize, Serialize};
-use stella_domain::{ids::DagId, json::CanonicalJson, time::Timestamp};
+use stella_domain::{
+    ids::{Actor, DagId, ScheduleId},
+    json::CanonicalJson,
+    time::Timestamp,
+};
 use utoipa::ToSchema;
 
 use super::MarkView;
@@ -24,12 +28,42 @@ pub struct DagView {
     /// Who paused it: none of its runs start, and no step of them is leased.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub paused: Option<MarkView>,
+    /// Who started how many runs, where its budget of starts was spent and it is paused for that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub brake: Option<BrakeView>,
     /// When its first version was registered.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// When it last changed.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
+}
+
+/// A budget of starts that was spent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BrakeView {
+    /// Runs that were started in the window.
+    pub starts: u32,
+    /// The window, in milliseconds.
+    pub window_ms: u64,
+    /// Who started how many of them, those who started most first.
+    pub causes: Vec<StartCauseView>,
+}
+
+/// Who started how many runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StartCauseView {
+    /// Who.
+    #[schema(value_type = String)]
+    pub actor: Actor,
+    /// For this schedule.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub schedule_id: Option<ScheduleId>,
+    /// How many.
+    pub starts: u32,
 }
 
 /// A version of a DAG; it never changes.

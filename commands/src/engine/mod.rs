@@ -1,5 +1,6 @@
 //! Decides every command on staged state: the writer's [`Decider`].
 
+mod brake;
 mod cache;
 mod command;
 mod grant;
@@ -15,7 +16,7 @@ use stella_domain::{
         Aggregate, ControlChange, ControlCommand, ControlRefusal, LedgerRefusal, Run, RunCommand,
         RunRefusal, RunStatus, StartRun,
     },
-    event::{Event, RunCreated, RunEvent},
+    event::{DagEvent, Event, RunCreated, RunEvent},
     hash::inputs_hash,
     ids::{Actor, FencingToken, RunId, StreamId, Tenant, WorkerId},
     time::Timestamp,
@@ -29,6 +30,7 @@ use tokio::sync::Notify;
 
 pub use self::command::{Answer, Command, NewRun, RunStarted, ScheduleChange};
 use self::{
+    brake::Starts,
     cache::Caches,
     grant::{Effect, Held},
 };
@@ -42,6 +44,7 @@ use crate::{
 /// The write side's state on this node, owned by the writer's task.
 pub struct Engine {
     caches: Caches,
+    starts: Starts,
     shared: Arc<Shared>,
     /// Leases that may be recorded although nobody was told so, and who was to get them.
     untold: HashMap<Tenant, HashMap<FencingToken, WorkerId>>,
@@ -69,7 +72,8 @@ type Outcome = Decision<Result<Answer, Refusal>, Effect>;
 
 impl Engine {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { caches: Caches::default(), shared, untold: HashMap::new() }
+        let (caches, starts) = (Caches::default(), Starts::default());
+        Self { caches, starts, shared, untold: HashMap::new() }
     }
 
     fn start_run(
@@ -97,6 +101,10 @@ impl Engine {
             Ok(startable) => startable,
             Err(refusal) => return refused(Refusal::Dag(new.dag_id.clone(), refusal)),
         };
+        let budget = spec.budget().filter(|_| pinned.is_none());
+        if let Some(braked) = budget.and_then(|budget| self.brake(tenant, new, budget, at)) {
+            return braked;
+        }
         let start = StartRun {
             spec,
             dag_version,
@@ -113,6 +121,9 @@ impl Engine {
             self.run_command(tenant, actor, &new.run_id, RunCommand::Start(start), at);
         if let Ok(Answer::Run(started)) = &mut outcome.answer {
             started.replayed = outcome.commit.is_none();
+        }
+        if budget.is_some() && outcome.commit.is_some() {
+            self.starts.add(tenant, actor, new, at);
         }
         outcome
     }
@@ -222,6 +233,9 @@ impl Engine {
         }
         for event in events {
             cache.evolve(event, stream);
+            if let (Event::Dag(DagEvent::DagResumed(..)), StreamId::Dag(id)) = (event, stream) {
+                self.starts.reset(tenant, id);
+            }
         }
         let commit = (!events.is_empty()).then(|| Decided {
             stream: stream.clone(),

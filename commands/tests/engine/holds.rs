@@ -16,7 +16,7 @@ use stella_commands::{
 };
 use stella_domain::{
     aggregate::{Aggregate as _, Control, ControlChange, ControlRefusal, DagRefusal},
-    event::{Event, LimitScope, RunEvent},
+    event::{DagEvent, Event, LimitScope, RunEvent},
     ids::{RunId, StreamId},
 };
 use tempfile::TempDir;
@@ -273,4 +273,45 @@ async fn no_lease_overtakes_a_pause() {
         }
     }
     assert!(leases > CHANGES, "only {leases} leases");
+}
+
+#[tokio::test]
+async fn a_dag_of_which_too_many_runs_start_is_paused_and_the_causes_are_named() {
+    let dir = TempDir::new().unwrap();
+    let clock = TestClock::new();
+    let node = Node::new(open(&dir).await, &clock).await;
+    node.register(
+        r#"{"id":"budgeted","budget":{"starts":3,"window":"1m"},
+            "steps":[{"id":"a","plugin":"core","action":"noop"}]}"#,
+    )
+    .await;
+    let start = async |token: &str| node.run(new_run("budgeted", Some(token))).await;
+    start("a").await.unwrap();
+    clock.turn_ms(30_000);
+    start("b").await.unwrap();
+    start("a").await.unwrap();
+    clock.turn_ms(30_000);
+    // The first is a minute old and counts no more.
+    start("c").await.unwrap();
+    start("d").await.unwrap();
+    let next = node.next_seq().await;
+    let refused = refusal(start("e").await);
+    let spent = DagRefusal::BudgetSpent { starts: 3, window_ms: 60_000 };
+    assert_eq!(refused, Refusal::Dag(Node::dag("budgeted"), spent));
+    let commits = node.commits().await;
+    let last = commits.last().unwrap();
+    let Event::Dag(DagEvent::DagPaused(data, _)) = &last.events[0] else { panic!("{last:?}") };
+    let brake = data.brake.as_ref().unwrap();
+    assert_eq!((brake.starts, brake.causes[0].starts), (3, 3));
+    assert_eq!(brake.causes[0].actor, operator());
+    assert_eq!(node.next_seq().await, next + 1, "that, and no run");
+    let refused = refusal(start("e").await);
+    assert_eq!(refused, Refusal::Dag(Node::dag("budgeted"), DagRefusal::Paused));
+    assert!(start("d").await.unwrap().answer.replayed, "what was started is found");
+    // Whoever lets it go on gives it its whole budget back.
+    pause_dag(&node, "budgeted", false).await;
+    for token in ["e", "f", "g"] {
+        start(token).await.unwrap();
+    }
+    refusal(start("h").await);
 }

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::Aggregate;
 use crate::{
     dag::DagSpec,
-    event::{DagEvent, DagRolledBack, DagVersion, DagVersionRegistered, NoData, Reason},
+    event::{
+        Brake, DagEvent, DagPaused, DagRolledBack, DagVersion, DagVersionRegistered, NoData, Reason,
+    },
     json::CanonicalJson,
 };
 
@@ -57,6 +59,8 @@ pub enum DagCommand {
         /// In the operator's words.
         reason: String,
     },
+    /// Hold all of it back, because too many of its runs start.
+    Brake(Brake),
     /// Hold all of it back, or let it go on.
     Pause {
         /// Whether it is held back.
@@ -99,6 +103,18 @@ pub enum DagRefusal {
          go on with `stella orch dag resume`"
     )]
     Paused,
+    /// Too many of its runs were started.
+    #[error(
+        "this DAG has started {starts} runs in {} seconds, which is its budget, and is paused now: \
+         `stella orch dag get` says who started them; go on with `stella orch dag resume`",
+        window_ms / 1_000
+    )]
+    BudgetSpent {
+        /// Runs.
+        starts: u32,
+        /// In milliseconds.
+        window_ms: u64,
+    },
     /// No run is to start with this version.
     #[error(
         "version {version} of this DAG is disabled: start with another version, roll back, or \
@@ -200,9 +216,14 @@ impl Dag {
         }
         let reason = Some(Reason { reason });
         Ok(vec![match paused {
-            true => DagEvent::DagPaused(NoData {}, reason),
+            true => DagEvent::DagPaused(DagPaused::default(), reason),
             false => DagEvent::DagResumed(NoData {}, reason),
         }])
+    }
+
+    fn brake(&self, brake: Brake) -> Vec<DagEvent> {
+        let paused = DagPaused { brake: Some(brake) };
+        if self.paused { vec![] } else { vec![DagEvent::DagPaused(paused, None)] }
     }
 
     fn set_disabled(&mut self, number: u32, disabled: bool) {
@@ -256,6 +277,7 @@ impl Aggregate for Dag {
         match command {
             DagCommand::Register { spec } => Ok(self.register(&spec)),
             DagCommand::Version { version, change, reason } => self.change(version, change, reason),
+            DagCommand::Brake(brake) => Ok(self.brake(brake)),
             DagCommand::Pause { paused, reason } => self.pause(paused, reason),
         }
     }

@@ -20,7 +20,7 @@ mod template;
 mod text;
 mod work;
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, num::NonZeroU32};
 
 use self::{
     compile::{Compiler, Reader},
@@ -37,7 +37,7 @@ pub use self::{
     graph::StepIndex,
     inputs::{InputViolation, MAX_VIOLATIONS},
     retry::RetryPolicy,
-    source::MAX_STEPS,
+    source::{MAX_BUDGET_STARTS, MAX_BUDGET_WINDOW_MS, MAX_STEPS},
     template::{Item, MAX_RENDERED_BYTES, RenderError, Scope, Template},
     text::{MAX_CANONICAL_BYTES, MAX_TEXT_BYTES},
     work::{Action, Approval, ForEach, ItemsError, MAX_ITEMS, MAX_PARALLELISM, Work},
@@ -65,12 +65,22 @@ pub struct DagSpec {
     description: Option<String>,
     inputs: InputSchema,
     concurrency: Option<Concurrency>,
+    budget: Option<Budget>,
     outputs: Option<Template>,
     timeout_ms: Option<u64>,
     steps: Vec<Step>,
     index: HashMap<StepId, StepIndex>,
     canonical: CanonicalJson,
     digest: String,
+}
+
+/// How many runs of a DAG may start in a window of time: with one more the DAG is paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Runs.
+    pub starts: NonZeroU32,
+    /// The window, in milliseconds.
+    pub window_ms: u64,
 }
 
 /// A step of a DAG.
@@ -182,12 +192,13 @@ impl DagSpec {
         let digest = blake3::derive_key(DIGEST_CONTEXT, canonical.as_str().as_bytes());
         let digest = format!("b3:{}", const_hex::encode(digest));
         let description = source.description;
-        let timeout_ms = source.timeout_ms;
+        let (timeout_ms, budget) = (source.timeout_ms, source.budget);
         Ok(Self {
             id,
             description,
             inputs,
             concurrency,
+            budget,
             outputs,
             timeout_ms,
             steps,
@@ -205,6 +216,11 @@ impl DagSpec {
     /// What the author says it is for.
     pub fn description(&self) -> Option<&str> {
         self.description.as_deref()
+    }
+
+    /// How many runs may start in a while before something must be wrong.
+    pub fn budget(&self) -> Option<Budget> {
+        self.budget
     }
 
     /// How many of its steps run at once, if the author limits that.

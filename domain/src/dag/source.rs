@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use serde_json::Value;
 
 use super::{
+    Budget,
     error::{Problems, item, member},
     members::{
         Members, action, boolean, duration_ms, identifier, kind, list, object, text, whole_number,
@@ -18,6 +19,11 @@ use crate::{
     ids::{DagId, PluginName, StepId},
 };
 
+/// Most starts in a budget.
+pub const MAX_BUDGET_STARTS: u32 = 100_000;
+/// Longest window of a budget, in milliseconds: a day.
+pub const MAX_BUDGET_WINDOW_MS: u64 = 24 * 3_600_000;
+
 /// Most steps of a DAG.
 pub const MAX_STEPS: usize = 1000;
 
@@ -26,7 +32,7 @@ const DEFAULT_TIMEOUT_MS: u64 = 3_600_000;
 // The members that a spec may have. What a later version of the language adds gets its name here
 // and its reading below.
 const DAG_MEMBERS: &[&str] =
-    &["id", "description", "inputs", "concurrency", "steps", "outputs", "timeout"];
+    &["id", "description", "inputs", "concurrency", "budget", "steps", "outputs", "timeout"];
 const STEP_MEMBERS: &[&str] = &[
     "id",
     "plugin",
@@ -42,6 +48,7 @@ const STEP_MEMBERS: &[&str] = &[
     "continueOnFailure",
     "approval",
 ];
+const BUDGET_MEMBERS: &[&str] = &["starts", "window"];
 const CONCURRENCY_MEMBERS: &[&str] = &["limit", "key"];
 const RETRY_MEMBERS: &[&str] = &["max", "backoff", "maxBackoff", "factor", "nonRetryable"];
 const APPROVAL_MEMBERS: &[&str] = &["message"];
@@ -59,6 +66,7 @@ pub(super) struct DagSource<'a> {
     pub(super) description: Option<String>,
     pub(super) inputs: Option<&'a Value>,
     pub(super) concurrency: Option<ConcurrencySource<'a>>,
+    pub(super) budget: Option<Budget>,
     pub(super) outputs: Option<&'a Value>,
     pub(super) timeout_ms: Option<u64>,
     pub(super) steps: Vec<StepSource<'a>>,
@@ -97,6 +105,7 @@ pub(super) fn read<'a>(value: &'a Value, problems: &mut Problems) -> DagSource<'
     let inputs = dag.optional("inputs").map(|(_, v)| v);
     let concurrency =
         dag.optional("concurrency").and_then(|(p, v)| read_concurrency(&p, v, problems));
+    let budget = dag.optional("budget").and_then(|(p, v)| read_budget(&p, v, problems));
     let steps = dag.required("steps", problems).and_then(|(p, v)| list(&p, v, problems));
     if let Some(steps) = steps.filter(|s| s.is_empty() || s.len() > MAX_STEPS) {
         let message = format!("a DAG has 1 to {MAX_STEPS} steps, this one has {}", steps.len());
@@ -107,7 +116,7 @@ pub(super) fn read<'a>(value: &'a Value, problems: &mut Problems) -> DagSource<'
     let outputs = dag.optional("outputs").and_then(|(p, v)| object(&p, v, problems).map(|_| v));
     let timeout_ms = dag.optional("timeout").and_then(|(p, v)| duration_ms(&p, v, problems));
     let description = description.map(str::to_owned);
-    DagSource { id, description, inputs, concurrency, outputs, timeout_ms, steps }
+    DagSource { id, description, inputs, concurrency, budget, outputs, timeout_ms, steps }
 }
 
 fn read_step<'a>(path: String, value: &'a Value, problems: &mut Problems) -> StepSource<'a> {
@@ -192,6 +201,28 @@ fn for_each<'a>(path: &str, value: &'a Value, problems: &mut Problems) -> Option
     let found = kind(value);
     problems.push(path, format!("expected a list, or an expression that gives one, found {found}"));
     None
+}
+
+fn read_budget(path: &str, value: &Value, problems: &mut Problems) -> Option<Budget> {
+    let budget = Members::of(path, value, BUDGET_MEMBERS, problems)?;
+    let starts = budget.required("starts", problems).and_then(|(path, starts)| {
+        let starts = starts.as_u64().and_then(|n| u32::try_from(n).ok()).and_then(NonZeroU32::new);
+        let starts = starts.filter(|starts| starts.get() <= MAX_BUDGET_STARTS);
+        if starts.is_none() {
+            let message = format!("expected a whole number of runs, 1 to {MAX_BUDGET_STARTS}");
+            problems.push(path, message);
+        }
+        starts
+    });
+    let window = budget.required("window", problems);
+    let window_ms = window.and_then(|(path, window)| {
+        let ms = duration_ms(&path, window, problems)?;
+        if ms > MAX_BUDGET_WINDOW_MS {
+            problems.push(path, "the window of a budget is a day at most");
+        }
+        Some(ms)
+    });
+    Some(Budget { starts: starts?, window_ms: window_ms? })
 }
 
 fn read_concurrency<'a>(

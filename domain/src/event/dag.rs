@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{NoData, Reason, events};
-use crate::{ids::DagId, json::CanonicalJson};
+use crate::{
+    ids::{Actor, DagId, ScheduleId},
+    json::CanonicalJson,
+};
 
 /// Data of `DagVersionRegistered`: the spec decides what runs do, so it is data, never erased.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,39 @@ pub struct DagRolledBack {
     pub to: u32,
 }
 
+/// Data of `DagPaused`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DagPaused {
+    /// What happened, where nobody paused it but its budget of starts was spent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub brake: Option<Brake>,
+}
+
+/// A budget of starts that was spent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Brake {
+    /// Who started how many of them, those who started most first; ten at most.
+    pub causes: Vec<StartCause>,
+    /// Runs that were started in the window.
+    pub starts: u32,
+    /// The window, in milliseconds.
+    pub window_ms: u64,
+}
+
+/// Who started how many runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartCause {
+    /// Who.
+    pub actor: Actor,
+    /// For this schedule.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub schedule_id: Option<ScheduleId>,
+    /// How many.
+    pub starts: u32,
+}
+
 events! {
     /// What happens to a DAG.
     DagEvent {
@@ -50,7 +86,7 @@ events! {
         /// An older version is active again.
         DagRolledBack = 1 (DagRolledBack, payload: Reason),
         /// No run starts, and no step of a run is leased.
-        DagPaused = 1 (NoData, payload: Reason),
+        DagPaused = 1 (DagPaused, payload: Reason),
         /// Runs start and steps are leased again.
         DagResumed = 1 (NoData, payload: Reason),
     }

@@ -22,6 +22,7 @@ pub(super) fn fold(
             let row = dag.row.get_or_insert_with(|| {
                 Tracked::new(DagRow {
                     active_version: None,
+                    brake: None,
                     created_at: place.at,
                     dag_id: data.dag_id.clone(),
                     disabled_versions: BTreeSet::new(),
@@ -46,8 +47,14 @@ pub(super) fn fold(
             existing(dag, place)?.active_version = Some(data.version);
         }
         DagEvent::DagRolledBack(data, _) => existing(dag, place)?.active_version = Some(data.to),
-        DagEvent::DagPaused(..) => existing(dag, place)?.paused = Some(mark),
-        DagEvent::DagResumed(..) => existing(dag, place)?.paused = None,
+        DagEvent::DagPaused(data, _) => {
+            let row = existing(dag, place)?;
+            (row.paused, row.brake) = (Some(mark), data.brake.clone());
+        }
+        DagEvent::DagResumed(..) => {
+            let row = existing(dag, place)?;
+            (row.paused, row.brake) = (None, None);
+        }
         DagEvent::DagVersionDisabled(data, _) => {
             existing(dag, place)?.disabled_versions.insert(data.version);
         }

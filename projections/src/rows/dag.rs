@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use stella_domain::{ids::DagId, json::CanonicalJson, time::Timestamp};
+use stella_domain::{event::Brake, ids::DagId, json::CanonicalJson, time::Timestamp};
 
 use super::{Mark, Row};
 use crate::model::{Model, Value};
@@ -15,6 +15,9 @@ pub struct DagRow {
     /// The version that runs start with unless they name one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub active_version: Option<u32>,
+    /// Why it is paused, where nobody paused it but its budget of starts was spent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub brake: Option<Brake>,
     /// When its first version was registered.
     pub created_at: Timestamp,
     /// The DAG.
