@@ -8,6 +8,7 @@ mod items;
 mod refusal;
 mod render;
 mod standing;
+mod start;
 mod state;
 
 pub use self::{command::*, items::*, refusal::*, standing::*, state::*};
