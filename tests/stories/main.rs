@@ -15,6 +15,7 @@ mod main_path;
 mod outage;
 mod plugins;
 mod readme;
+mod schedules;
 mod stream;
 mod unsound_storage;
 mod witness;

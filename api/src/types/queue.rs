@@ -20,9 +20,11 @@ pub struct QueueView {
     /// By plugin, by name.
     pub by_plugin: Vec<PluginQueueView>,
     /// What is held back.
+    #[serde(default)]
     pub control: ControlView,
     /// Plugins of which a step runs more than ten times as long as their steps usually do, and more
     /// than a minute.
+    #[serde(default)]
     pub stuck: Vec<StuckPluginView>,
 }
 

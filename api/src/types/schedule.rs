@@ -221,8 +221,7 @@ pub struct BackfillView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduleView {
-    /// What it is, as it was asked for. Inputs are absent where they are erased.
-    #[serde(flatten)]
+    /// What it is, as it would be asked for.
     pub spec: ScheduleBody,
     /// The next fire times, up to five. What its jitter adds is not in them.
     #[schema(value_type = Vec<String>)]

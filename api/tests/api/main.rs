@@ -13,6 +13,7 @@ mod metrics;
 mod operations;
 mod queue;
 mod runs;
+mod schedules;
 mod stream;
 mod support;
 mod workers;

@@ -86,6 +86,19 @@ impl WorkOf<'_> {
         }
     }
 
+    /// Its timer has fired.
+    pub(super) fn looked(&mut self, id: &ScheduleId) {
+        if let Some(schedule) = self.work.fires.schedules.get_mut(id) {
+            schedule.look_at = None;
+        }
+    }
+
+    /// Set the timer of a schedule, unless it is set for earlier: something has happened since.
+    pub(super) fn look_at_the_latest(&mut self, id: &ScheduleId, at: Option<Timestamp>) {
+        let set = self.work.fires.schedules.get(id).and_then(|schedule| schedule.look_at);
+        self.look_at(id, set.into_iter().chain(at).min());
+    }
+
     pub(super) fn schedule_event(
         &mut self,
         id: &ScheduleId,

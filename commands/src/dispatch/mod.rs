@@ -251,7 +251,7 @@ impl Dispatch {
 
     /// A schedule was attended to: when to look at it again.
     pub fn attended(&mut self, tenant: &Tenant, id: &ScheduleId, again: Option<Timestamp>) {
-        self.of(tenant).look_at(id, again);
+        self.of(tenant).look_at_the_latest(id, again);
     }
 
     /// The run of a fire was refused.
@@ -335,7 +335,10 @@ impl Dispatch {
                 let drained = work.holds.control.draining.is_some() && work.runs.is_empty();
                 drained.then_some(Due::Drained)
             }
-            Timer::Schedule(id) => Some(Due::Attend(id)),
+            Timer::Schedule(id) => {
+                self.of(tenant).looked(&id);
+                Some(Due::Attend(id))
+            }
             Timer::Fire(id, time) => {
                 let fires = &self.tenants.get(tenant)?.fires;
                 fires.may_start(&id, time).then_some(Due::StartFire(id, time))

@@ -1,14 +1,14 @@
 //! `dag get`.
 
 use clap::Args;
-use stella_api::types::{DagVersionView, DagView};
+use stella_api::types::{BrakeView, DagVersionView, DagView, MarkView};
 use stella_domain::ids::DagId;
 
 use crate::{
     client::path,
     commands::ApiArgs,
     failure::Failure,
-    output::{details, time},
+    output::{details, duration, time},
 };
 
 /// A version of a DAG, with its spec.
@@ -31,13 +31,8 @@ pub(crate) struct Get {
 impl Get {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let client = self.api.client()?;
-        let version = match self.dag_version {
-            Some(version) => version,
-            None => {
-                let dag: DagView = client.get(&path("dags", &self.dag, ""), &[]).await?;
-                dag.active_version.unwrap_or(dag.latest_version)
-            }
-        };
+        let dag: DagView = client.get(&path("dags", &self.dag, ""), &[]).await?;
+        let version = self.dag_version.unwrap_or(dag.active_version.unwrap_or(dag.latest_version));
         let version: DagVersionView =
             client.get(&path("dags", &self.dag, &format!("/versions/{version}")), &[]).await?;
         self.api.output.print(&version, |version| {
@@ -48,8 +43,30 @@ impl Get {
                 ("digest", version.digest.clone()),
                 ("registered", time(version.registered_at)),
                 ("seq", version.seq.to_string()),
+                ("paused", dag.paused.as_ref().map(by).unwrap_or_default()),
+                ("budget spent", dag.brake.as_ref().map(causes).unwrap_or_default()),
             ]);
             format!("{details}\n{spec}")
         })
     }
+}
+
+/// Who paused it.
+fn by(mark: &MarkView) -> String {
+    let reason = mark.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+    format!("by {} since {}{reason}", mark.actor, time(mark.at))
+}
+
+/// Who started so many runs that it was paused.
+fn causes(brake: &BrakeView) -> String {
+    let causes: Vec<String> = brake
+        .causes
+        .iter()
+        .map(|cause| match &cause.schedule_id {
+            Some(id) => format!("{} by schedule {id}", cause.starts),
+            None => format!("{} by {}", cause.starts, cause.actor),
+        })
+        .collect();
+    let (starts, window) = (brake.starts, duration(brake.window_ms));
+    format!("{starts} runs were started within {window}: {}", causes.join(", "))
 }

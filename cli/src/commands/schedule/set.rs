@@ -64,6 +64,21 @@ enum CatchUpArg {
     All,
 }
 
+/// One of these is given.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct When {
+    /// Fire as a cron expression of five fields says.
+    #[arg(long, value_name = "EXPRESSION")]
+    cron: Option<String>,
+    /// Fire again and again, such as every 30m.
+    #[arg(long, value_name = "DURATION")]
+    every: Option<String>,
+    /// Fire once, at this time (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+}
+
 #[derive(Debug, Args)]
 struct SpecArgs {
     /// The schedule.
@@ -74,18 +89,11 @@ struct SpecArgs {
     /// Its version; the active one otherwise.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     dag_version: Option<u32>,
-    /// Fire as a cron expression of five fields says.
-    #[arg(long, value_name = "EXPRESSION", required_unless_present_any = ["every", "at"], conflicts_with_all = ["every", "at"])]
-    cron: Option<String>,
-    /// On the clocks of this time zone; UTC otherwise.
+    #[command(flatten)]
+    when: When,
+    /// The time zone of --cron; UTC otherwise.
     #[arg(long, value_name = "ZONE", requires = "cron")]
     time_zone: Option<String>,
-    /// Fire again and again, such as every 30m.
-    #[arg(long, value_name = "DURATION", conflicts_with = "at")]
-    every: Option<String>,
-    /// Fire once, at this time (RFC 3339).
-    #[arg(long, value_name = "TIME")]
-    at: Option<String>,
     /// No fire time is before this one.
     #[arg(long, value_name = "TIME")]
     start_at: Option<String>,
@@ -146,10 +154,10 @@ impl SpecArgs {
             schedule_id: self.schedule,
             dag_id: self.dag,
             dag_version: self.dag_version,
-            cron: self.cron,
+            cron: self.when.cron,
             time_zone: self.time_zone,
-            every: self.every,
-            at: self.at,
+            every: self.when.every,
+            at: self.when.at,
             start_at: self.start_at,
             end_at: self.end_at,
             jitter: self.jitter,

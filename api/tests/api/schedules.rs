@@ -1,0 +1,89 @@
+//! Schedules over HTTP.
+
+use serde_json::json;
+use stella_api::types::{ChangedSchedule, ScheduleView};
+
+use crate::support::{Api, ECHO};
+
+async fn get(api: &Api, path: &str) -> ScheduleView {
+    let answer = api.get(path).await;
+    serde_json::from_str(&answer.text).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_is_shown_as_it_was_asked_for_and_takes_what_it_shows() {
+    let api = Api::start().await;
+    api.register(ECHO).await;
+    let body = json!({"scheduleId": "nightly", "dagId": "echo", "cron": "30 2 * * *",
+        "timeZone": "Europe/Berlin", "jitter": "5m", "overlap": "queueOne", "catchUp": "all",
+        "inputs": {"n": 1}, "fireTimeInput": "who", "labels": {"team": "data"}, "priority": 3,
+        "endAt": "2999-01-01T00:00:00Z"});
+    let created = api.post("/schedules", &body).await.body;
+    let shown = get(&api, &format!("/schedules/nightly?minSeq={}", created["seq"])).await;
+    let spec = serde_json::to_value(&shown.spec).unwrap();
+    for (member, value) in body.as_object().unwrap() {
+        if member != "endAt" {
+            assert_eq!(&spec[member], value, "{member}");
+        }
+    }
+    assert_eq!(spec["catchUpCap"], 10);
+    assert_eq!(shown.next.len(), 5);
+    assert!(shown.next.windows(2).all(|two| two[0] < two[1]));
+    let same = api.post("/schedules/nightly:update", &spec).await.body;
+    assert!(same["seq"].is_null(), "what it shows is what it is: {same}");
+    let listed = api.get("/schedules").await.body;
+    assert_eq!(listed["items"][0]["spec"]["scheduleId"], "nightly");
+    api.post("/schedules/nightly:delete", &json!({})).await;
+    api.get("/schedules/nightly?minSeq=0").await;
+    let again = api.post("/schedules", &body).await;
+    assert_eq!(again.status, 201, "its name is free again: {again:?}");
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_and_a_backfill_start_runs_that_the_schedule_shows() {
+    let api = Api::start().await;
+    api.register(ECHO).await;
+    let body = json!({"scheduleId": "daily", "dagId": "echo", "cron": "0 0 * * *",
+        "fireTimeInput": "who"});
+    api.post("/schedules", &body).await;
+    let trigger = json!({"fireTime": "2026-11-02T00:00:00Z"});
+    let fired: ChangedSchedule =
+        serde_json::from_value(api.post("/schedules/daily:trigger", &trigger).await.body).unwrap();
+    let run_id = fired.run_id.unwrap();
+    let ended = async {
+        loop {
+            let run = api.get(&format!("/runs/{run_id}?wait=30s")).await;
+            // Its start follows the fire.
+            if run.status == 200 {
+                return run.body;
+            }
+        }
+    };
+    let run = tokio::time::timeout(std::time::Duration::from_secs(30), ended).await.unwrap();
+    assert_eq!(run["status"], "succeeded", "{run}");
+    let range = json!({"from": "2026-11-01T00:00:00Z", "to": "2026-11-04T00:00:00Z"});
+    let mut dry = range.clone();
+    dry["dryRun"] = true.into();
+    let listed = api.post("/schedules/daily:backfill", &dry).await.body;
+    assert_eq!(listed["fireTimes"].as_array().unwrap().len(), 3);
+    assert!(listed["seq"].is_null());
+    let asked = api.post("/schedules/daily:backfill", &range).await.body;
+    let over = async {
+        let mut path = format!("/schedules/daily?minSeq={}", asked["seq"]);
+        loop {
+            let backfill = get(&api, &path).await.backfill.unwrap();
+            if !backfill.under_way {
+                return backfill;
+            }
+            path = "/schedules/daily".to_owned();
+        }
+    };
+    let backfill = tokio::time::timeout(std::time::Duration::from_secs(30), over).await.unwrap();
+    assert_eq!((backfill.fires, backfill.done, backfill.had_run), (3, 3, 1));
+    let runs = api.get("/runs").await.body;
+    assert_eq!(runs["items"].as_array().unwrap().len(), 3, "the one that ran is passed over");
+    let report = api.post_nothing("/admin/projections:check").await.body;
+    assert_eq!(report["identical"], true, "{report}");
+    api.stop().await;
+}
