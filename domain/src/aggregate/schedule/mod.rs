@@ -150,7 +150,7 @@ impl Schedule {
         let before = || open.iter().filter(|fire| !fire.backfill);
         let waits = before().any(|fire| !fire.started);
         let overlap = spec.spec().overlap;
-        let blocking = before().last().filter(|_| overlap != Overlap::Allow);
+        let blocking = before().next_back().filter(|_| overlap != Overlap::Allow);
         let event = match (overlap, blocking) {
             _ if open.len() >= MAX_OPEN_FIRES => return no(MissReason::Overlap),
             (Overlap::Allow, _) | (_, None) => fired(fire_time, run_id.clone(), cause),
@@ -197,7 +197,7 @@ impl Schedule {
         let fire_times: Vec<Timestamp> = pending.map(|fire| fire.fire_time).collect();
         let reason = Some(Reason { reason: reason.to_owned() });
         let cleared = TriggersCleared { fire_times };
-        (!cleared.fire_times.is_empty()).then(|| ScheduleEvent::TriggersCleared(cleared, reason))
+        (!cleared.fire_times.is_empty()).then_some(ScheduleEvent::TriggersCleared(cleared, reason))
     }
 
     fn set(&mut self, data: &ScheduleSet, request: Option<&ScheduleRequest>) {
