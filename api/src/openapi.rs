@@ -34,6 +34,7 @@ pub(crate) struct Document;
 #[derive(OpenApi)]
 #[openapi(paths(
     runs::cancel::cancel_run,
+    runs::rerun::rerun_run,
     runs::approval::approve_step,
     runs::approval::reject_step,
     dag_versions::roll_back_dag,
@@ -143,6 +144,17 @@ problems! {
         404: "`SCHEDULE_NOT_FOUND`.",
         409: "`BACKFILL_UNDER_WAY`: wait for its end, or cancel it.",
         422: "`BACKFILL_EMPTY`, `BACKFILL_TOO_LARGE`. `EVENT_TOO_LARGE`.",
+    }
+    /// Running a run again.
+    RerunRefused {
+        404: "`RUN_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
+        409: "`RUN_NOT_ENDED`; `INPUTS_ERASED`: start a new run. `RUN_TOKEN_CONFLICT`, \
+              `DAG_VERSION_DISABLED`, `DAG_PAUSED`.",
+        422: "`INPUTS_INVALID`: they do not fit this version. `EVENT_TOO_LARGE`.",
+    }
+    /// Running again what has ended in a window.
+    BulkRerunRefused {
+        422: "`TOO_MANY_RUNS`: narrow the filter, or raise `cap`.",
     }
     /// Naming a run.
     RunNotFound {

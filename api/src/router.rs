@@ -67,6 +67,7 @@ fn documented() -> OpenApiRouter<AppState> {
 fn resources() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Verbs::openapi())
         .routes(routes!(runs::list::list_runs, runs::start::start_run))
+        .routes(routes!(runs::rerun::rerun_runs))
         .routes(routes!(runs::get::get_run))
         .route("/runs/{runId}", post(runs::cancel::run_verb))
         .routes(routes!(runs::steps::list_steps))

@@ -246,6 +246,24 @@ impl Commands {
         self.run(tenant, Command::StartRun { actor: actor.clone(), run }).await
     }
 
+    /// Run a run again that has ended, with what it was started with. Asked again, the same rerun comes
+    /// back: it is attempt *n* + 1 of a run whose attempt *n* was named.
+    ///
+    /// # Errors
+    /// [`CommandError`]; unknown runs are refused, those that have not ended, and those whose inputs
+    /// are erased.
+    pub async fn rerun(
+        &self,
+        tenant: &Tenant,
+        actor: &Actor,
+        run_id: &RunId,
+        dag_version: Option<u32>,
+        reason: String,
+    ) -> Result<Written<RunStarted>, CommandError> {
+        let (actor, run_id) = (actor.clone(), run_id.clone());
+        self.run(tenant, Command::Rerun { actor, run_id, dag_version, reason }).await
+    }
+
     /// Ask a run to end. Best effort and idempotent: a run that has ended is left as it is.
     ///
     /// # Errors

@@ -259,6 +259,7 @@ impl Subject for Run {
                 priority: start.priority,
                 run_token: start.run_token,
                 attempt: 0,
+                rerun: None,
                 schedule: None,
                 now: at(0),
             }),

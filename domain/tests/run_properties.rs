@@ -182,6 +182,7 @@ fn start_with(spec: &Arc<DagSpec>, inputs: CanonicalJson) -> RunCommand {
         priority: 0,
         run_token: None,
         attempt: 0,
+        rerun: None,
         schedule: None,
         now: Timestamp::from_micros(1_000_000),
     })

@@ -138,6 +138,8 @@ impl Process {
             labels: Labels::new(),
             priority: 0,
             run_token: Some(token.clone()),
+            attempt: 0,
+            rerun: None,
             schedule: None,
         };
         let start = async || self.commands.start_run(&self.tenant, &self.actor, new.clone()).await;

@@ -32,6 +32,14 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "DAG_VERSION_ENABLED", detail)
     }
 
+    pub(crate) fn too_many_reruns(cap: u32) -> Self {
+        let detail = format!(
+            "more than {cap} runs would be run again: narrow the filter or the window, or raise cap \
+             (1000 at most)"
+        );
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "TOO_MANY_RUNS", detail)
+    }
+
     pub(crate) fn schedule_not_found(id: &ScheduleId) -> Self {
         Self::schedule_refusal(id, ScheduleRefusal::Unknown)
     }
@@ -100,6 +108,8 @@ impl From<RunRefusal> for ApiError {
     fn from(refusal: RunRefusal) -> Self {
         let (status, code) = match &refusal {
             RunRefusal::Unknown => (StatusCode::NOT_FOUND, "RUN_NOT_FOUND"),
+            RunRefusal::NotEnded => (StatusCode::CONFLICT, "RUN_NOT_ENDED"),
+            RunRefusal::InputsErased => (StatusCode::CONFLICT, "INPUTS_ERASED"),
             RunRefusal::TokenConflict { .. } => (StatusCode::CONFLICT, "RUN_TOKEN_CONFLICT"),
             RunRefusal::InputsInvalid { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "INPUTS_INVALID")

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use stella_domain::{
     aggregate::RunStatus,
     event::{ErrorCode, Labels},
-    ids::{DagId, RunId, RunToken, StepId},
+    ids::{DagId, PluginName, RunId, RunToken, StepId},
     json::CanonicalJson,
     time::Timestamp,
 };
@@ -48,6 +48,102 @@ pub struct ReasonBody {
     /// Free text, recorded as an erasable payload.
     #[serde(default)]
     pub reason: String,
+}
+
+/// Run a run again. May be left out altogether.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RerunBody {
+    /// The version that the rerun follows; the active one otherwise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(minimum = 1)]
+    pub dag_version: Option<u32>,
+    /// Why, for those who read the ledger.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// Run again what has ended in a window. Everything given must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BulkRerunBody {
+    /// Created at or after this time (RFC 3339).
+    #[schema(format = DateTime)]
+    pub from: String,
+    /// Created before this time (RFC 3339). What this request starts is later: sent again, it starts
+    /// nothing twice.
+    #[schema(format = DateTime)]
+    pub to: String,
+    /// How they ended: `failed` unless said otherwise, or `timedOut` or `cancelled`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub status: Option<RunStatus>,
+    /// Of this DAG.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub dag_id: Option<DagId>,
+    /// Of this version.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(minimum = 1)]
+    pub of_dag_version: Option<u32>,
+    /// Failed with this code.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error_code: Option<String>,
+    /// Failed in a step of this plugin.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub plugin: Option<PluginName>,
+    /// The version that the reruns follow; the active one otherwise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(minimum = 1)]
+    pub dag_version: Option<u32>,
+    /// Runs at most: with more it is refused.
+    #[serde(default = "usual_rerun_cap")]
+    #[schema(minimum = 1, maximum = 1000, default = 100)]
+    pub cap: u32,
+    /// List the runs, and start nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Why, for those who read the ledger.
+    #[serde(default)]
+    pub reason: String,
+}
+
+fn usual_rerun_cap() -> u32 {
+    100
+}
+
+/// What became of one run of a bulk rerun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RerunItem {
+    /// The run that had ended.
+    #[schema(value_type = String)]
+    pub run_id: RunId,
+    /// Its DAG.
+    #[schema(value_type = String)]
+    pub dag_id: DagId,
+    /// What it failed with.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub error_code: Option<ErrorCode>,
+    /// Its rerun; absent in a dry run, and where it was refused.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub rerun_id: Option<RunId>,
+    /// Whether the rerun was there already.
+    #[serde(default)]
+    pub replayed: bool,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refused: Option<String>,
+}
+
+/// What a bulk rerun came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BulkRerun {
+    /// The runs, newest first.
+    pub items: Vec<RerunItem>,
 }
 
 /// A run as a command left it: the answer to starting, cancelling, approving and rejecting.

@@ -91,7 +91,7 @@ async fn every_documented_route_is_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_undocumented_answers() {
     let api = Api::start().await;
-    for path in ["/runs:rerun", "/schedules:next", "/plugins", "/ledger/proofs"] {
+    for path in ["/runs:forget", "/schedules:next", "/plugins", "/ledger/proofs"] {
         let answer = api.get(path).await;
         answer.is_problem(404, "ROUTE_NOT_FOUND");
     }

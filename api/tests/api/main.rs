@@ -12,6 +12,7 @@ mod ledger;
 mod metrics;
 mod operations;
 mod queue;
+mod reruns;
 mod runs;
 mod schedules;
 mod stream;

@@ -15,7 +15,7 @@ use stella_domain::{
 };
 use stella_ledger::recorded::Recorded;
 
-use super::{Command, ScheduleChange};
+use super::{Command, NewRun, ScheduleChange, reruns::rerun_id};
 
 /// Runs kept per tenant; the least recently used is read again when it is needed.
 const RUNS: usize = 20_000;
@@ -84,7 +84,14 @@ impl Caches {
                 cache.need_dag(&run.dag_id, &mut missing);
                 // A fresh id cannot have been used; the storage's keys would refuse it if it had.
                 if run.run_token.is_some() {
-                    cache.need_run(&run.run_id, &mut missing);
+                    cache.need_newest(tenant, run, &mut missing);
+                }
+            }
+            Command::Rerun { run_id, .. } => {
+                cache.need_run_and_dag(run_id, &mut missing);
+                if let Some(next) = cache.run(run_id).and_then(|run| rerun_id(tenant, run_id, run))
+                {
+                    cache.need_run(&next, &mut missing);
                 }
             }
             Command::Run { run_id, .. } => cache.need_run_and_dag(run_id, &mut missing),
@@ -156,6 +163,29 @@ impl TenantCache {
         if !self.schedules.contains_key(id) {
             missing.push(StreamId::Schedule(id.clone()));
         }
+    }
+
+    /// The runs of a token: the first, and its reruns up to the one that does not exist.
+    fn need_newest(&self, tenant: &Tenant, new: &NewRun, missing: &mut Vec<StreamId>) {
+        let mut id = new.run_id.clone();
+        loop {
+            self.need_run(&id, missing);
+            match self.run(&id).and_then(|run| rerun_id(tenant, &id, run)) {
+                Some(next) => id = next,
+                None => return,
+            }
+        }
+    }
+
+    /// The newest run of a token; the first where there is none.
+    pub(super) fn newest(&self, tenant: &Tenant, first: &RunId) -> RunId {
+        let mut newest = first.clone();
+        while let Some(next) = self.run(&newest).and_then(|run| rerun_id(tenant, &newest, run))
+            && self.run(&next).is_some_and(|run| run.version > 0)
+        {
+            newest = next;
+        }
+        newest
     }
 
     /// The run of a fire, once its schedule is at hand.

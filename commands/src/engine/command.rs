@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, sync::Arc};
 
 use stella_domain::{
-    aggregate::{Control, ControlCommand, RunCommand, RunStatus, Schedule},
+    aggregate::{Control, ControlCommand, Rerun, RunCommand, RunStatus, Schedule},
     event::{Event, Labels, LedgerEvent, RunCreated, ScheduleEvent, ScheduleFire, ScheduleRequest},
     ids::{Actor, DagId, RunId, RunToken, ScheduleId, StreamId},
     json::CanonicalJson,
@@ -22,6 +22,17 @@ pub enum Command {
         actor: Actor,
         /// What for.
         run: NewRun,
+    },
+    /// Run a run again that has ended, or recognise that it was.
+    Rerun {
+        /// Who asks.
+        actor: Actor,
+        /// The run.
+        run_id: RunId,
+        /// The version that the rerun follows; the active one otherwise.
+        dag_version: Option<u32>,
+        /// In the operator's words.
+        reason: String,
     },
     /// Anything else about a run.
     Run {
@@ -104,6 +115,10 @@ pub struct NewRun {
     pub priority: i32,
     /// The caller's idempotency key.
     pub run_token: Option<RunToken>,
+    /// 0 for a first run, n for its n-th rerun.
+    pub attempt: u32,
+    /// Of a rerun: which it is of, and why.
+    pub rerun: Option<Rerun>,
     /// The fire of a schedule that it is for.
     pub schedule: Option<ScheduleFire>,
 }
@@ -200,6 +215,7 @@ impl Command {
     pub(super) fn depends_on_control(&self) -> bool {
         match self {
             Self::StartRun { .. }
+            | Self::Rerun { .. }
             | Self::Run { .. }
             | Self::Grant { .. }
             | Self::Schedule { .. }

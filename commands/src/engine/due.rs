@@ -75,6 +75,7 @@ impl Command {
             Self::Control { .. }
             | Self::Schedule { .. }
             | Self::StartRun { .. }
+            | Self::Rerun { .. }
             | Self::Append { .. }
             | Self::Forget { .. } => None,
         }

@@ -5,6 +5,7 @@ mod cache;
 mod command;
 mod due;
 mod grant;
+mod reruns;
 mod schedules;
 
 use std::{
@@ -85,6 +86,12 @@ impl Engine {
         at: Timestamp,
     ) -> Outcome {
         let cache = self.caches.tenant(tenant);
+        // A token stands for the newest attempt; a rerun is asked for by its own.
+        let newest = match (&new.run_token, new.attempt) {
+            (Some(_), 0) => cache.newest(tenant, &new.run_id),
+            _ => new.run_id.clone(),
+        };
+        let new = &NewRun { run_id: newest, ..new.clone() };
         let have = cache.run(&new.run_id).and_then(|run| run.created.as_ref());
         // Before anything is looked up: what the token did not start may not even exist.
         if let Some(conflict) = have.and_then(|have| token_conflict(have, new)) {
@@ -114,7 +121,8 @@ impl Engine {
             labels: new.labels.clone(),
             priority: new.priority,
             run_token: new.run_token.clone(),
-            attempt: 0,
+            attempt: new.attempt,
+            rerun: new.rerun.clone(),
             schedule: new.schedule.clone(),
             now: at,
         };
@@ -281,6 +289,9 @@ impl Decider for Engine {
     fn decide(&mut self, tenant: &Tenant, command: &Command, at: Timestamp) -> Outcome {
         match command {
             Command::StartRun { actor, run } => self.start_run(tenant, actor, run, at),
+            Command::Rerun { actor, run_id, dag_version, reason } => {
+                self.rerun(tenant, actor, run_id, *dag_version, reason, at)
+            }
             Command::Run { actor, run_id, command } => {
                 let command = command::at(command.clone(), at);
                 self.run_command(tenant, actor, run_id, command, at)

@@ -219,6 +219,8 @@ fn new_run(tenant: &Tenant, schedule: &Schedule, fire_time: Timestamp) -> Result
         labels: request.labels.clone(),
         priority: spec.spec().priority,
         run_token: Some(token.map_err(|error| format!("{error}"))?),
+        attempt: 0,
+        rerun: None,
         schedule: Some(ScheduleFire { fire_time, schedule_id: spec.id().clone() }),
     })
 }

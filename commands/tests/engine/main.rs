@@ -10,6 +10,7 @@ mod life;
 mod node;
 mod put_back;
 mod refusals;
+mod reruns;
 mod restart;
 mod run_timeout;
 mod run_tokens;

@@ -102,6 +102,8 @@ pub(crate) fn new_run(dag: &str, run_token: Option<&str>) -> NewRun {
         labels: Default::default(),
         priority: 0,
         run_token,
+        attempt: 0,
+        rerun: None,
         schedule: None,
     }
 }

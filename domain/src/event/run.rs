@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Message, NoData, Reason, events};
 use crate::{
     dag::DagSpec,
-    ids::{DagId, PluginName, ScheduleId, StepId, WorkerId},
+    ids::{DagId, PluginName, RunId, ScheduleId, StepId, WorkerId},
     json::CanonicalJson,
     time::Timestamp,
 };
@@ -37,6 +37,9 @@ pub struct RunCreated {
     pub inputs_hash: String,
     /// Higher is dispatched first; 0 unless asked otherwise.
     pub priority: i32,
+    /// The first run, of which this is a rerun.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rerun_of: Option<RunId>,
     /// The fire of a schedule that it was started for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub schedule: Option<ScheduleFire>,
@@ -74,6 +77,9 @@ pub struct RunRequest {
     pub inputs: CanonicalJson,
     /// Labels given at the start.
     pub labels: Labels,
+    /// Of a rerun: why, in the operator's words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
     /// The caller's idempotency key, if one was given.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub run_token: Option<String>,

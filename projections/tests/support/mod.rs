@@ -384,6 +384,7 @@ impl History {
             priority,
             run_token: n.is_multiple_of(3).then(|| format!("token {n}").parse().unwrap()),
             attempt: 0,
+            rerun: None,
             schedule: None,
             now: self.now,
         });

@@ -137,6 +137,7 @@ impl Story {
                 priority: 0,
                 run_token: None,
                 attempt: 0,
+                rerun: None,
                 schedule: None,
                 now,
             }),

@@ -33,6 +33,10 @@ pub(crate) async fn run_verb(
             let body = OptionalJson::from_request(request, &app).await?;
             cancel_run(app, caller, run_id, body).await
         }
+        "rerun" => {
+            let body = OptionalJson::from_request(request, &app).await?;
+            super::rerun::rerun_run(app, caller, run_id, body).await
+        }
         _ => Err(ApiError::no_route(path)),
     }
 }

@@ -8,6 +8,7 @@ mod fold;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod receipt;
+pub(crate) mod rerun;
 pub(crate) mod start;
 pub(crate) mod steps;
 pub(crate) mod stream;

@@ -66,6 +66,8 @@ pub(crate) async fn start_run(
 fn new_run(caller: &Caller, body: StartRunBody) -> NewRun {
     NewRun {
         run_id: Commands::run_id(&caller.tenant, body.run_token.as_ref()),
+        attempt: 0,
+        rerun: None,
         schedule: None,
         dag_id: body.dag_id,
         dag_version: body.dag_version,

@@ -7,6 +7,7 @@ mod events;
 mod get;
 mod list;
 mod receipt;
+mod rerun;
 mod start;
 mod steps;
 mod stream;
@@ -37,6 +38,8 @@ pub(crate) enum Run {
     Approve(approval::Approve),
     /// Reject a step that waits for an operator.
     Reject(approval::Reject),
+    /// Run again what has ended.
+    Rerun(Box<rerun::Rerun>),
     /// A run's steps, and what they gave.
     Steps(steps::Steps),
     /// Two runs, side by side.
@@ -56,6 +59,7 @@ impl Run {
             Self::Get(command) => command.run().await,
             Self::List(command) => command.run().await,
             Self::Cancel(command) => command.run().await,
+            Self::Rerun(command) => command.run().await,
             Self::Approve(command) => command.run().await,
             Self::Reject(command) => command.run().await,
             Self::Steps(command) => command.run().await,

@@ -9,6 +9,12 @@ use crate::{
 /// Why a run refuses a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RunRefusal {
+    /// Only what has ended is run again.
+    #[error("the run has not ended: wait for its end, or cancel it, before it is run again")]
+    NotEnded,
+    /// What it was started with is gone.
+    #[error("the run's inputs are erased: start a new run with inputs of its own")]
+    InputsErased,
     /// There is no such run.
     #[error("there is no such run")]
     Unknown,

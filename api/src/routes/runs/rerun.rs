@@ -1,0 +1,163 @@
+//! Running again what has ended: one run, or all of a window that ended so.
+
+use axum::{Json, extract::State};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use stella_commands::CommandError;
+use stella_domain::{aggregate::RunStatus, ids::RunId, time::Timestamp};
+use stella_projections::{RunFilter, RunRow};
+
+use crate::{
+    auth::Caller,
+    extract::{JsonBody, OptionalJson, PageSize},
+    openapi::{BulkRerunRefused, RerunRefused},
+    page::{self, PageToken},
+    problem::ApiError,
+    state::AppState,
+    types::{BulkRerun, BulkRerunBody, RerunBody, RerunItem, StartedRun},
+};
+
+/// Runs that one request runs again at most.
+const MOST: u32 = 1_000;
+/// Of these, so many at once.
+const AT_ONCE: usize = 64;
+
+/// Run a run again.
+///
+/// With the inputs, labels and priority that it had, on the active version of its DAG or the one that is
+/// named. It is the next attempt of the same run, under the same run token: asked for again, the same
+/// rerun comes back.
+#[utoipa::path(post, path = "/runs/{runId}:rerun", tag = "runs",
+    params(("runId" = String, Path, description = "A run that has ended.")),
+    request_body(content = Option<RerunBody>),
+    responses((status = 200, description = "The rerun.", body = StartedRun), RerunRefused))]
+pub(super) async fn rerun_run(
+    app: AppState,
+    caller: Caller,
+    run_id: RunId,
+    OptionalJson(body): OptionalJson<RerunBody>,
+) -> Result<Json<StartedRun>, ApiError> {
+    let Caller { tenant, actor } = caller;
+    let commands = app.record()?.commands;
+    let written = commands.rerun(&tenant, &actor, &run_id, body.dag_version, body.reason).await?;
+    StartedRun::of(written, None).map(Json)
+}
+
+/// Run again what has ended in a window.
+///
+/// Each as its own rerun. Those that were refused say why, and keep none of the others back. Sent
+/// again, it starts nothing twice. With `dryRun` the runs are listed, and nothing starts.
+#[utoipa::path(post, path = "/runs:rerun", tag = "runs", request_body = BulkRerunBody,
+    responses((status = 200, description = "The runs.", body = BulkRerun), BulkRerunRefused))]
+pub(crate) async fn rerun_runs(
+    State(app): State<AppState>,
+    caller: Caller,
+    JsonBody(body): JsonBody<BulkRerunBody>,
+) -> Result<Json<BulkRerun>, ApiError> {
+    let Caller { tenant, actor } = &caller;
+    let commands = app.record()?.commands;
+    super::catch_up(&app, tenant).await?;
+    let runs = wanted(&app, &caller, &body).await?;
+    let item = |row: &RunRow| RerunItem {
+        run_id: row.run_id.clone(),
+        dag_id: row.dag_id.clone(),
+        error_code: row.error_code.clone(),
+        rerun_id: None,
+        replayed: false,
+        refused: None,
+    };
+    if body.dry_run {
+        return Ok(Json(BulkRerun { items: runs.iter().map(item).collect() }));
+    }
+    let rerun = |row: RunRow| {
+        let (commands, reason) = (&commands, body.reason.clone());
+        async move {
+            let rerun = commands.rerun(tenant, actor, &row.run_id, body.dag_version, reason).await;
+            let item = item(&row);
+            match rerun {
+                Ok(written) => {
+                    let (rerun_id, replayed) = (written.answer.run_id, written.answer.replayed);
+                    Ok(RerunItem { rerun_id: Some(rerun_id), replayed, ..item })
+                }
+                Err(CommandError::Refused(refusal)) => {
+                    Ok(RerunItem { refused: Some(refusal.to_string()), ..item })
+                }
+                Err(error) => Err(ApiError::from(error)),
+            }
+        }
+    };
+    let items = stream::iter(runs).map(rerun).buffered(AT_ONCE).try_collect().await?;
+    Ok(Json(BulkRerun { items }))
+}
+
+/// The runs of a bulk rerun, newest first.
+async fn wanted(
+    app: &AppState,
+    caller: &Caller,
+    body: &BulkRerunBody,
+) -> Result<Vec<RunRow>, ApiError> {
+    let time = |name: &str, text: &str| {
+        Timestamp::parse_lenient(text)
+            .map_err(|error| ApiError::bad_request("INVALID_BODY", format_args!("{name}: {error}")))
+    };
+    let (from, to) = (time("from", &body.from)?, time("to", &body.to)?);
+    if from >= to {
+        let detail = format!("from={from} is not before to={to}: swap them");
+        return Err(ApiError::bad_request("WINDOW_INVALID", detail));
+    }
+    let status = body.status.unwrap_or(RunStatus::Failed);
+    if !status.is_ended() {
+        let detail = format!("status: a run that is {} has not ended", status.as_str());
+        return Err(ApiError::bad_request("INVALID_BODY", detail));
+    }
+    let filter = RunFilter {
+        status: Some(status),
+        dag_id: body.dag_id.clone(),
+        from: Some(from),
+        to: Some(to),
+        error_code: body.error_code.clone(),
+        ..RunFilter::default()
+    };
+    let cap = body.cap.clamp(1, MOST);
+    let mut runs = vec![];
+    let mut request = page::request(PageSize::MAX, None::<PageToken>);
+    loop {
+        let found = app.projections.runs(&caller.tenant, &filter, request).await?;
+        for row in found.items {
+            if body.of_dag_version.is_some_and(|version| row.dag_version != version)
+                || !failed_in(app, caller, &row, body).await?
+            {
+                continue;
+            }
+            if runs.len() == cap as usize {
+                return Err(ApiError::too_many_reruns(cap));
+            }
+            runs.push(row);
+        }
+        request.after = found.next;
+        if request.after.is_none() {
+            return Ok(runs);
+        }
+    }
+}
+
+/// Whether the run failed in a step of the plugin that is asked for, if one is.
+async fn failed_in(
+    app: &AppState,
+    caller: &Caller,
+    row: &RunRow,
+    body: &BulkRerunBody,
+) -> Result<bool, ApiError> {
+    let Some(plugin) = &body.plugin else { return Ok(true) };
+    let Some(failed) = &row.failed_step else { return Ok(false) };
+    let mut request = page::request(PageSize::MAX, None::<PageToken>);
+    loop {
+        let steps = app.projections.steps(&caller.tenant, &row.run_id, request).await?;
+        if let Some(step) = steps.items.iter().find(|step| step.step_id == *failed) {
+            return Ok(step.plugin.as_ref() == Some(plugin));
+        }
+        request.after = steps.next;
+        if request.after.is_none() {
+            return Ok(false);
+        }
+    }
+}

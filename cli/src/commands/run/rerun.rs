@@ -1,0 +1,136 @@
+//! `run rerun`.
+
+use clap::Args;
+use stella_api::types::{BulkRerun, BulkRerunBody, RerunBody, StartedRun};
+use stella_domain::{
+    aggregate::RunStatus,
+    ids::{DagId, PluginName, RunId},
+    time::Timestamp,
+};
+use stella_ledger::clock::{Clock as _, SystemClock};
+
+use crate::{
+    client::path,
+    commands::ApiArgs,
+    failure::Failure,
+    input,
+    output::{Table, details, note},
+};
+
+/// Run again what has ended: a run, or all that failed so in a window.
+///
+/// A rerun is the next attempt of the same run, with the same inputs and run token, on the active
+/// version of its DAG. Asked for again, it starts nothing twice.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stella orch run rerun 0RQ9CWTXP9BPJR3KTYEG0MB9FF --reason 'disk was full'
+  stella orch run rerun --dag nightly --error-code NO_SPACE --from 2026-11-28 --dry-run
+  stella orch run rerun --dag nightly --error-code NO_SPACE --from 2026-11-28 --to 2026-11-29 --reason 'disk was full'")]
+pub(crate) struct Rerun {
+    /// The run; without it, what is asked for by --from and the others.
+    #[arg(required_unless_present = "from")]
+    run_id: Option<RunId>,
+    /// Those created at or after this time.
+    #[arg(long, value_name = "TIME", value_parser = input::time, conflicts_with = "run_id")]
+    from: Option<Timestamp>,
+    /// And before this one; now otherwise.
+    #[arg(long, value_name = "TIME", value_parser = input::time, requires = "from")]
+    to: Option<Timestamp>,
+    /// Of this DAG.
+    #[arg(long, requires = "from")]
+    dag: Option<DagId>,
+    /// Of this version.
+    #[arg(long, value_name = "N", requires = "from", value_parser = clap::value_parser!(u32).range(1..))]
+    of_dag_version: Option<u32>,
+    /// Failed with this code.
+    #[arg(long, value_name = "CODE", requires = "from")]
+    error_code: Option<String>,
+    /// Failed in a step of this plugin.
+    #[arg(long, requires = "from")]
+    plugin: Option<PluginName>,
+    /// How they ended: failed, timedOut or cancelled.
+    #[arg(long, requires = "from", default_value = "failed", value_parser = status)]
+    status: RunStatus,
+    /// Runs at most: with more it is refused.
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "from")]
+    cap: u32,
+    /// List the runs, and start nothing.
+    #[arg(long, requires = "from")]
+    dry_run: bool,
+    /// The version that reruns follow; the active one otherwise.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    dag_version: Option<u32>,
+    /// Why, for those who read the ledger.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+fn status(text: &str) -> Result<RunStatus, String> {
+    let ended = RunStatus::ALL.into_iter().filter(|status| status.is_ended());
+    let found = ended.clone().find(|status| status.as_str() == text);
+    let names: Vec<&str> = ended.map(RunStatus::as_str).collect();
+    found.ok_or_else(|| format!("write one of {}", names.join(", ")))
+}
+
+impl Rerun {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let client = self.api.client()?;
+        if let Some(run_id) = &self.run_id {
+            let body = RerunBody { dag_version: self.dag_version, reason: self.reason };
+            let answer = client.post(&path("runs", run_id, ":rerun"), &[], &body).await?;
+            return self.api.output.print(&answer.body, |run: &StartedRun| {
+                let replayed = if run.replayed { " (it was started before)" } else { "" };
+                details(&[
+                    ("run", format!("{}{replayed}", run.run_id)),
+                    ("attempt", run.attempt.to_string()),
+                    ("status", run.status.as_str().to_owned()),
+                    ("dag", format!("{} version {}", run.dag_id, run.dag_version)),
+                    ("seq", run.seq.to_string()),
+                ])
+            });
+        }
+        // One of the two is given.
+        let from = self.from.unwrap_or(Timestamp::ZERO);
+        let to = self.to.unwrap_or_else(|| SystemClock.now());
+        if self.to.is_none() && !self.dry_run {
+            note(format_args!("to repeat this and start nothing twice, add --to {to}"));
+        }
+        let body = BulkRerunBody {
+            from: from.to_string(),
+            to: to.to_string(),
+            status: Some(self.status),
+            dag_id: self.dag,
+            of_dag_version: self.of_dag_version,
+            error_code: self.error_code,
+            plugin: self.plugin,
+            dag_version: self.dag_version,
+            cap: self.cap,
+            dry_run: self.dry_run,
+            reason: self.reason,
+        };
+        let reruns: BulkRerun = client.post("/runs:rerun", &[], &body).await?.body;
+        self.api.output.print(&reruns, table)
+    }
+}
+
+fn table(reruns: &BulkRerun) -> String {
+    let mut table = Table::new(&["RUN", "DAG", "ERROR", "RERUN", ""]);
+    for item in &reruns.items {
+        let state = match (&item.refused, item.replayed) {
+            (Some(why), _) => format!("refused: {why}"),
+            (None, true) => "was started before".to_owned(),
+            (None, false) => String::new(),
+        };
+        table.row([
+            item.run_id.to_string(),
+            item.dag_id.to_string(),
+            item.error_code.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            item.rerun_id.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            state,
+        ]);
+    }
+    table.text("no run of this window ended so")
+}
