@@ -28,7 +28,9 @@ fn estimate(event: &RunEvent) -> usize {
     match event {
         RunEvent::RunCreated(_, Some(request)) => {
             let token = request.run_token.as_ref().map_or(0, String::len);
-            request.inputs.as_str().len() + ESCAPED * (labels(&request.labels) + token)
+            let reason = request.reason.as_ref().map_or(0, String::len);
+            let free = labels(&request.labels) + token + reason;
+            request.inputs.as_str().len() + ESCAPED * free
         }
         RunEvent::StepSucceeded(_, Some(payload)) => payload.outputs.as_str().len(),
         RunEvent::RunCancelRequested(_, Some(payload))
