@@ -81,7 +81,7 @@ impl Row for TallyRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueRow {
-    /// Attempts that ended with a success, an error or a timeout.
+    /// Attempts that ended with a success, an error, a timeout or an expired lease.
     pub attempts: u64,
     /// What those took, in milliseconds, from lease to report.
     pub attempts_ms: u64,
