@@ -83,7 +83,7 @@ fn three_events(run_id: &RunId, version: u64) -> Decided {
             timeout_ms: None,
             worker_id: worker,
         }),
-        RunEvent::StepTimedOut(StepAttempt { attempt: 1, step_id: step }),
+        RunEvent::StepTimedOut(StepAttempt { attempt: 1, step_id: step }, None),
     ];
     Decided {
         stream: StreamId::Run(run_id.clone()),

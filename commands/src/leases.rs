@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use stella_domain::{
     aggregate::{Outcome, RunCommand},
+    artifact::Artifact,
     ids::{Actor, FencingToken, PluginName, Tenant, WorkerId},
 };
 use tokio::sync::mpsc;
@@ -25,6 +26,23 @@ pub struct Poll {
     pub max: u32,
     /// How long to wait for the first; a moment at least.
     pub wait: Duration,
+}
+
+/// The logs of attempts, while they are written.
+pub trait StepLogs: Send + Sync {
+    /// Nothing is added to this attempt's log from here on: it ends. Gives what was written; safe to
+    /// repeat.
+    fn close(&self, token: &FencingToken) -> Option<Artifact>;
+}
+
+/// For a node that keeps no logs.
+#[derive(Debug, Clone, Copy)]
+pub struct NoLogs;
+
+impl StepLogs for NoLogs {
+    fn close(&self, _token: &FencingToken) -> Option<Artifact> {
+        None
+    }
 }
 
 /// A report that was recorded.
@@ -108,6 +126,7 @@ impl Commands {
         worker_id: &WorkerId,
         token: &FencingToken,
         outcome: Outcome,
+        log: Option<Artifact>,
         and_poll: Option<&Poll>,
     ) -> Result<Completion, CommandError> {
         let waiting = and_poll.map(|poll| self.wait(tenant, poll));
@@ -115,6 +134,7 @@ impl Commands {
             token: token.stream_version,
             worker_id: worker_id.clone(),
             outcome,
+            log,
             run_id: token.run_id.clone(),
             now: self.shared.clock.now(),
         };
@@ -139,6 +159,16 @@ impl Commands {
         let renew =
             |token: &FencingToken| (token.clone(), dispatch.renew(tenant, worker_id, token, now));
         tokens.iter().map(renew).collect()
+    }
+
+    /// Whether this worker holds this lease, as far as this node knows.
+    pub fn holds(&self, tenant: &Tenant, worker_id: &WorkerId, token: &FencingToken) -> bool {
+        self.shared.dispatch().is_held(tenant, worker_id, token)
+    }
+
+    /// Whether this attempt is under way, whoever carries it out.
+    pub fn is_leased(&self, tenant: &Tenant, token: &FencingToken) -> bool {
+        self.shared.dispatch().is_leased(tenant, token)
     }
 
     /// Wait until one of this worker's running steps is to be cancelled. The same lease is named

@@ -46,7 +46,7 @@ use self::{
 };
 pub use self::{
     erasing::ErasedRun,
-    leases::{Completion, HeartbeatAnswer, Poll},
+    leases::{Completion, HeartbeatAnswer, NoLogs, Poll, StepLogs},
     refusal::Refusal,
     run_ends::{RunEnd, RunEndWait},
 };
@@ -59,6 +59,8 @@ pub struct CommandsConfig {
     pub clock: Arc<dyn Clock>,
     /// Milliseconds that a lease holds without a heartbeat.
     pub lease_ms: u64,
+    /// What attempts write about their work.
+    pub logs: Arc<dyn StepLogs>,
     /// What is open, by tenant, as the projections know it.
     pub open_work: Vec<(Tenant, OpenWork)>,
 }
@@ -101,6 +103,7 @@ impl Commands {
             run_ends: RunEnds::default(),
             clock: Arc::clone(&config.clock),
             lease_ms: config.lease_ms,
+            logs: config.logs,
             cancelled: tokio::sync::Notify::new(),
         });
         let writer_config = WriterConfig { origin: config.origin, clock: config.clock, known };

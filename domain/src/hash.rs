@@ -157,6 +157,7 @@ context!(INPUTS, "inputs v1");
 context!(RUN_ID, "run id v1");
 context!(CONCURRENCY_KEY, "concurrency key v1");
 context!(JITTER, "jitter v1");
+context!(ARTIFACT, "artifact v1");
 
 /// `dataHash`: the commitment to an event's data, given as canonical JSON text.
 pub fn data_hash(data: &str) -> Hash32 {
@@ -214,6 +215,28 @@ pub fn concurrency_key(dag_id: &DagId, value: &CanonicalJson) -> String {
     key.push_str("b3:");
     CONCURRENCY_KEY.hash(&[text.as_bytes()]).write_hex(&mut key);
     key
+}
+
+/// An artifact's digest while its bytes come in.
+#[derive(Clone)]
+pub struct ArtifactHasher(Hasher);
+
+impl Default for ArtifactHasher {
+    fn default() -> Self {
+        Self(Hasher::new_from_context_key(&ARTIFACT.0))
+    }
+}
+
+impl ArtifactHasher {
+    /// Take the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all that was taken so far.
+    pub fn finish(&self) -> Hash32 {
+        Hash32(*self.0.finalize().as_bytes())
+    }
 }
 
 /// A number that follows from a schedule and a fire time, spread evenly.

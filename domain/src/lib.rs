@@ -5,6 +5,7 @@
 //! authors write.
 
 pub mod aggregate;
+pub mod artifact;
 pub mod chain;
 pub mod checkpoint;
 pub mod dag;

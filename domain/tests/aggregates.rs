@@ -255,6 +255,7 @@ impl Subject for Run {
                 dag_version: start.version.unwrap_or(1),
                 version_is_explicit: start.version.is_some(),
                 inputs: start.inputs,
+                given: None,
                 labels: start.labels,
                 priority: start.priority,
                 run_token: start.run_token,
@@ -279,11 +280,13 @@ impl Subject for Run {
                     OutcomeAsk::Cancelled => Outcome::Cancelled,
                 };
                 let (run_id, now) = (run_id(), at(at_ms));
-                RunCommand::Complete { token, worker_id: worker, outcome, run_id, now }
+                RunCommand::Complete { token, worker_id: worker, outcome, log: None, run_id, now }
             }
-            RunAsk::Expire { token, at_ms } => RunCommand::ExpireLease { token, now: at(at_ms) },
+            RunAsk::Expire { token, at_ms } => {
+                RunCommand::ExpireLease { token, log: None, now: at(at_ms) }
+            }
             RunAsk::TimeOut { token, at_ms } => {
-                RunCommand::TimeOut { token, run_id: run_id(), now: at(at_ms) }
+                RunCommand::TimeOut { token, log: None, run_id: run_id(), now: at(at_ms) }
             }
             RunAsk::QueueRetry { step, at_ms } => {
                 RunCommand::QueueRetry { step_id: step, now: at(at_ms) }

@@ -8,6 +8,7 @@ use stella_domain::{
     aggregate::{
         Aggregate, Outcome, Run, RunCommand, RunStatus, Standing, StartRun, StepPhase, Verdict,
     },
+    artifact::{self, Artifact, ArtifactDigest},
     chain::{Commit, Draft, Head},
     dag::{DagSpec, PluginCatalog},
     event::{ErrorCode, Event, RunEvent},
@@ -168,6 +169,11 @@ fn check_sizes(events: &[RunEvent]) {
     assert!(commit <= COMMIT_BYTES, "{commit} bytes in one commit");
 }
 
+fn log() -> Artifact {
+    let digest = ArtifactDigest::of(b"what a plugin wrote");
+    Artifact { digest, media_type: artifact::LOG.into(), name: None, size: 19 }
+}
+
 fn start(spec: &Arc<DagSpec>) -> RunCommand {
     start_with(spec, CanonicalJson::empty_object())
 }
@@ -178,6 +184,7 @@ fn start_with(spec: &Arc<DagSpec>, inputs: CanonicalJson) -> RunCommand {
         dag_version: 1,
         version_is_explicit: false,
         inputs,
+        given: None,
         labels: Default::default(),
         priority: 0,
         run_token: None,
@@ -272,13 +279,19 @@ impl History {
                     6 => Outcome::TimedOut,
                     _ => Outcome::Cancelled,
                 },
+                log: (*size % 2 == 1).then(log),
                 run_id: run_id(),
                 now: self.now,
             },
-            Ask::Expire(i) => RunCommand::ExpireLease { token: lease(*i), now: self.now },
-            Ask::TimeOut(i) => {
-                RunCommand::TimeOut { token: lease(*i), run_id: run_id(), now: self.now }
+            Ask::Expire(i) => {
+                RunCommand::ExpireLease { token: lease(*i), log: Some(log()), now: self.now }
             }
+            Ask::TimeOut(i) => RunCommand::TimeOut {
+                token: lease(*i),
+                log: Some(log()),
+                run_id: run_id(),
+                now: self.now,
+            },
             Ask::Retry(i, due) => RunCommand::QueueRetry {
                 step_id: step_id(i % n),
                 now: if *due { self.now.plus_ms(3_600_000) } else { self.now },
@@ -373,7 +386,14 @@ impl History {
                 let (worker_id, now) = (self.holder(token), self.now);
                 let outcome = Outcome::Succeeded { outputs: CanonicalJson::empty_object() };
                 let run_id = run_id();
-                self.ask(RunCommand::Complete { token, worker_id, outcome, run_id, now });
+                self.ask(RunCommand::Complete {
+                    token,
+                    worker_id,
+                    outcome,
+                    log: None,
+                    run_id,
+                    now,
+                });
             }
             let open: Vec<(StepId, StepPhase)> =
                 self.run.records().map(|(id, record)| (id, record.phase)).collect();
@@ -459,7 +479,7 @@ proptest! {
                 | RunEvent::RunTimedOut(_)
         ));
         prop_assert_eq!(ends.count(), 1, "a run ends once");
-        let expired = history.events.iter().filter(|e| matches!(e, RunEvent::StepLeaseExpired(_)));
+        let expired = history.events.iter().filter(|e| matches!(e, RunEvent::StepLeaseExpired(..)));
         let most = history.run.steps.len() * (LEASE_EXPIRIES as usize + 1);
         prop_assert!(expired.count() <= most);
 
@@ -483,7 +503,7 @@ fn a_wide_run_queues_in_waves_and_ends() {
     history.ask(RunCommand::GrantLease { step_id: step_id(0), worker_id, lease_ms: 1, now });
     let (token, worker_id, run_id) = (history.leases[0], worker(0), run_id());
     let outcome = Outcome::Succeeded { outputs: object(3) };
-    history.ask(RunCommand::Complete { token, worker_id, outcome, run_id, now });
+    history.ask(RunCommand::Complete { token, worker_id, outcome, log: None, run_id, now });
     let queued = history.run.steps.iter().filter(|step| step.phase == StepPhase::Queued);
     assert_eq!(queued.count(), QUEUE_WAVE);
     history.finish();
@@ -525,7 +545,7 @@ fn a_list_of_ten_thousand_items_is_carried_out_and_no_commit_grows_with_it() {
         let outputs = serde_json::json!({ "n": n });
         let outputs = CanonicalJson::from_value(&outputs).unwrap();
         let outcome = Outcome::Succeeded { outputs };
-        let done = RunCommand::Complete { token, worker_id, outcome, run_id, now };
+        let done = RunCommand::Complete { token, worker_id, outcome, log: None, run_id, now };
         most = most.max(granted.len()).max(record(&mut run, done).len());
     }
     assert_eq!(most, 3, "an item, its list and what needs it; else the item and the next");
@@ -533,7 +553,7 @@ fn a_list_of_ten_thousand_items_is_carried_out_and_no_commit_grows_with_it() {
     record(&mut run, RunCommand::GrantLease { step_id, worker_id, lease_ms: 1, now });
     let (token, worker_id, run_id) = (run.version, worker(0), run_id());
     let outcome = Outcome::Succeeded { outputs: CanonicalJson::empty_object() };
-    record(&mut run, RunCommand::Complete { token, worker_id, outcome, run_id, now });
+    record(&mut run, RunCommand::Complete { token, worker_id, outcome, log: None, run_id, now });
     assert_eq!(run.status(), Some(RunStatus::Succeeded));
     assert_eq!(run.outputs.unwrap().as_str(), "{\"first\":0}");
 }

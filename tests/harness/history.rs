@@ -133,10 +133,10 @@ impl History {
         });
         let Some(started) = started else { return 0 };
         let of_attempt = |event: &RunEvent| match event {
-            RunEvent::StepSucceeded(end, _) | RunEvent::StepTimedOut(end) => {
+            RunEvent::StepSucceeded(end, _) | RunEvent::StepTimedOut(end, _) => {
                 (&end.step_id, end.attempt) == (&started.step_id, started.attempt)
             }
-            RunEvent::StepCancelled(end) => {
+            RunEvent::StepCancelled(end, _) => {
                 (&end.step_id, end.attempt) == (&started.step_id, started.attempt)
             }
             RunEvent::StepFailed(end, _) => {

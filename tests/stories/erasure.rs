@@ -139,6 +139,7 @@ async fn record_and_nothing_else(uri: &str, run: &Value) {
         origin: "stella.local".parse().unwrap(),
         clock: Arc::new(SystemClock),
         lease_ms: 30_000,
+        logs: Arc::new(stella_commands::NoLogs),
         open_work: vec![],
     };
     let feed = Feed::new(Arc::clone(&ledger));

@@ -78,6 +78,7 @@ impl Process {
             origin: "stella.test".parse().unwrap(),
             clock: Arc::new(SystemClock),
             lease_ms: LEASE_MS,
+            logs: Arc::new(stella_commands::NoLogs),
             // Nothing is known before the first event: dispatch follows the ledger from there.
             open_work: vec![(tenant.clone(), nothing_open())],
         };
@@ -135,6 +136,7 @@ impl Process {
             dag_id,
             dag_version: Some(1),
             inputs: CanonicalJson::empty_object(),
+            given: None,
             labels: Labels::new(),
             priority: 0,
             run_token: Some(token.clone()),
@@ -185,7 +187,9 @@ impl Process {
                 for _ in 0..1 + usize::from(chance.u32(0..4) == 0) {
                     let complete = async || {
                         let outcome = outcome.clone();
-                        self.commands.complete(&self.tenant, &worker_id, token, outcome, None).await
+                        self.commands
+                            .complete(&self.tenant, &worker_id, token, outcome, None, None)
+                            .await
                     };
                     match attempt(complete).await {
                         Ok(_) => say(Acknowledged::Completed { token: token.clone() }),

@@ -39,7 +39,7 @@ impl LeaseSource for LocalLeases {
         let and_poll = and_poll.as_ref().map(poll);
         let completion = self
             .commands
-            .complete(&self.tenant, worker_id, token, outcome.into(), and_poll.as_ref())
+            .complete(&self.tenant, worker_id, token, outcome.into(), None, and_poll.as_ref())
             .await
             .map_err(lease_error)?;
         Ok(Completed { next: completion.next.into_iter().map(lease).collect() })

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use stella_commands::{Commands, CommandsConfig};
+use stella_commands::{Commands, CommandsConfig, NoLogs};
 use stella_domain::{
     ids::{Actor, LedgerId},
     open_work::OpenWork,
@@ -164,6 +164,7 @@ impl Starter {
             origin: origin.clone(),
             clock: Arc::clone(&self.clock),
             lease_ms: *lease_ms,
+            logs: Arc::new(NoLogs),
             open_work: vec![(tenant.clone(), self.without_own_leases(work))],
         };
         let (commands, writer) =

@@ -170,8 +170,9 @@ async fn report(
         .map(|more| poll(worker_id.clone(), more.plugins, more.max, Duration::ZERO))
         .transpose()?;
     let commands = app.record()?.commands;
-    let completed =
-        commands.complete(&caller.tenant, &worker_id, &token, outcome, and_poll.as_ref()).await?;
+    let completed = commands
+        .complete(&caller.tenant, &worker_id, &token, outcome, None, and_poll.as_ref())
+        .await?;
     Ok(Json(leases(completed.next)))
 }
 

@@ -56,9 +56,9 @@ impl WorkOf<'_> {
             }
             RunEvent::StepFailed(data, _) => self.remove(&run_id, &data.step_id),
             RunEvent::StepSucceeded(data, _)
-            | RunEvent::StepTimedOut(data)
-            | RunEvent::StepLeaseExpired(data)
-            | RunEvent::StepCancelled(data) => self.remove(&run_id, &data.step_id),
+            | RunEvent::StepTimedOut(data, _)
+            | RunEvent::StepLeaseExpired(data, _)
+            | RunEvent::StepCancelled(data, _) => self.remove(&run_id, &data.step_id),
             RunEvent::RunCancelRequested(..) | RunEvent::RunDeadlinePassed(_) => {
                 self.clear_deadline(&run_id);
                 self.cancel(&run_id);

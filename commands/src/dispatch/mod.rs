@@ -200,6 +200,17 @@ impl Dispatch {
         if lease.cancel { Renewal::Cancel } else { Renewal::Renewed }
     }
 
+    /// Whether this worker holds the lease.
+    pub fn is_held(&self, tenant: &Tenant, worker_id: &WorkerId, token: &FencingToken) -> bool {
+        let lease = self.tenants.get(tenant).and_then(|work| work.lease(token));
+        lease.is_some_and(|lease| lease.worker_id == *worker_id)
+    }
+
+    /// Whether anybody holds the lease.
+    pub fn is_leased(&self, tenant: &Tenant, token: &FencingToken) -> bool {
+        self.tenants.get(tenant).is_some_and(|work| work.lease(token).is_some())
+    }
+
     /// Leases of this worker whose runs are being cancelled.
     pub fn to_cancel(&self, tenant: &Tenant, worker_id: &WorkerId) -> Vec<FencingToken> {
         let Some(work) = self.tenants.get(tenant) else { return vec![] };

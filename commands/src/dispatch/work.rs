@@ -116,6 +116,13 @@ pub(super) struct WorkOf<'a> {
 }
 
 impl TenantWork {
+    pub(super) fn lease(&self, token: &FencingToken) -> Option<&Lease> {
+        self.runs.get(&token.run_id)?.steps.values().find_map(|open| match open {
+            Open::Leased(lease) if lease.token == *token => Some(lease),
+            Open::Leased(_) | Open::Queued(..) | Open::BackingOff(_) => None,
+        })
+    }
+
     pub(super) fn lease_mut(&mut self, token: &FencingToken) -> Option<&mut Lease> {
         let steps = &mut self.runs.get_mut(&token.run_id)?.steps;
         steps.values_mut().find_map(|open| match open {

@@ -107,8 +107,10 @@ pub struct NewRun {
     pub dag_id: DagId,
     /// The version asked for; the active one otherwise.
     pub dag_version: Option<u32>,
-    /// The inputs, an object.
+    /// The inputs as they are recorded, an object.
     pub inputs: CanonicalJson,
+    /// The inputs as they were given, if members of them became artifacts.
+    pub given: Option<CanonicalJson>,
     /// Labels.
     pub labels: Labels,
     /// Higher is dispatched first.
@@ -241,12 +243,14 @@ pub(super) fn at(command: RunCommand, at: Timestamp) -> RunCommand {
         RunCommand::GrantLease { step_id, worker_id, lease_ms, now: _ } => {
             RunCommand::GrantLease { step_id, worker_id, lease_ms, now: at }
         }
-        RunCommand::Complete { token, worker_id, outcome, run_id, now: _ } => {
-            RunCommand::Complete { token, worker_id, outcome, run_id, now: at }
+        RunCommand::Complete { token, worker_id, outcome, log, run_id, now: _ } => {
+            RunCommand::Complete { token, worker_id, outcome, log, run_id, now: at }
         }
-        RunCommand::ExpireLease { token, now: _ } => RunCommand::ExpireLease { token, now: at },
-        RunCommand::TimeOut { token, run_id, now: _ } => {
-            RunCommand::TimeOut { token, run_id, now: at }
+        RunCommand::ExpireLease { token, log, now: _ } => {
+            RunCommand::ExpireLease { token, log, now: at }
+        }
+        RunCommand::TimeOut { token, log, run_id, now: _ } => {
+            RunCommand::TimeOut { token, log, run_id, now: at }
         }
         RunCommand::Decide { step_id, verdict, reason, now: _ } => {
             RunCommand::Decide { step_id, verdict, reason, now: at }

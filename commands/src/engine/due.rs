@@ -7,10 +7,10 @@ use stella_domain::{
 };
 
 use super::{Command, schedules};
-use crate::dispatch::Due;
+use crate::{dispatch::Due, leases::StepLogs};
 
 impl Command {
-    pub(super) fn from_due(due: Due, now: Timestamp) -> Self {
+    pub(super) fn from_due(due: Due, logs: &dyn StepLogs, now: Timestamp) -> Self {
         match due {
             Due::Grant { slot } => Self::Grant { slot },
             Due::Drained => {
@@ -19,12 +19,14 @@ impl Command {
                 Self::Control { actor: crate::dispatch_actor(), command }
             }
             Due::Expire(token) => {
-                let command = RunCommand::ExpireLease { token: token.stream_version, now };
+                let log = logs.close(&token);
+                let command = RunCommand::ExpireLease { token: token.stream_version, log, now };
                 Self::dispatch(token.run_id, command)
             }
             Due::TimeOut(token) => {
+                let log = logs.close(&token);
                 let (run_id, token) = (token.run_id.clone(), token.stream_version);
-                let command = RunCommand::TimeOut { token, run_id: run_id.clone(), now };
+                let command = RunCommand::TimeOut { token, log, run_id: run_id.clone(), now };
                 Self::dispatch(run_id, command)
             }
             Due::Retry(run_id, step_id) => {

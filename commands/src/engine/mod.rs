@@ -38,6 +38,7 @@ use self::{
 };
 use crate::{
     dispatch::{Dispatch, Slot},
+    leases::StepLogs,
     refusal::Refusal,
     run_ends::RunEnds,
     size,
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     /// Milliseconds that a lease holds without a heartbeat.
     pub(crate) lease_ms: u64,
+    pub(crate) logs: Arc<dyn StepLogs>,
     /// Woken when a running step is to be cancelled.
     pub(crate) cancelled: Notify,
 }
@@ -118,6 +120,7 @@ impl Engine {
             dag_version,
             version_is_explicit: new.dag_version.is_some(),
             inputs: new.inputs.clone(),
+            given: new.given.clone(),
             labels: new.labels.clone(),
             priority: new.priority,
             run_token: new.run_token.clone(),
@@ -320,7 +323,7 @@ impl Decider for Engine {
 
     fn next_due(&mut self, now: Timestamp) -> Option<(Tenant, Command)> {
         let (tenant, due) = self.shared.dispatch().next_due(now)?;
-        Some((tenant, Command::from_due(due, now)))
+        Some((tenant, Command::from_due(due, &*self.shared.logs, now)))
     }
 
     fn undecided(&mut self, tenant: &Tenant, command: Command) {

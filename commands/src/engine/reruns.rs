@@ -48,6 +48,7 @@ impl Engine {
                 dag_id: created.dag_id.clone(),
                 dag_version,
                 inputs: request.inputs.clone(),
+                given: None,
                 labels: request.labels.clone(),
                 priority: created.priority,
                 run_token: token,

@@ -216,6 +216,7 @@ fn new_run(tenant: &Tenant, schedule: &Schedule, fire_time: Timestamp) -> Result
         dag_id: spec.spec().dag_id.clone(),
         dag_version: spec.spec().dag_version,
         inputs: inputs(spec, request, fire_time),
+        given: None,
         labels: request.labels.clone(),
         priority: spec.spec().priority,
         run_token: Some(token.map_err(|error| format!("{error}"))?),

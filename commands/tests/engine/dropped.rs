@@ -64,7 +64,7 @@ async fn a_refused_report_loses_no_step_that_came_with_it() {
     let waiting = node.started("one").await;
     let (w1, outcome) = (worker("w1"), Outcome::Succeeded { outputs: json("{}") });
     let poll = poll_of("w1", 1, Duration::ZERO);
-    let done = node.commands.complete(&acme(), &w1, &done.token, outcome, Some(&poll)).await;
+    let done = node.commands.complete(&acme(), &w1, &done.token, outcome, None, Some(&poll)).await;
     refusal(done);
     assert_eq!(node.lease("w2").await.token.run_id, waiting);
 }

@@ -99,6 +99,7 @@ pub(crate) fn new_run(dag: &str, run_token: Option<&str>) -> NewRun {
         dag_id: dag.parse().unwrap(),
         dag_version: None,
         inputs: CanonicalJson::empty_object(),
+        given: None,
         labels: Default::default(),
         priority: 0,
         run_token,
@@ -183,6 +184,7 @@ impl Node {
             origin: "stella.test".parse().unwrap(),
             clock: clock.clone(),
             lease_ms: LEASE_MS,
+            logs: Arc::new(stella_commands::NoLogs),
             open_work: work.map(|work| (acme(), work)).into_iter().collect(),
         };
         let feed = Feed::new(Arc::clone(&ledger));
@@ -223,7 +225,7 @@ impl Node {
         grant: &Grant,
         outcome: Outcome,
     ) -> Result<Completion, CommandError> {
-        self.commands.complete(&acme(), &worker(name), &grant.token, outcome, None).await
+        self.commands.complete(&acme(), &worker(name), &grant.token, outcome, None, None).await
     }
 
     pub(crate) async fn succeed(&self, name: &str, grant: &Grant, outputs: &str) {
@@ -235,7 +237,8 @@ impl Node {
         let outcome = Outcome::Succeeded { outputs: json(r#"{"n":1}"#) };
         let poll = poll_of(name, 1, Duration::ZERO);
         let (worker, token) = (worker(name), &grant.token);
-        let done = self.commands.complete(&acme(), &worker, token, outcome, Some(&poll)).await;
+        let done =
+            self.commands.complete(&acme(), &worker, token, outcome, None, Some(&poll)).await;
         done.unwrap().next
     }
 

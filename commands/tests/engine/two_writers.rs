@@ -60,7 +60,7 @@ async fn work(node: &Node, i: usize, over: &AtomicBool) -> Vec<(RunId, StepId)> 
         for grant in node.commands.poll(&acme(), poll).await {
             let outcome = Outcome::Succeeded { outputs: json(r#"{"n":1}"#) };
             let (token, id) = (&grant.token, worker(&name));
-            node.commands.complete(&acme(), &id, token, outcome, None).await.unwrap();
+            node.commands.complete(&acme(), &id, token, outcome, None, None).await.unwrap();
             accepted.push((grant.token.run_id.clone(), grant.step_id));
         }
     }

@@ -11,7 +11,7 @@ use super::{
     members::object,
     schema_cost,
 };
-use crate::json::CanonicalJson;
+use crate::{artifact::Artifact, json::CanonicalJson};
 
 /// How many violations of one run's inputs are listed.
 pub const MAX_VIOLATIONS: usize = 100;
@@ -80,8 +80,12 @@ impl InputSchema {
         }
         let Some(validator) = &self.validator else { return Ok(()) };
         let value = inputs.to_value();
+        // Checked when it was given; what is recorded of it is where it is.
+        let is_artifact =
+            |name: &str| value.get(name).is_some_and(|member| Artifact::named_by(member).is_some());
         let violations: Vec<_> = validator
             .iter_errors(&value)
+            .filter(|violation| !stands_in(violation.instance_path(), is_artifact))
             .take(MAX_VIOLATIONS)
             .map(|violation| InputViolation {
                 path: spell("", violation.instance_path()),
@@ -177,6 +181,12 @@ fn report(fault: &ValidationError<'_>, problems: &mut Problems) {
         _ => "",
     };
     problems.push(path, format!("not a JSON Schema (draft 2020-12): {fault}{hint}"));
+}
+
+/// Whether a place is within a top member of such a name.
+fn stands_in(location: &Location, is_such: impl Fn(&str) -> bool) -> bool {
+    use jsonschema::paths::LocationSegment::Property;
+    matches!(location.segments().next(), Some(Property(name)) if is_such(&name))
 }
 
 /// A JSON pointer in the form that errors have everywhere else.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Message, NoData, Reason, events};
 use crate::{
+    artifact::Artifact,
     dag::DagSpec,
     ids::{DagId, PluginName, RunId, ScheduleId, StepId, WorkerId},
     json::CanonicalJson,
@@ -136,9 +137,29 @@ pub struct StepAttempt {
 /// Payload of `StepSucceeded`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepOutputs {
+    /// What the plugin wrote about its work.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub log: Option<Artifact>,
     /// The outputs, an object.
     #[serde(deserialize_with = "crate::json::stored")]
     pub outputs: CanonicalJson,
+}
+
+/// Payload of `StepFailed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepFailure {
+    /// What the plugin wrote about its work.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub log: Option<Artifact>,
+    /// What went wrong, for people; cut at [`crate::limits::MESSAGE_BYTES`].
+    pub message: String,
+}
+
+/// Payload of the events that close an attempt without words of their own, if it left a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepLogged {
+    /// What the plugin wrote about its work.
+    pub log: Artifact,
 }
 
 /// Data of `StepFailed`.
@@ -279,15 +300,15 @@ events! {
         /// The step is done.
         StepSucceeded = 1 (StepAttempt, payload: StepOutputs),
         /// The attempt ended in an error.
-        StepFailed = 1 (StepFailed, payload: Message),
+        StepFailed = 1 (StepFailed, payload: StepFailure),
         /// The attempt took longer than the step may.
-        StepTimedOut = 1 (StepAttempt),
+        StepTimedOut = 1 (StepAttempt, payload: StepLogged),
         /// The worker that held the step stopped answering.
-        StepLeaseExpired = 1 (StepAttempt),
+        StepLeaseExpired = 1 (StepAttempt, payload: StepLogged),
         /// Another attempt follows.
         StepRetryScheduled = 1 (StepRetryScheduled),
         /// The step was running when the run was cancelled, and has stopped.
-        StepCancelled = 1 (StepAttempt),
+        StepCancelled = 1 (StepAttempt, payload: StepLogged),
         /// The step's condition did not hold, or it needs a step that was skipped.
         StepSkipped = 1 (StepSkipped),
         /// The step failed for good, and the run goes on.

@@ -2,6 +2,7 @@
 
 use stella_domain::{
     aggregate::RunStatus,
+    artifact::Artifact,
     event::{ErrorCode, RunCreated, RunEvent, RunRequest, StepQueued, StepStarted},
     ids::{PluginName, RunId, StepId},
 };
@@ -67,6 +68,10 @@ pub(super) fn fold(
         RunEvent::StepSucceeded(data, payload) => {
             let step = close(run, dag, place, &data.step_id, StepState::Succeeded)?;
             step.outputs = payload.as_ref().map(|payload| payload.outputs.clone());
+            payload
+                .iter()
+                .filter_map(|payload| payload.log.clone())
+                .for_each(|log| step.logged(log));
             (step.error_code, step.message) = (None, None);
             run.row.change().steps_succeeded += 1;
         }
@@ -76,15 +81,19 @@ pub(super) fn fold(
             if !run.steps.contains_key(&data.step_id) {
                 insert(run, place, &data.step_id, None, StepState::Failed);
             }
+            let log = payload.as_ref().and_then(|payload| payload.log.as_ref());
             fail(run, dag, place, &data.step_id, data.error_code.clone(), message)?;
+            logged(run, &data.step_id, log);
         }
-        RunEvent::StepTimedOut(data) => {
+        RunEvent::StepTimedOut(data, payload) => {
             let code = ErrorCode::lenient(ErrorCode::TIMEOUT);
             fail(run, dag, place, &data.step_id, code, None)?;
+            logged(run, &data.step_id, payload.as_ref().map(|payload| &payload.log));
         }
-        RunEvent::StepLeaseExpired(data) => {
+        RunEvent::StepLeaseExpired(data, payload) => {
             let code = ErrorCode::lenient(ErrorCode::LEASE_EXPIRED);
             let plugin = fail(run, dag, place, &data.step_id, code, None)?.ok_or(NEVER_QUEUED)?;
+            logged(run, &data.step_id, payload.as_ref().map(|payload| &payload.log));
             let step = run.steps.get_mut(&data.step_id).ok_or(NEVER_QUEUED)?;
             step.change().lease_expiries += 1;
             run.row.change().lease_expiries += 1;
@@ -99,8 +108,9 @@ pub(super) fn fold(
             run.row.change().retries += 1;
             *tally(run, dag).retries.entry(plugin).or_default() += 1;
         }
-        RunEvent::StepCancelled(data) => {
+        RunEvent::StepCancelled(data, payload) => {
             close(run, dag, place, &data.step_id, StepState::Cancelled)?;
+            logged(run, &data.step_id, payload.as_ref().map(|payload| &payload.log));
             run.row.change().steps_cancelled += 1;
         }
         RunEvent::StepSkipped(data) => {
@@ -158,10 +168,10 @@ pub(super) fn erase(run: &mut LiveRun, place: &Place) -> Result<bool, &'static s
     gone |= row.run_token.take().is_some();
     gone |= row.outputs.take().is_some();
     for step in run.steps.values_mut() {
-        let StepRow { outputs, message, .. } = step.get();
-        if outputs.is_some() || message.is_some() {
+        let StepRow { outputs, message, logs, .. } = step.get();
+        if outputs.is_some() || message.is_some() || !logs.is_empty() {
             let step = step.change();
-            (step.outputs, step.message) = (None, None);
+            (step.outputs, step.message, step.logs) = (None, None, vec![]);
             gone = true;
         }
     }
@@ -231,6 +241,7 @@ fn insert<'a>(
         lease_expiries: 0,
         lease_ms: None,
         lease_version: None,
+        logs: vec![],
         message: None,
         not_before: None,
         outputs: None,
@@ -298,6 +309,13 @@ fn fail(
         }
     }
     Ok(plugin)
+}
+
+/// The attempt that has just ended left a log.
+fn logged(run: &mut LiveRun, id: &StepId, log: Option<&Artifact>) {
+    if let (Some(step), Some(log)) = (run.steps.get_mut(id), log) {
+        step.change().logged(log.clone());
+    }
 }
 
 /// The step stays failed, and the run goes on.

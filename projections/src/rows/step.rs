@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use stella_domain::{
+    artifact::Artifact,
     event::{ErrorCode, StepConcurrency},
     ids::{DagId, FencingToken, PluginName, RunId, StepId, WorkerId},
     json::CanonicalJson,
@@ -69,6 +70,18 @@ impl StepState {
     }
 }
 
+/// Logs of a step that are in its row; of earlier attempts the run's events know.
+const LOGS_IN_ROW: usize = 16;
+
+/// The log of an attempt that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptLog {
+    /// Which.
+    pub attempt: u32,
+    /// Where it is.
+    pub log: Artifact,
+}
+
 /// A step of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -96,6 +109,9 @@ pub struct StepRow {
     /// Stream version of its newest `StepStarted`: the changing half of the fencing token.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lease_version: Option<u64>,
+    /// What its plugin wrote, of the newest attempts that left something.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub logs: Vec<AttemptLog>,
     /// What the plugin said about the newest failure; of an approval, what is asked and then the
     /// operator's reason.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -136,6 +152,14 @@ pub struct StepRow {
 }
 
 impl StepRow {
+    /// The newest attempt left a log.
+    pub(crate) fn logged(&mut self, log: Artifact) {
+        if self.logs.len() == LOGS_IN_ROW {
+            self.logs.remove(0);
+        }
+        self.logs.push(AttemptLog { attempt: self.attempt, log });
+    }
+
     /// The newest lease's fencing token.
     pub fn token(&self) -> Option<FencingToken> {
         Some(FencingToken { run_id: self.run_id.clone(), stream_version: self.lease_version? })

@@ -13,6 +13,7 @@ use stella_domain::{
         Aggregate, Dag, DagCommand, Ledger as LedgerAggregate, LedgerCommand, Outcome, Run,
         RunCommand, RunStatus, RunToErase, StartRun, StepPhase, Verdict,
     },
+    artifact::{self, Artifact, ArtifactDigest},
     chain::{Commit, Draft, Head},
     dag::DagSpec,
     event::{DataErased, ErrorCode, Event, LedgerEvent, LedgerOpened},
@@ -165,6 +166,12 @@ pub fn actions(most: usize) -> impl Strategy<Value = Vec<Action>> {
     prop::collection::vec(action, 1..most)
 }
 
+/// What a plugin left to read.
+fn log() -> Artifact {
+    let digest = ArtifactDigest::of(b"log");
+    Artifact { digest, media_type: artifact::LOG.into(), name: None, size: 3 }
+}
+
 fn id_of(run: &Run, step: usize) -> StepId {
     run.records().nth(step).unwrap().0
 }
@@ -284,13 +291,18 @@ impl History {
                 let now = self.now;
                 self.on_lease(*pick, |token, _| RunCommand::TimeOut {
                     token,
+                    log: None,
                     run_id: some_run(),
                     now,
                 });
             }
             Action::Expire { pick } => {
                 let now = self.now;
-                self.on_lease(*pick, |token, _| RunCommand::ExpireLease { token, now });
+                self.on_lease(*pick, |token, _| RunCommand::ExpireLease {
+                    token,
+                    log: Some(log()),
+                    now,
+                });
             }
             Action::RetryDue { pick } => {
                 self.now = self.now.plus_ms(60_000);
@@ -380,6 +392,7 @@ impl History {
             dag_version: 1,
             version_is_explicit: false,
             inputs: CanonicalJson::parse(&format!(r#"{{"n":{}}}"#, n % 5)).unwrap(),
+            given: None,
             labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
             priority,
             run_token: n.is_multiple_of(3).then(|| format!("token {n}").parse().unwrap()),
@@ -400,6 +413,7 @@ impl History {
             token,
             worker_id: worker.parse().unwrap(),
             outcome,
+            log: (pick % 2 == 0).then(log),
             run_id: some_run(),
             now,
         });

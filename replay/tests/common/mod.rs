@@ -133,6 +133,7 @@ impl Story {
                 dag_version: self.dag.active.unwrap(),
                 version_is_explicit: false,
                 inputs: CanonicalJson::parse(inputs).unwrap(),
+                given: None,
                 labels: [("purpose".to_owned(), "a golden ledger".to_owned())].into(),
                 priority: 0,
                 run_token: None,
@@ -166,7 +167,8 @@ impl Story {
     pub fn complete(&mut self, token: u64, outcome: Outcome) {
         let now = self.now();
         let run_id = self.run_id.clone();
-        let command = RunCommand::Complete { token, worker_id: worker(), outcome, run_id, now };
+        let command =
+            RunCommand::Complete { token, worker_id: worker(), outcome, log: None, run_id, now };
         self.run("worker:w-1", command);
     }
 
@@ -252,7 +254,7 @@ steps:
     let token = story.grant("only");
     story.wait_ms(30_000);
     let now = story.now();
-    story.run("system:dispatch", RunCommand::ExpireLease { token, now });
+    story.run("system:dispatch", RunCommand::ExpireLease { token, log: None, now });
     let token = story.grant("only");
     story.complete(token, Outcome::TimedOut);
     story.ledger(LedgerCommand::AcceptClockFault { reason: "the battery was empty".to_owned() });

@@ -92,7 +92,7 @@ impl Fold {
         match event {
             RunEvent::RunCreated(..) => self.created = self.last,
             RunEvent::StepRetryScheduled(_) => self.retries += 1,
-            RunEvent::StepLeaseExpired(_) => self.lease_expiries += 1,
+            RunEvent::StepLeaseExpired(..) => self.lease_expiries += 1,
             _ => {}
         }
         self.run.evolve(event);

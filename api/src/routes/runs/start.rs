@@ -72,6 +72,7 @@ fn new_run(caller: &Caller, body: StartRunBody) -> NewRun {
         dag_id: body.dag_id,
         dag_version: body.dag_version,
         inputs: body.inputs.unwrap_or_else(CanonicalJson::empty_object),
+        given: None,
         labels: body.labels,
         priority: body.priority,
         run_token: body.run_token,

@@ -6,7 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Run, RunRefusal, RunStatus, StepPhase, decide::message, render::Overlay};
+use super::{
+    Run, RunRefusal, RunStatus, StepPhase,
+    decide::{failure, message},
+    render::Overlay,
+};
 use crate::{
     dag::{DagSpec, RenderError, Step, Work},
     event::{
@@ -271,7 +275,7 @@ impl<'a> Advance<'a> {
         let data = StepFailed { attempt, error_code: error_code.clone(), step_id };
         // Shorter than a plugin's: one commit may have many.
         let why: String = why.chars().take(EXPRESSION_MESSAGE_BYTES / 4).collect();
-        self.events.push(RunEvent::StepFailed(data, message(&why)));
+        self.events.push(RunEvent::StepFailed(data, failure(&why, None)));
         self.fail(i, error_code);
     }
 

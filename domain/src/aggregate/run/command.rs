@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    artifact::Artifact,
     dag::DagSpec,
     event::{ErrorCode, Labels, ScheduleFire},
     ids::{RunId, RunToken, StepId, WorkerId},
@@ -19,8 +20,10 @@ pub struct StartRun {
     pub dag_version: u32,
     /// Whether the caller named the version, so that a repeat has to name the same.
     pub version_is_explicit: bool,
-    /// The inputs.
+    /// The inputs as they are recorded.
     pub inputs: CanonicalJson,
+    /// The inputs as they were given, if members of them became artifacts.
+    pub given: Option<CanonicalJson>,
     /// Labels.
     pub labels: Labels,
     /// Higher is dispatched first.
@@ -102,6 +105,8 @@ pub enum RunCommand {
         worker_id: WorkerId,
         /// How it ended.
         outcome: Outcome,
+        /// What its plugin wrote meanwhile.
+        log: Option<Artifact>,
         /// This run, by whose id waits before retries differ.
         run_id: RunId,
         /// Now: retries are scheduled from here.
@@ -111,6 +116,8 @@ pub enum RunCommand {
     ExpireLease {
         /// Stream version in the fencing token.
         token: u64,
+        /// What its plugin wrote until then.
+        log: Option<Artifact>,
         /// Now.
         now: Timestamp,
     },
@@ -118,6 +125,8 @@ pub enum RunCommand {
     TimeOut {
         /// Stream version in the fencing token.
         token: u64,
+        /// What its plugin wrote until then.
+        log: Option<Artifact>,
         /// This run, by whose id waits before retries differ.
         run_id: RunId,
         /// Now.

@@ -6,10 +6,11 @@ use super::{
 };
 use crate::{
     aggregate::Aggregate,
+    artifact::Artifact,
     dag::{Step, Work},
     event::{
-        ErrorCode, Message, NoData, Reason, RunEvent, StepAttempt, StepFailed, StepNamed,
-        StepOutputs, StepRetryScheduled, StepStarted,
+        ErrorCode, Message, NoData, Reason, RunEvent, StepAttempt, StepFailed, StepFailure,
+        StepLogged, StepNamed, StepOutputs, StepRetryScheduled, StepStarted,
     },
     ids::{RunId, StepId, WorkerId},
     limits::{LEASE_EXPIRIES, MESSAGE_BYTES},
@@ -20,6 +21,8 @@ use crate::{
 struct Moment<'a> {
     run_id: &'a RunId,
     now: Timestamp,
+    /// What the plugin of the attempt that ends wrote.
+    log: Option<Artifact>,
 }
 
 impl Aggregate for Run {
@@ -33,16 +36,17 @@ impl Aggregate for Run {
             RunCommand::GrantLease { step_id, worker_id, lease_ms, now } => {
                 self.decide_grant(step_id, worker_id, lease_ms, now)
             }
-            RunCommand::Complete { token, worker_id, outcome, run_id, now } => {
-                self.decide_complete(token, &worker_id, outcome, &Moment { run_id: &run_id, now })
+            RunCommand::Complete { token, worker_id, outcome, log, run_id, now } => {
+                let moment = Moment { run_id: &run_id, now, log };
+                self.decide_complete(token, &worker_id, outcome, &moment)
             }
-            RunCommand::ExpireLease { token, now } => {
+            RunCommand::ExpireLease { token, log, now } => {
                 let i = self.lease_step(token)?;
-                if self.is_open(i, token) { self.decide_expired(i, now) } else { Ok(vec![]) }
+                if self.is_open(i, token) { self.decide_expired(i, log, now) } else { Ok(vec![]) }
             }
-            RunCommand::TimeOut { token, run_id, now } => {
+            RunCommand::TimeOut { token, log, run_id, now } => {
                 let i = self.lease_step(token)?;
-                let moment = Moment { run_id: &run_id, now };
+                let moment = Moment { run_id: &run_id, now, log };
                 if self.is_open(i, token) {
                     self.decide_outcome(i, Outcome::TimedOut, &moment)
                 } else {
@@ -81,14 +85,14 @@ impl Run {
         let mut advance = Advance::new(self, now)?;
         // It waited so long for a worker that there is no time left to do it in.
         if left_ms == Some(0) {
-            advance.push(RunEvent::StepTimedOut(StepAttempt { attempt, step_id }));
+            advance.push(RunEvent::StepTimedOut(StepAttempt { attempt, step_id }, None));
             advance.fail(i, Closing::TimedOut.error_code());
             return Ok(advance.finish());
         }
         if let Err(error) = self.render_with(&step_id) {
             let error_code = ErrorCode::lenient(ErrorCode::EXPRESSION);
             let data = StepFailed { attempt, error_code: error_code.clone(), step_id };
-            advance.push(RunEvent::StepFailed(data, message(&error.to_string())));
+            advance.push(RunEvent::StepFailed(data, failure(&error.to_string(), None)));
             advance.fail(i, error_code);
             return Ok(advance.finish());
         }
@@ -146,10 +150,11 @@ impl Run {
         moment: &Moment<'_>,
     ) -> Result<Vec<RunEvent>, RunRefusal> {
         let at = self.attempt(i)?;
+        let log = moment.log.clone();
         match outcome {
             Outcome::Succeeded { outputs } => {
                 let mut advance = Advance::new(self, moment.now)?;
-                let payload = StepOutputs { outputs: outputs.clone() };
+                let payload = StepOutputs { log, outputs: outputs.clone() };
                 advance.push(RunEvent::StepSucceeded(at, Some(payload)));
                 advance.succeed(i, Some(outputs));
                 Ok(advance.finish())
@@ -158,20 +163,20 @@ impl Run {
                 let closing = Closing::Failed(code.clone());
                 let data =
                     StepFailed { attempt: at.attempt, error_code: code, step_id: at.step_id };
-                let failed = RunEvent::StepFailed(data, message(&text));
+                let failed = RunEvent::StepFailed(data, failure(&text, log));
                 self.decide_unsuccessful(i, failed, &closing, retryable, moment)
             }
             Outcome::TimedOut => {
-                let timed_out = RunEvent::StepTimedOut(at);
+                let timed_out = RunEvent::StepTimedOut(at, logged(log));
                 self.decide_unsuccessful(i, timed_out, &Closing::TimedOut, true, moment)
             }
             // Not asked for: the worker gives the lease back.
             Outcome::Cancelled if self.status() == Some(RunStatus::Running) => {
-                self.decide_expired(i, moment.now)
+                self.decide_expired(i, log, moment.now)
             }
             Outcome::Cancelled => {
                 let mut advance = Advance::new(self, moment.now)?;
-                advance.push(RunEvent::StepCancelled(at));
+                advance.push(RunEvent::StepCancelled(at, logged(log)));
                 advance.fail(i, Closing::Cancelled.error_code());
                 Ok(advance.finish())
             }
@@ -216,12 +221,17 @@ impl Run {
         Ok(Some(at).filter(|at| record.deadline.is_none_or(|deadline| *at < deadline)))
     }
 
-    fn decide_expired(&self, i: usize, now: Timestamp) -> Result<Vec<RunEvent>, RunRefusal> {
+    fn decide_expired(
+        &self,
+        i: usize,
+        log: Option<Artifact>,
+        now: Timestamp,
+    ) -> Result<Vec<RunEvent>, RunRefusal> {
         let record = &self.steps[i];
         let running = self.status() == Some(RunStatus::Running);
         let in_time = record.deadline.is_none_or(|deadline| now < deadline);
         let mut advance = Advance::new(self, now)?;
-        advance.push(RunEvent::StepLeaseExpired(self.attempt(i)?));
+        advance.push(RunEvent::StepLeaseExpired(self.attempt(i)?, logged(log)));
         if running && in_time && record.expiries < LEASE_EXPIRIES {
             advance.queue_again(i);
         } else {
@@ -363,13 +373,23 @@ impl Run {
     }
 }
 
+/// What an author says about an approval.
 pub(super) fn message(text: &str) -> Option<Message> {
-    let mut end = text.len().min(MESSAGE_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
+    Some(Message { message: kept(text) })
+}
+
+/// What a plugin or a worker says about a failure.
+pub(super) fn failure(text: &str, log: Option<Artifact>) -> Option<StepFailure> {
+    Some(StepFailure { log, message: kept(text) })
+}
+
+fn kept(text: &str) -> String {
     // U+0000 cannot stand in canonical JSON; a plugin's words are kept otherwise as they are.
-    Some(Message { message: text[..end].replace('\0', "\u{fffd}") })
+    text[..text.floor_char_boundary(MESSAGE_BYTES)].replace('\0', "\u{fffd}")
+}
+
+fn logged(log: Option<Artifact>) -> Option<StepLogged> {
+    log.map(|log| StepLogged { log })
 }
 
 impl std::fmt::Display for Closing {

@@ -26,8 +26,8 @@ impl Run {
             RunEvent::StepFailed(data, _) => {
                 self.fail(&data.step_id, Closing::Failed(data.error_code.clone()));
             }
-            RunEvent::StepTimedOut(data) => self.fail(&data.step_id, Closing::TimedOut),
-            RunEvent::StepLeaseExpired(data) => {
+            RunEvent::StepTimedOut(data, _) => self.fail(&data.step_id, Closing::TimedOut),
+            RunEvent::StepLeaseExpired(data, _) => {
                 self.fail(&data.step_id, Closing::Expired);
                 if let Some(i) = self.index_of(&data.step_id) {
                     self.steps[i].expiries += 1;
@@ -39,7 +39,7 @@ impl Run {
                     self.steps[i].phase = StepPhase::BackingOff { not_before: data.not_before };
                 }
             }
-            RunEvent::StepCancelled(data) => {
+            RunEvent::StepCancelled(data, _) => {
                 if let Some(i) = self.close(&data.step_id, Closing::Cancelled) {
                     self.steps[i].phase = StepPhase::Cancelled;
                 }

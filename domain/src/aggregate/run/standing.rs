@@ -23,7 +23,7 @@ impl Standing {
             RunEvent::StepQueued(data) => self.forgive(&data.step_id),
             RunEvent::StepRetryScheduled(data) => self.forgive(&data.step_id),
             RunEvent::StepFailed(data, _) => self.fail(&data.step_id),
-            RunEvent::StepTimedOut(data) | RunEvent::StepLeaseExpired(data) => {
+            RunEvent::StepTimedOut(data, _) | RunEvent::StepLeaseExpired(data, _) => {
                 self.fail(&data.step_id);
             }
             RunEvent::StepFailureTolerated(data) => self.forgive(&data.step_id),
@@ -38,7 +38,7 @@ impl Standing {
             RunEvent::RunCreated(..)
             | RunEvent::StepStarted(_)
             | RunEvent::StepSucceeded(..)
-            | RunEvent::StepCancelled(_)
+            | RunEvent::StepCancelled(..)
             | RunEvent::StepSkipped(_)
             | RunEvent::StepExpanded(_)
             | RunEvent::ApprovalRequested(..)

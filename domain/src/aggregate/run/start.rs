@@ -20,7 +20,8 @@ impl Run {
             return if same { Ok(vec![]) } else { Err(token_conflict(have, &start, &inputs_hash)) };
         }
         check_labels(&start.labels)?;
-        start.spec.check_inputs(&start.inputs).map_err(|violations| RunRefusal::InputsInvalid {
+        let given = start.given.as_ref().unwrap_or(&start.inputs);
+        start.spec.check_inputs(given).map_err(|violations| RunRefusal::InputsInvalid {
             dag_id: start.spec.id().clone(),
             violations,
         })?;

@@ -1,0 +1,13 @@
+//! What is too large for an event. Finished artifacts are in a content-addressed [`store`] beside the
+//! ledger, a folder or an S3-compatible bucket, each with its run; the logs of steps that run are
+//! [`live`] files of the node until their steps end.
+
+pub mod live;
+pub mod store;
+mod uri;
+
+pub use self::{
+    live::{LiveLogs, LogError},
+    store::{ArtifactError, ArtifactStore, Checked},
+    uri::ArtifactUri,
+};

@@ -1,0 +1,391 @@
+//! The content-addressed store. An artifact is kept with its run, under its digest:
+//! `<origin>/<tenant>/<runId>/<64 hex digits>`. That nothing is shared between runs is what makes
+//! erasing one of them simple.
+
+use std::{fmt, io, ops::Range, path::Path as FilePath, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use object_store::{
+    GetOptions, ObjectStore, ObjectStoreExt as _, RetryConfig, aws::AmazonS3Builder,
+    buffered::BufWriter, local::LocalFileSystem, path::Path,
+};
+use stella_domain::{
+    artifact::{Artifact, ArtifactDigest},
+    hash::ArtifactHasher,
+    ids::{LedgerId, RunId},
+};
+use tokio::{fs::File, io::AsyncWriteExt as _};
+
+use crate::uri::ArtifactUri;
+
+/// Bytes of an artifact that [`ArtifactStore::read`] takes into memory at most.
+pub const READ_BYTES: u64 = 32 * 1024 * 1024;
+
+/// How long a bucket that fails is tried again by itself; whoever asked may try again after that.
+const RETRY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why an artifact cannot be had, or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// The store does not answer, or refuses.
+    #[error("the artifact store {place} cannot be used: {reason}")]
+    Unavailable {
+        /// Which store.
+        place: String,
+        /// What it says.
+        reason: String,
+    },
+    /// It is not there.
+    #[error("artifact {digest} of run {run_id} is not in the artifact store")]
+    Missing {
+        /// Its run.
+        run_id: RunId,
+        /// Its digest.
+        digest: ArtifactDigest,
+    },
+    /// What is there is something else.
+    #[error(
+        "artifact {digest} of run {run_id} is not what was recorded: {found}; it was changed or \
+         damaged in the artifact store"
+    )]
+    Corrupt {
+        /// Its run.
+        run_id: RunId,
+        /// Its digest.
+        digest: ArtifactDigest,
+        /// What is there.
+        found: String,
+    },
+    /// It is too large for what was asked.
+    #[error("artifact {digest} has {size} bytes, at most {limit} can be taken here")]
+    TooLarge {
+        /// Its digest.
+        digest: ArtifactDigest,
+        /// Its bytes.
+        size: u64,
+        /// How many may be.
+        limit: u64,
+    },
+    /// A file of this node cannot be read or written.
+    #[error("a file of this node: {0}")]
+    File(#[from] io::Error),
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Checked {
+    /// It is there, and is what was recorded.
+    Whole,
+    /// It is not there.
+    Missing,
+    /// It is something else.
+    Corrupt(String),
+}
+
+/// A store of artifacts; cheap to clone.
+#[derive(Clone)]
+pub struct ArtifactStore {
+    store: Arc<dyn ObjectStore>,
+    /// The same store, where it is a folder: what is put there is made durable.
+    folder: Option<Arc<LocalFileSystem>>,
+    place: Arc<str>,
+    prefix: Path,
+}
+
+impl fmt::Debug for ArtifactStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ArtifactStore({})", self.place)
+    }
+}
+
+impl ArtifactStore {
+    /// The store at `uri`. A folder is made unless it is there; a bucket is not asked yet. Keys and
+    /// endpoint of a bucket come from the usual `AWS_…` variables of the environment.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Unavailable`].
+    pub fn open(uri: &ArtifactUri) -> Result<Self, ArtifactError> {
+        if let ArtifactUri::Folder(folder) = uri {
+            let failed = |reason| ArtifactError::Unavailable { place: uri.to_string(), reason };
+            std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
+        }
+        Self::existing(uri)
+    }
+
+    /// The store at `uri`, which has to be there.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Unavailable`].
+    pub fn existing(uri: &ArtifactUri) -> Result<Self, ArtifactError> {
+        let place: Arc<str> = uri.to_string().into();
+        let failed = |error: object_store::Error| ArtifactError::Unavailable {
+            place: uri.to_string(),
+            reason: error.to_string(),
+        };
+        match uri {
+            ArtifactUri::Folder(folder) => {
+                let folder = Arc::new(LocalFileSystem::new_with_prefix(folder).map_err(failed)?);
+                let store: Arc<dyn ObjectStore> = Arc::clone(&folder) as _;
+                Ok(Self { store, folder: Some(folder), place, prefix: Path::default() })
+            }
+            ArtifactUri::S3 { bucket, prefix } => {
+                let retry = RetryConfig {
+                    max_retries: 3,
+                    retry_timeout: RETRY_WITHIN,
+                    ..RetryConfig::default()
+                };
+                let store = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
+                let store = Arc::new(store.build().map_err(failed)?);
+                let prefix = Path::from(prefix.as_str());
+                Ok(Self { store, folder: None, place, prefix })
+            }
+        }
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Keep these bytes, which are `artifact`'s, unless they are kept already.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Unavailable`].
+    pub async fn put(
+        &self,
+        ledger: &LedgerId,
+        run_id: &RunId,
+        artifact: &Artifact,
+        bytes: Bytes,
+    ) -> Result<(), ArtifactError> {
+        let path = self.path(ledger, run_id, &artifact.digest);
+        if !self.is_kept(&path, artifact.size).await? {
+            self.store.put(&path, bytes.into()).await.map_err(|e| self.error(e))?;
+            self.make_durable(&path).await?;
+        }
+        Ok(())
+    }
+
+    /// Keep the file at `file`, whose bytes are `artifact`'s, unless they are kept already.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Unavailable`], [`ArtifactError::File`].
+    pub async fn put_file(
+        &self,
+        ledger: &LedgerId,
+        run_id: &RunId,
+        artifact: &Artifact,
+        file: &FilePath,
+    ) -> Result<(), ArtifactError> {
+        let path = self.path(ledger, run_id, &artifact.digest);
+        if self.is_kept(&path, artifact.size).await? {
+            return Ok(());
+        }
+        let mut from = File::open(file).await?;
+        let mut to = BufWriter::new(Arc::clone(&self.store), path.clone());
+        let copied = tokio::io::copy(&mut from, &mut to).await;
+        let written = match copied {
+            Ok(_) => to.shutdown().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            let _ = to.abort().await;
+            let place = self.place.to_string();
+            return Err(ArtifactError::Unavailable { place, reason: error.to_string() });
+        }
+        self.make_durable(&path).await
+    }
+
+    /// The bytes of an artifact, or a range of them, as they come. Whoever reads has to see to it
+    /// that they are what was recorded.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Missing`], [`ArtifactError::Unavailable`].
+    pub async fn get(
+        &self,
+        ledger: &LedgerId,
+        run_id: &RunId,
+        artifact: &Artifact,
+        range: Option<Range<u64>>,
+    ) -> Result<BoxStream<'static, Result<Bytes, io::Error>>, ArtifactError> {
+        let path = self.path(ledger, run_id, &artifact.digest);
+        let options = GetOptions { range: range.map(Into::into), ..GetOptions::default() };
+        let got = self.store.get_opts(&path, options).await;
+        let got = got.map_err(|error| self.missing_or(error, run_id, &artifact.digest))?;
+        Ok(got.into_stream().map_err(io::Error::other).boxed())
+    }
+
+    /// The bytes of an artifact, which are what was recorded.
+    ///
+    /// # Errors
+    /// [`ArtifactError`].
+    pub async fn read(
+        &self,
+        ledger: &LedgerId,
+        run_id: &RunId,
+        artifact: &Artifact,
+    ) -> Result<Bytes, ArtifactError> {
+        let Artifact { digest, size, .. } = *artifact;
+        if size > READ_BYTES {
+            return Err(ArtifactError::TooLarge { digest, size, limit: READ_BYTES });
+        }
+        let corrupt =
+            |found: String| ArtifactError::Corrupt { run_id: run_id.clone(), digest, found };
+        let mut stream = self.get(ledger, run_id, artifact, None).await?;
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        while let Some(chunk) = stream.next().await {
+            bytes.extend_from_slice(&chunk?);
+            if bytes.len() as u64 > size {
+                return Err(corrupt(format!("it has more than {size} bytes")));
+            }
+        }
+        let found = ArtifactDigest::of(&bytes);
+        if found == digest { Ok(bytes.into()) } else { Err(corrupt(format!("it is {found}"))) }
+    }
+
+    /// Whether an artifact is there, and is what was recorded.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Unavailable`]: nothing is known then.
+    pub async fn check(
+        &self,
+        ledger: &LedgerId,
+        run_id: &RunId,
+        artifact: &Artifact,
+    ) -> Result<Checked, ArtifactError> {
+        let stream = match self.get(ledger, run_id, artifact, None).await {
+            Ok(stream) => stream,
+            Err(ArtifactError::Missing { .. }) => return Ok(Checked::Missing),
+            Err(error) => return Err(error),
+        };
+        let (found, size) = digest_of(stream).await.map_err(|error| {
+            let place = self.place.to_string();
+            ArtifactError::Unavailable { place, reason: error.to_string() }
+        })?;
+        if size != artifact.size {
+            return Ok(Checked::Corrupt(format!(
+                "it has {size} bytes instead of {}",
+                artifact.size
+            )));
+        }
+        Ok(if found == artifact.digest {
+            Checked::Whole
+        } else {
+            Checked::Corrupt(format!("its digest is {found}"))
+        })
+    }
+
+    /// Whether something of this digest is kept with the run.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Unavailable`].
+    pub async fn has(
+        &self,
+        ledger: &LedgerId,
+        run_id: &RunId,
+        artifact: &Artifact,
+    ) -> Result<bool, ArtifactError> {
+        self.is_kept(&self.path(ledger, run_id, &artifact.digest), artifact.size).await
+    }
+
+    /// Keep with another run what is kept with this one.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Missing`], [`ArtifactError::Unavailable`].
+    pub async fn copy(
+        &self,
+        ledger: &LedgerId,
+        from: &RunId,
+        to: &RunId,
+        artifact: &Artifact,
+    ) -> Result<(), ArtifactError> {
+        let digest = &artifact.digest;
+        let path = self.path(ledger, to, digest);
+        if self.is_kept(&path, artifact.size).await? {
+            return Ok(());
+        }
+        let copied = self.store.copy(&self.path(ledger, from, digest), &path).await;
+        copied.map_err(|error| self.missing_or(error, from, digest))?;
+        self.make_durable(&path).await
+    }
+
+    /// Remove all that is kept with a run. Answers how many artifacts that were.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Unavailable`]; some may be gone by then.
+    pub async fn erase(&self, ledger: &LedgerId, run_id: &RunId) -> Result<usize, ArtifactError> {
+        let folder = self.folder_of(ledger, run_id);
+        let kept: Vec<_> =
+            self.store.list(Some(&folder)).try_collect().await.map_err(|e| self.error(e))?;
+        for object in &kept {
+            match self.store.delete(&object.location).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(self.error(error)),
+            }
+        }
+        Ok(kept.len())
+    }
+
+    fn folder_of(&self, ledger: &LedgerId, run_id: &RunId) -> Path {
+        let path = self.prefix.clone().join(ledger.origin.as_str());
+        path.join(ledger.tenant.as_str()).join(run_id.as_str())
+    }
+
+    fn path(&self, ledger: &LedgerId, run_id: &RunId, digest: &ArtifactDigest) -> Path {
+        self.folder_of(ledger, run_id).join(digest.hash().to_string())
+    }
+
+    async fn is_kept(&self, path: &Path, size: u64) -> Result<bool, ArtifactError> {
+        match self.store.head(path).await {
+            Ok(found) => Ok(found.size == size),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(self.error(error)),
+        }
+    }
+
+    /// A folder's file, and its name, survive the end of the machine from here on.
+    async fn make_durable(&self, path: &Path) -> Result<(), ArtifactError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let file = folder.path_to_filesystem(path).map_err(|e| self.error(e))?;
+        let synced = tokio::task::spawn_blocking(move || {
+            // The file, its folder, and the tenant's, which may have got the folder just now.
+            file.ancestors().take(3).try_for_each(|path| std::fs::File::open(path)?.sync_all())
+        });
+        Ok(synced.await.map_err(io::Error::other)??)
+    }
+
+    fn missing_or(
+        &self,
+        error: object_store::Error,
+        run_id: &RunId,
+        digest: &ArtifactDigest,
+    ) -> ArtifactError {
+        match error {
+            object_store::Error::NotFound { .. } => {
+                ArtifactError::Missing { run_id: run_id.clone(), digest: *digest }
+            }
+            error => self.error(error),
+        }
+    }
+
+    fn error(&self, error: object_store::Error) -> ArtifactError {
+        ArtifactError::Unavailable { place: self.place.to_string(), reason: error.to_string() }
+    }
+}
+
+/// Digest and number of the bytes that come.
+///
+/// # Errors
+/// The stream's.
+pub async fn digest_of(
+    mut stream: impl Stream<Item = Result<Bytes, io::Error>> + Unpin,
+) -> Result<(ArtifactDigest, u64), io::Error> {
+    let (mut hasher, mut size) = (ArtifactHasher::default(), 0);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk?;
+        hasher.update(&chunk);
+        size += chunk.len() as u64;
+    }
+    Ok((hasher.finish().into(), size))
+}
