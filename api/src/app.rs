@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::AccessToken,
-    node::{checkpoints::Checkpoints, erasures::Erasures},
+    node::{artifacts::Artifacts, checkpoints::Checkpoints, erasures::Erasures},
     slo::SloTargets,
 };
 
@@ -30,6 +30,8 @@ pub struct App {
     pub projections: Arc<Projections>,
     /// What DAG specs may name.
     pub plugins: Arc<Plugins>,
+    /// What is too large for events.
+    pub artifacts: Artifacts,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
     /// What a caller has to present.

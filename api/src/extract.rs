@@ -47,7 +47,11 @@ async fn collect(body: Body) -> Result<Bytes, ApiError> {
             break;
         }
     }
-    if seen > BODY_BYTES { Err(ApiError::body_too_large(BODY_BYTES)) } else { Ok(whole.freeze()) }
+    if seen > BODY_BYTES {
+        Err(ApiError::body_too_large(BODY_BYTES as u64))
+    } else {
+        Ok(whole.freeze())
+    }
 }
 
 /// The body's media type without its parameters, lower case; empty when none is given.

@@ -99,6 +99,31 @@ problems! {
               `DAG_VERSION_DISABLED`, `DAG_PAUSED`.",
         422: "`INPUTS_INVALID`: `errors` lists every violation. `LABEL_REFUSED`, `EVENT_TOO_LARGE`.",
     }
+    /// Adding to a log.
+    LogRefused {
+        409: "`LEASE_NOT_HELD`, `LEASE_ENDED`. `LOG_GAP`: what comes before is missing; `detail` says \
+              where to begin.",
+        422: "`LOG_TOO_LARGE`: leave out what is in the middle.",
+        503: "`ARTIFACT_STORE_UNAVAILABLE`, `LEDGER_UNAVAILABLE` and others that pass: try again.",
+    }
+    /// Handing over a file.
+    ArtifactRefused {
+        409: "`LEASE_NOT_HELD`.",
+        413: "`BODY_TOO_LARGE`: more than 256 MiB.",
+        503: "`ARTIFACT_STORE_UNAVAILABLE`, `LEDGER_UNAVAILABLE` and others that pass: try again.",
+    }
+    /// Reading a log.
+    NoLog {
+        404: "`RUN_NOT_FOUND`, `STEP_NOT_FOUND`. `ARTIFACT_NOT_FOUND`: it is recorded, and not in the \
+              artifact store.",
+        500: "`ARTIFACT_DAMAGED`: it is not what was recorded.",
+        503: "`ARTIFACT_STORE_UNAVAILABLE` and others that pass: try again.",
+    }
+    /// Reading an artifact.
+    NoArtifact {
+        404: "`ARTIFACT_NOT_FOUND`: it is not in the artifact store.",
+        503: "`ARTIFACT_STORE_UNAVAILABLE` and others that pass: try again.",
+    }
     /// Draining the queue.
     DrainRefused {
         409: "`DISPATCH_PAUSED`: resume it first, or nothing would be worked off.",

@@ -1,6 +1,7 @@
 //! What went wrong, as an answer. The only place that names status codes of errors; what is this
 //! node's fault is logged here, once.
 
+mod artifact;
 mod refusal;
 mod window;
 
@@ -108,7 +109,7 @@ impl ApiError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
     }
 
-    pub(crate) fn body_too_large(limit: usize) -> Self {
+    pub(crate) fn body_too_large(limit: u64) -> Self {
         let detail = format!("the body is larger than {limit} bytes: pass large data by reference");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail)
     }

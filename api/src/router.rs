@@ -18,8 +18,8 @@ use crate::{
     openapi::{self, Document, PREFIX, Verbs},
     problem::ApiError,
     routes::{
-        admin, bundle, checkpoints, control, dag_versions, dags, export, ledger, metrics, probes,
-        proofs, queue, runs, schedules, slo, workers,
+        admin, artifacts, bundle, checkpoints, control, dag_versions, dags, export, ledger,
+        metrics, probes, proofs, queue, runs, schedules, slo, workers,
     },
     state::AppState,
 };
@@ -72,6 +72,9 @@ fn resources() -> OpenApiRouter<AppState> {
         .route("/runs/{runId}", post(runs::cancel::run_verb))
         .routes(routes!(runs::steps::list_steps))
         .route("/runs/{runId}/steps/{stepId}", post(runs::approval::step_verb))
+        .routes(routes!(runs::logs::get_log))
+        .routes(routes!(runs::artifacts::list_artifacts))
+        .routes(routes!(runs::artifacts::get_artifact))
         .routes(routes!(runs::events::list_events))
         .routes(routes!(runs::receipt::get_receipt))
         .routes(routes!(runs::stream::stream_runs))
@@ -98,6 +101,8 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(control::resume_schedulers))
         .routes(routes!(workers::poll_workers))
         .route("/leases/{token}", post(workers::lease_verb))
+        .routes(routes!(artifacts::append_log))
+        .routes(routes!(artifacts::put_artifact))
         .routes(routes!(ledger::ledger_head))
         .routes(routes!(ledger::seal_ledger))
         .routes(routes!(ledger::accept_clock_fault))

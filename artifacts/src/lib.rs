@@ -8,6 +8,6 @@ mod uri;
 
 pub use self::{
     live::{LiveLogs, LogError},
-    store::{ArtifactError, ArtifactStore, Checked},
+    store::{ArtifactError, ArtifactStore, Checked, Stored, digest_of},
     uri::ArtifactUri,
 };

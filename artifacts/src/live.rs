@@ -15,7 +15,7 @@ use lru::LruCache;
 use stella_domain::{
     artifact::{self, Artifact},
     hash::ArtifactHasher,
-    ids::{FencingToken, LedgerId},
+    ids::{FencingToken, LedgerId, RunId},
     limits::LOG_BYTES,
 };
 
@@ -115,6 +115,11 @@ impl LiveLogs {
         Ok(Self { folder: folder.to_owned(), state })
     }
 
+    /// Where they are. Files in it that have other names than logs stay.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Add what an attempt wrote, from byte `offset` of its log on. What is known already is not
     /// added twice, so that this can be repeated. Answers how many bytes the log has then.
     ///
@@ -212,6 +217,22 @@ impl LiveLogs {
         if let Err(error) = fs::remove_file(&live.path) {
             tracing::warn!(%error, path = %live.path.display(), "a log that was settled remains");
         }
+    }
+
+    /// Remove what a run's attempts wrote, which has ended.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn erase(&self, run_id: &RunId) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        let of_run = |token: &FencingToken| token.run_id == *run_id;
+        let closed: Vec<_> = state.closed.iter().map(|(token, _)| token.clone()).collect();
+        for token in closed.iter().filter(|token| of_run(token)) {
+            state.closed.pop(token);
+        }
+        let open: Vec<_> = state.open.extract_if(|token, _| of_run(token)).collect();
+        drop(state);
+        open.iter().try_for_each(|(_, live)| fs::remove_file(&live.path))
     }
 
     /// Settle and forget the logs of attempts that are over.

@@ -2,20 +2,23 @@
 //! `<origin>/<tenant>/<runId>/<64 hex digits>`. That nothing is shared between runs is what makes
 //! erasing one of them simple.
 
-use std::{fmt, io, ops::Range, path::Path as FilePath, sync::Arc, time::Duration};
+use std::{fmt, io, path::Path as FilePath, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{
-    GetOptions, ObjectStore, ObjectStoreExt as _, RetryConfig, aws::AmazonS3Builder,
-    buffered::BufWriter, local::LocalFileSystem, path::Path,
+    ObjectStore, ObjectStoreExt as _, RetryConfig, aws::AmazonS3Builder, buffered::BufWriter,
+    local::LocalFileSystem, path::Path,
 };
 use stella_domain::{
     artifact::{Artifact, ArtifactDigest},
     hash::ArtifactHasher,
     ids::{LedgerId, RunId},
 };
-use tokio::{fs::File, io::AsyncWriteExt as _};
+use tokio::{
+    fs::File,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+};
 
 use crate::uri::ArtifactUri;
 
@@ -81,6 +84,14 @@ pub enum Checked {
     Missing,
     /// It is something else.
     Corrupt(String),
+}
+
+/// Bytes that come from the store.
+pub struct Stored {
+    /// How many they are.
+    pub size: u64,
+    /// They themselves.
+    pub bytes: BoxStream<'static, io::Result<Bytes>>,
 }
 
 /// A store of artifacts; cheap to clone.
@@ -197,8 +208,8 @@ impl ArtifactStore {
         self.make_durable(&path).await
     }
 
-    /// The bytes of an artifact, or a range of them, as they come. Whoever reads has to see to it
-    /// that they are what was recorded.
+    /// The bytes that are kept with a run under this digest, as they come. They end in an error when
+    /// they turn out to be something else.
     ///
     /// # Errors
     /// [`ArtifactError::Missing`], [`ArtifactError::Unavailable`].
@@ -206,14 +217,18 @@ impl ArtifactStore {
         &self,
         ledger: &LedgerId,
         run_id: &RunId,
-        artifact: &Artifact,
-        range: Option<Range<u64>>,
-    ) -> Result<BoxStream<'static, Result<Bytes, io::Error>>, ArtifactError> {
-        let path = self.path(ledger, run_id, &artifact.digest);
-        let options = GetOptions { range: range.map(Into::into), ..GetOptions::default() };
-        let got = self.store.get_opts(&path, options).await;
-        let got = got.map_err(|error| self.missing_or(error, run_id, &artifact.digest))?;
-        Ok(got.into_stream().map_err(io::Error::other).boxed())
+        digest: &ArtifactDigest,
+    ) -> Result<Stored, ArtifactError> {
+        let got = self.store.get(&self.path(ledger, run_id, digest)).await;
+        let got = got.map_err(|error| self.missing_or(error, run_id, digest))?;
+        let size = got.meta.size;
+        let wrong = ArtifactError::Corrupt {
+            run_id: run_id.clone(),
+            digest: *digest,
+            found: "its digest is another".to_owned(),
+        };
+        let bytes = checked(got.into_stream().map_err(io::Error::other).boxed(), *digest, wrong);
+        Ok(Stored { size, bytes: bytes.boxed() })
     }
 
     /// The bytes of an artifact, which are what was recorded.
@@ -232,16 +247,15 @@ impl ArtifactStore {
         }
         let corrupt =
             |found: String| ArtifactError::Corrupt { run_id: run_id.clone(), digest, found };
-        let mut stream = self.get(ledger, run_id, artifact, None).await?;
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        while let Some(chunk) = stream.next().await {
-            bytes.extend_from_slice(&chunk?);
-            if bytes.len() as u64 > size {
-                return Err(corrupt(format!("it has more than {size} bytes")));
-            }
+        let mut stored = self.get(ledger, run_id, &digest).await?;
+        if stored.size != size {
+            return Err(corrupt(format!("it has {} bytes instead of {size}", stored.size)));
         }
-        let found = ArtifactDigest::of(&bytes);
-        if found == digest { Ok(bytes.into()) } else { Err(corrupt(format!("it is {found}"))) }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        while let Some(chunk) = stored.bytes.next().await {
+            bytes.extend_from_slice(&chunk.map_err(|error| self.broken_off(error))?);
+        }
+        Ok(bytes.into())
     }
 
     /// Whether an artifact is there, and is what was recorded.
@@ -254,25 +268,24 @@ impl ArtifactStore {
         run_id: &RunId,
         artifact: &Artifact,
     ) -> Result<Checked, ArtifactError> {
-        let stream = match self.get(ledger, run_id, artifact, None).await {
-            Ok(stream) => stream,
-            Err(ArtifactError::Missing { .. }) => return Ok(Checked::Missing),
-            Err(error) => return Err(error),
+        let path = self.path(ledger, run_id, &artifact.digest);
+        let got = match self.store.get(&path).await {
+            Ok(got) => got,
+            Err(object_store::Error::NotFound { .. }) => return Ok(Checked::Missing),
+            Err(error) => return Err(self.error(error)),
         };
-        let (found, size) = digest_of(stream).await.map_err(|error| {
-            let place = self.place.to_string();
-            ArtifactError::Unavailable { place, reason: error.to_string() }
-        })?;
-        if size != artifact.size {
-            return Ok(Checked::Corrupt(format!(
-                "it has {size} bytes instead of {}",
-                artifact.size
-            )));
+        let (mut stream, mut hasher, mut size) = (got.into_stream(), ArtifactHasher::default(), 0);
+        while let Some(chunk) = stream.try_next().await.map_err(|error| self.error(error))? {
+            hasher.update(&chunk);
+            size += chunk.len() as u64;
         }
-        Ok(if found == artifact.digest {
-            Checked::Whole
-        } else {
+        let found = ArtifactDigest::from(hasher.finish());
+        Ok(if size != artifact.size {
+            Checked::Corrupt(format!("it has {size} bytes instead of {}", artifact.size))
+        } else if found != artifact.digest {
             Checked::Corrupt(format!("its digest is {found}"))
+        } else {
+            Checked::Whole
         })
     }
 
@@ -369,23 +382,54 @@ impl ArtifactStore {
         }
     }
 
+    /// What ended a [`Stored`].
+    fn broken_off(&self, error: io::Error) -> ArtifactError {
+        match error.downcast() {
+            Ok(error) => error,
+            Err(error) => {
+                let (place, reason) = (self.place.to_string(), error.to_string());
+                ArtifactError::Unavailable { place, reason }
+            }
+        }
+    }
+
     fn error(&self, error: object_store::Error) -> ArtifactError {
         ArtifactError::Unavailable { place: self.place.to_string(), reason: error.to_string() }
     }
 }
 
-/// Digest and number of the bytes that come.
+/// Digest and size of a file.
 ///
 /// # Errors
-/// The stream's.
-pub async fn digest_of(
-    mut stream: impl Stream<Item = Result<Bytes, io::Error>> + Unpin,
-) -> Result<(ArtifactDigest, u64), io::Error> {
-    let (mut hasher, mut size) = (ArtifactHasher::default(), 0);
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk?;
-        hasher.update(&chunk);
-        size += chunk.len() as u64;
+/// [`ArtifactError::File`].
+pub async fn digest_of(file: &FilePath) -> Result<(ArtifactDigest, u64), ArtifactError> {
+    let mut file = File::open(file).await?;
+    let (mut hasher, mut size, mut chunk) = (ArtifactHasher::default(), 0, vec![0; 256 * 1024]);
+    while let n @ 1.. = file.read(&mut chunk).await? {
+        hasher.update(&chunk[..n]);
+        size += n as u64;
     }
     Ok((hasher.finish().into(), size))
+}
+
+/// Bytes that end in `wrong` unless they are what `digest` says.
+fn checked(
+    bytes: BoxStream<'static, io::Result<Bytes>>,
+    digest: ArtifactDigest,
+    wrong: ArtifactError,
+) -> impl Stream<Item = io::Result<Bytes>> {
+    let end = futures::stream::once(async { None });
+    let mut wrong = Some(wrong);
+    bytes.map(Some).chain(end).scan(ArtifactHasher::default(), move |hasher, chunk| {
+        let next = match chunk {
+            Some(Ok(chunk)) => {
+                hasher.update(&chunk);
+                Some(Ok(chunk))
+            }
+            Some(Err(error)) => Some(Err(error)),
+            None if ArtifactDigest::from(hasher.finish()) == digest => None,
+            None => wrong.take().map(|wrong| Err(io::Error::other(wrong))),
+        };
+        futures::future::ready(next)
+    })
 }

@@ -130,6 +130,45 @@ fn visit(value: &Value, found: &mut impl FnMut(Artifact)) {
     }
 }
 
+/// Put something else in the place of every artifact that `value` names, in the order of
+/// [`named_in`].
+pub fn replace(value: &mut Value, with: &mut impl FnMut(Artifact) -> Value) {
+    match Artifact::named_by(value) {
+        Some(artifact) => *value = with(artifact),
+        None => match value {
+            Value::Object(members) => members.values_mut().for_each(|member| replace(member, with)),
+            Value::Array(items) => items.iter_mut().for_each(|item| replace(item, with)),
+            _ => {}
+        },
+    }
+}
+
+/// What an artifact is to the event that names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A member of inputs or outputs that was moved out.
+    Value,
+    /// A file that a plugin left.
+    File,
+    /// What a plugin wrote about its work.
+    Log,
+}
+
+/// Every artifact that an event's payload names, whatever event it is.
+pub fn named_in_payload(payload: &CanonicalJson) -> Vec<(Kind, Artifact)> {
+    // Most payloads name none, and are not parsed.
+    if !payload.as_str().contains("\"b3:") {
+        return vec![];
+    }
+    let payload = payload.to_value();
+    let log = payload.get("log").and_then(|log| Artifact::deserialize(log).ok());
+    let mut found: Vec<_> = log.into_iter().map(|log| (Kind::Log, log)).collect();
+    found.extend(named_in(&payload).into_iter().map(|artifact| {
+        (if artifact.name.is_some() { Kind::File } else { Kind::Value }, artifact)
+    }));
+    found
+}
+
 /// Every artifact that a JSON text names.
 pub fn named_in_text(json: &CanonicalJson) -> Vec<Artifact> {
     if json.as_str().contains(MARK) { named_in(&json.to_value()) } else { vec![] }

@@ -272,6 +272,15 @@ pub fn derived_run_id(tenant: &Tenant, kind: RunIdKind, key: &str, attempt: u32)
     RunId::from_bytes(first)
 }
 
+/// The id of attempt `attempt` of a run: of its run token, if it has one, otherwise of `first`, the id
+/// of its first attempt.
+pub fn rerun_id(tenant: &Tenant, first: &RunId, token: Option<&str>, attempt: u32) -> RunId {
+    match token {
+        Some(token) => derived_run_id(tenant, RunIdKind::Token, token, attempt),
+        None => derived_run_id(tenant, RunIdKind::Run, first.as_str(), attempt),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]

@@ -39,9 +39,9 @@ pub use self::{
     },
     rebuild::{Progress, Rebuilt},
     rows::{
-        BackfillRow, ControlRow, DURATION_BUCKETS_MS, DagRow, DagVersionRow, DrainRow, FireRow,
-        LastFireRow, LimitRow, Mark, MissRow, QueueRow, RunRow, ScheduleRow, StepRow, StepState,
-        TallyRow,
+        AttemptLog, BackfillRow, ControlRow, DURATION_BUCKETS_MS, DagRow, DagVersionRow, DrainRow,
+        FireRow, LastFireRow, LimitRow, Mark, MissRow, QueueRow, RunRow, ScheduleRow, StepRow,
+        StepState, TallyRow,
     },
 };
 

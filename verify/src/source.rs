@@ -56,6 +56,18 @@ pub(crate) enum Unread {
     Io(BundleError),
 }
 
+/// Why [`Bundle::read_events`] ended.
+enum Stopped {
+    Caller(io::Error),
+    Unread(Unread),
+}
+
+impl From<Unread> for Stopped {
+    fn from(unread: Unread) -> Self {
+        Self::Unread(unread)
+    }
+}
+
 impl Bundle {
     /// The bundle at `path`. What it holds is looked at when it is verified.
     ///
@@ -82,6 +94,22 @@ impl Bundle {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Let `read` read the bundle's `events.ndjson`, unverified as it is.
+    ///
+    /// # Errors
+    /// What `read` answers, or why it could not be read.
+    pub fn read_events<T>(
+        &self,
+        read: impl FnOnce(&mut dyn Read) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let read = |file: &mut dyn Read| read(file).map_err(Stopped::Caller);
+        self.with_file(names::EVENTS, read).map_err(|stopped| match stopped {
+            Stopped::Caller(error) => error,
+            Stopped::Unread(Unread::Io(error)) => io::Error::other(error),
+            Stopped::Unread(Unread::Fault(fault)) => io::Error::other(fault),
+        })
     }
 
     /// Whether each of the five files is there, as a regular file and once.

@@ -17,18 +17,9 @@ use crate::{
     core::Core,
     error::StepError,
     lease::Lease,
-    log::StepLog,
     process,
+    step::Step,
 };
-
-/// What came of carrying out a lease.
-#[derive(Debug)]
-pub struct Execution {
-    /// The outputs, or why there are none.
-    pub outputs: Result<CanonicalJson, StepError>,
-    /// What the plugin wrote to stderr.
-    pub log: StepLog,
-}
 
 /// A plugin that is part of this program.
 #[async_trait]
@@ -137,14 +128,24 @@ impl Plugins {
         }
     }
 
-    /// Carry out a lease within its time, or until `cancel`.
-    pub async fn execute(&self, lease: &Lease, cancel: &CancellationToken) -> Execution {
-        let outputs = match self.0.get(&lease.plugin) {
-            Some(Plugin::Bundle(bundle)) => return process::execute(bundle, lease, cancel).await,
-            Some(Plugin::BuiltIn(plugin)) => in_time(plugin.as_ref(), lease, cancel).await,
+    /// Carry out a step within its time, or until it is cancelled.
+    ///
+    /// # Errors
+    /// [`StepError`].
+    pub async fn execute(&self, step: &Step<'_>) -> Result<CanonicalJson, StepError> {
+        let lease = step.lease;
+        match self.0.get(&lease.plugin) {
+            Some(Plugin::Bundle(bundle)) => process::execute(bundle, step).await,
+            Some(Plugin::BuiltIn(plugin)) => {
+                let inputs = step.inputs(None).await?;
+                if inputs == lease.with {
+                    return in_time(plugin.as_ref(), lease, step.cancel).await;
+                }
+                let lease = Lease { with: inputs, ..lease.clone() };
+                in_time(plugin.as_ref(), &lease, step.cancel).await
+            }
             None => Err(StepError::NotFound(format!("this worker has no plugin {}", lease.plugin))),
-        };
-        Execution { outputs, log: StepLog::default() }
+        }
     }
 }
 

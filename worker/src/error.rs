@@ -42,6 +42,9 @@ pub enum StepError {
         /// Whether another attempt may help.
         retryable: bool,
     },
+    /// What the step is given, or leaves, could not be had or handed over.
+    #[error("an artifact: {0}")]
+    Artifact(String),
     /// The worker's own code panicked while it carried out the step.
     #[error("the worker panicked while it carried out the step: {0}")]
     Panicked(String),
@@ -60,6 +63,7 @@ impl StepError {
             Self::TimedOut { .. } => "TIMEOUT",
             Self::Cancelled => "CANCELLED",
             Self::Plugin { code, .. } => code,
+            Self::Artifact(_) => "ARTIFACT_FAILED",
             Self::Panicked(_) => "WORKER_PANIC",
         }
     }
@@ -73,7 +77,11 @@ impl StepError {
             | Self::OutputInvalid(_)
             | Self::OutputTooLarge(_) => false,
             // Out of processes or memory, a crash, a slow neighbour: it may pass.
-            Self::Spawn(_) | Self::Exit(_) | Self::TimedOut { .. } | Self::Panicked(_) => true,
+            Self::Spawn(_)
+            | Self::Exit(_)
+            | Self::TimedOut { .. }
+            | Self::Artifact(_)
+            | Self::Panicked(_) => true,
             // Somebody wanted it to end.
             Self::Cancelled => false,
             Self::Plugin { retryable, .. } => *retryable,

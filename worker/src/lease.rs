@@ -2,16 +2,19 @@
 //!
 //! It knows no transport: the server implements it in process, a remote worker over HTTP.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use stella_domain::{
     aggregate,
+    artifact::Artifact,
     event::ErrorCode,
     ids::{DagId, FencingToken, PluginName, RunId, StepId, WorkerId},
     json::CanonicalJson,
 };
+
+use crate::step::ArtifactBytes;
 
 /// Where leases come from.
 ///
@@ -48,6 +51,41 @@ pub trait LeaseSource: Send + Sync {
         worker_id: &WorkerId,
         tokens: &[FencingToken],
     ) -> Result<Vec<HeartbeatAnswer>, LeaseError>;
+
+    /// Add to a step's log what follows its first `offset` bytes. Safe to repeat.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    async fn append_log(
+        &self,
+        worker_id: &WorkerId,
+        token: &FencingToken,
+        offset: u64,
+        bytes: Vec<u8>,
+    ) -> Result<(), LeaseError>;
+
+    /// Hand over the file at `path`, which the step leaves under `name`. Safe to repeat.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    async fn put_artifact(
+        &self,
+        worker_id: &WorkerId,
+        token: &FencingToken,
+        name: &str,
+        media_type: &str,
+        path: &Path,
+    ) -> Result<Artifact, LeaseError>;
+
+    /// The bytes of an artifact of a run.
+    ///
+    /// # Errors
+    /// [`LeaseError::Unavailable`] and [`LeaseError::Refused`].
+    async fn get_artifact(
+        &self,
+        run_id: &RunId,
+        artifact: &Artifact,
+    ) -> Result<ArtifactBytes, LeaseError>;
 
     /// Wait until some of this worker's leases are to be cancelled, and name them.
     ///
@@ -103,7 +141,7 @@ pub struct Lease {
 pub enum Outcome {
     /// The step is done.
     Succeeded {
-        /// Its outputs, an object of at most 60 KiB.
+        /// Its outputs, an object; its large members become artifacts.
         outputs: CanonicalJson,
     },
     /// The attempt failed.

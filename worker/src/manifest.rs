@@ -13,9 +13,9 @@ use stella_domain::{ids::PluginName, json};
 const MAX_FILES: usize = 10_000;
 /// Actions that a plugin may have.
 const MAX_ACTIONS: usize = 256;
-/// Canonical KiB of outputs that a plugin may ask for: an event's payload is 64 KiB, and the rest
-/// is room for what the ledger wraps around them.
-pub const MAX_OUTPUT_KB: u32 = 60;
+/// Canonical KiB of outputs that a plugin may ask for: a report of 1 MiB has them and a little more.
+/// Large members become artifacts; for what is larger still there are files.
+pub const MAX_OUTPUT_KB: u32 = 1_000;
 
 /// The manifest of a plugin bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    path::{Path, PathBuf},
     pin::pin,
     process::{ExitStatus, Stdio},
     sync::{Mutex, PoisonError},
@@ -19,6 +20,7 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+use serde_json::{Map, Value};
 use stella_domain::{json::CanonicalJson, time::Timestamp};
 use tempfile::TempDir;
 use tokio::{
@@ -26,16 +28,16 @@ use tokio::{
     process::{Child, ChildStdin, Command},
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     bundle::{Action, Bundle},
-    catalog::Execution,
     error::StepError,
+    files,
     lease::Lease,
     log::StepLog,
     manifest::MAX_OUTPUT_KB,
     protocol::{Answer, Request},
+    step::Step,
 };
 
 /// Bytes that a plugin may print before it is ended.
@@ -50,22 +52,15 @@ const KILL_WAIT: Duration = Duration::from_secs(2);
 const SPAWN_TRIES: u32 = 10;
 const SPAWN_PAUSE: Duration = Duration::from_millis(20);
 
-/// Carry out `lease` with the plugin in `bundle`.
+/// Carry out a step with the plugin in `bundle`.
 ///
-/// When it returns, the plugin's process group and its working directory are gone; when it is
-/// dropped, they go too.
-pub async fn execute(bundle: &Bundle, lease: &Lease, cancel: &CancellationToken) -> Execution {
-    let mut log = StepLog::default();
-    let outputs = run(bundle, lease, cancel, &mut log).await;
-    Execution { outputs, log }
-}
-
-async fn run(
-    bundle: &Bundle,
-    lease: &Lease,
-    cancel: &CancellationToken,
-    log: &mut StepLog,
-) -> Result<CanonicalJson, StepError> {
+/// When it returns, the plugin's process group and its directories are gone; when it is dropped,
+/// they go too.
+///
+/// # Errors
+/// [`StepError`].
+pub async fn execute(bundle: &Bundle, step: &Step<'_>) -> Result<CanonicalJson, StepError> {
+    let lease = step.lease;
     let action = bundle.action(&lease.action).ok_or_else(|| {
         StepError::NotFound(format!(
             "plugin {} {} has no action {:?}",
@@ -74,32 +69,86 @@ async fn run(
             lease.action
         ))
     })?;
-    if let Some(schema) = &action.inputs {
-        schema.check(&lease.with.to_value()).map_err(StepError::InputInvalid)?;
-    }
     let spawn_error = |e: io::Error| StepError::Spawn(e.to_string());
-    let dir = tempfile::Builder::new().prefix("stella-step-").tempdir().map_err(spawn_error)?;
-    let child = spawn(bundle, lease, &dir).await?;
-    let request = request_line(lease).map_err(spawn_error)?;
-    let end = supervise(child, &request, lease.timeout_ms, cancel, log).await?;
+    let place = Place::make().map_err(spawn_error)?;
+    let inputs = step.inputs(Some(&place.inputs)).await?;
+    if let Some(schema) = &action.inputs {
+        schema.check(&inputs.to_value()).map_err(StepError::InputInvalid)?;
+    }
+    let request = request_line(lease, inputs).map_err(spawn_error)?;
+    let child = spawn(bundle, lease, &place).await?;
+    let end = supervise(child, &request, step).await?;
+    let outputs = match judge(end, action, bundle, step) {
+        Ok(outputs) => with_files(outputs, &place.artifacts, step).await,
+        Err(error) => Err(error),
+    };
     // A tree of unknown size; what remains of it is the operating system's to clean up.
-    let removed = tokio::task::spawn_blocking(move || dir.close()).await;
+    let removed = tokio::task::spawn_blocking(move || place.dir.close()).await;
     if let Ok(Err(error)) = removed {
         tracing::warn!(%error, step = %lease.step_id, "a step's working directory remains");
     }
-    judge(end, action, bundle, lease, log)
+    outputs
 }
 
-fn request_line(lease: &Lease) -> io::Result<Vec<u8>> {
+/// The directories of one execution.
+struct Place {
+    dir: TempDir,
+    /// Where the plugin starts, empty.
+    work: PathBuf,
+    /// Files that it is given.
+    inputs: PathBuf,
+    /// Where it leaves files.
+    artifacts: PathBuf,
+}
+
+impl Place {
+    fn make() -> io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("stella-step-").tempdir()?;
+        let [work, inputs, artifacts] = ["work", "inputs", "artifacts"].map(|n| dir.path().join(n));
+        std::fs::create_dir(&work)?;
+        std::fs::create_dir(&artifacts)?;
+        Ok(Self { dir, work, inputs, artifacts })
+    }
+}
+
+/// The outputs, and in their member `artifacts` what the plugin left in its folder.
+async fn with_files(
+    outputs: CanonicalJson,
+    folder: &Path,
+    step: &Step<'_>,
+) -> Result<CanonicalJson, StepError> {
+    let left = files::in_folder(folder).map_err(StepError::OutputInvalid)?;
+    if left.is_empty() {
+        return Ok(outputs);
+    }
+    let mut named = Map::new();
+    for (name, path) in left {
+        let artifact = step.leave(&name, &path).await?;
+        named.insert(name, artifact.to_value());
+    }
+    let Value::Object(mut outputs) = outputs.to_value() else { return Ok(outputs) };
+    if outputs.insert(files::MEMBER.to_owned(), Value::Object(named)).is_some() {
+        return Err(StepError::OutputInvalid(format!(
+            "outputs has a member {:?}, which is for the files that the plugin left: name it \
+             otherwise",
+            files::MEMBER
+        )));
+    }
+    CanonicalJson::from_value(&Value::Object(outputs))
+        .map_err(|e| StepError::OutputInvalid(e.to_string()))
+}
+
+fn request_line(lease: &Lease, inputs: CanonicalJson) -> io::Result<Vec<u8>> {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX));
-    let mut line = serde_json::to_vec(&Request::new(lease, now)).map_err(io::Error::other)?;
+    let request = Request::new(lease, inputs, now);
+    let mut line = serde_json::to_vec(&request).map_err(io::Error::other)?;
     line.push(b'\n');
     Ok(line)
 }
 
-async fn spawn(bundle: &Bundle, lease: &Lease, dir: &TempDir) -> Result<Child, StepError> {
-    let mut command = command(bundle, lease, dir);
+async fn spawn(bundle: &Bundle, lease: &Lease, place: &Place) -> Result<Child, StepError> {
+    let mut command = command(bundle, lease, place);
     for _ in 1..SPAWN_TRIES {
         match command.spawn() {
             Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy => sleep(SPAWN_PAUSE).await,
@@ -120,7 +169,7 @@ fn cannot_spawn(bundle: &Bundle, error: &io::Error) -> StepError {
     }
 }
 
-fn command(bundle: &Bundle, lease: &Lease, dir: &TempDir) -> Command {
+fn command(bundle: &Bundle, lease: &Lease, place: &Place) -> Command {
     let manifest = bundle.manifest();
     let mut command = match manifest.limits.memory_mb {
         None => Command::new(bundle.entry()),
@@ -145,7 +194,8 @@ fn command(bundle: &Bundle, lease: &Lease, dir: &TempDir) -> Command {
         .env("STELLA_RUN_ID", lease.run_id.as_str())
         .env("STELLA_STEP_ID", lease.step_id.as_str())
         .env("STELLA_ATTEMPT", lease.attempt.to_string())
-        .current_dir(dir.path())
+        .env("STELLA_ARTIFACTS", &place.artifacts)
+        .current_dir(&place.work)
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -170,33 +220,27 @@ enum Why {
 struct PrintedTooMuch;
 
 /// Feed and watch the process until it and its whole group have ended.
-async fn supervise(
-    mut child: Child,
-    request: &[u8],
-    timeout_ms: u64,
-    cancel: &CancellationToken,
-    log: &mut StepLog,
-) -> Result<End, StepError> {
+async fn supervise(mut child: Child, request: &[u8], step: &Step<'_>) -> Result<End, StepError> {
     let mut group = Group::of(&child);
     let broken = || StepError::Spawn("the process has no pipes".into());
     let stdin = child.stdin.take().ok_or_else(broken)?;
     let stdout = child.stdout.take().ok_or_else(broken)?;
     let stderr = child.stderr.take().ok_or_else(broken)?;
-    let (printed, shared_log) = (Mutex::new(Vec::new()), Mutex::new(std::mem::take(log)));
+    let printed = Mutex::new(Vec::new());
     let why = {
         let mut streams = pin!(
             try_join3(
                 write_request(stdin, request),
                 read_output(stdout, &printed),
-                read_log(stderr, &shared_log),
+                read_log(stderr, step.log),
             )
             .fuse()
         );
         let mut why = tokio::select! {
             status = child.wait() => Why::Exited(status.map_err(|e| StepError::Spawn(e.to_string()))?),
             Err(PrintedTooMuch) = &mut streams => Why::PrintedTooMuch,
-            () = sleep(Duration::from_millis(timeout_ms)) => Why::TimedOut,
-            () = cancel.cancelled() => Why::Cancelled,
+            () = sleep(Duration::from_millis(step.lease.timeout_ms)) => Why::TimedOut,
+            () = step.cancel.cancelled() => Why::Cancelled,
         };
         if matches!(why, Why::TimedOut | Why::Cancelled) {
             group.signal(Signal::SIGTERM);
@@ -220,7 +264,6 @@ async fn supervise(
         }
         why
     };
-    *log = shared_log.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(End { why, printed: printed.into_inner().unwrap_or_else(PoisonError::into_inner) })
 }
 
@@ -247,13 +290,10 @@ async fn read_output(
     Ok(())
 }
 
-async fn read_log(
-    mut stderr: impl AsyncRead + Unpin,
-    log: &Mutex<StepLog>,
-) -> Result<(), PrintedTooMuch> {
+async fn read_log(mut stderr: impl AsyncRead + Unpin, log: &StepLog) -> Result<(), PrintedTooMuch> {
     let mut chunk = vec![0; 8 * 1024];
     while let Ok(n @ 1..) = stderr.read(&mut chunk).await {
-        log.lock().unwrap_or_else(PoisonError::into_inner).push(&chunk[..n]);
+        log.push(&chunk[..n]);
         if tracing::enabled!(tracing::Level::DEBUG) {
             // A line across two reads shows as two: this is for watching, the log keeps the bytes.
             for line in String::from_utf8_lossy(&chunk[..n]).lines() {
@@ -269,8 +309,7 @@ fn judge(
     end: End,
     action: &Action,
     bundle: &Bundle,
-    lease: &Lease,
-    log: &StepLog,
+    step: &Step<'_>,
 ) -> Result<CanonicalJson, StepError> {
     let status = match end.why {
         Why::Exited(status) => status,
@@ -279,12 +318,12 @@ fn judge(
                 "the plugin printed more than {MAX_STDOUT_BYTES} bytes on stdout and was ended"
             )));
         }
-        Why::TimedOut => return Err(StepError::TimedOut { timeout_ms: lease.timeout_ms }),
+        Why::TimedOut => return Err(StepError::TimedOut { timeout_ms: step.lease.timeout_ms }),
         Why::Cancelled => return Err(StepError::Cancelled),
     };
     let answer = Answer::parse(&end.printed);
     if !status.success() && !matches!(answer, Ok(Answer::Error(_))) {
-        let last = log.last_line().map(|line| format!("; its log ends: {line}"));
+        let last = step.log.last_line().map(|line| format!("; its log ends: {line}"));
         return Err(StepError::Exit(format!(
             "the plugin ended with {status}{}",
             last.unwrap_or_default()

@@ -33,11 +33,11 @@ pub struct Request {
 }
 
 impl Request {
-    /// The request for a lease that is carried out `now`.
-    pub fn new(lease: &Lease, now: Timestamp) -> Self {
+    /// The request for a lease that is carried out `now` with these inputs.
+    pub fn new(lease: &Lease, inputs: CanonicalJson, now: Timestamp) -> Self {
         Self {
             action: lease.action.clone(),
-            inputs: lease.with.clone(),
+            inputs,
             run_id: lease.run_id.clone(),
             dag_id: lease.dag_id.clone(),
             step_id: lease.step_id.clone(),
@@ -140,14 +140,14 @@ impl ErrorAnswer {
     }
 }
 
-/// `outputs`, unless they are larger than an event can hold.
+/// `outputs`, unless they are larger than is allowed.
 pub(crate) fn within(outputs: CanonicalJson, max_bytes: usize) -> Result<CanonicalJson, StepError> {
     let bytes = outputs.as_str().len();
     if bytes <= max_bytes {
         return Ok(outputs);
     }
     Err(StepError::OutputTooLarge(format!(
-        "the outputs have {bytes} bytes in canonical form, at most {max_bytes} are allowed: put \
-         large results into a file or a store and give its name"
+        "the outputs have {bytes} bytes in canonical form, at most {max_bytes} are allowed: leave \
+         large results as files in the folder $STELLA_ARTIFACTS"
     )))
 }

@@ -4,7 +4,6 @@
 //! unless it was lost, or could not be reported before the worker stopped: then it expires at the
 //! server.
 
-mod backoff;
 mod running;
 
 use std::{any::Any, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
@@ -22,14 +21,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    backoff::Backoff,
-    running::{Held, Running, Stop},
-};
+use self::running::{Held, Running, Stop};
 use crate::{
+    backoff::Backoff,
     catalog::Plugins,
     error::StepError,
     lease::{Lease, LeaseError, LeaseSource, Outcome, PollRequest},
+    log::StepLog,
+    step::Step,
 };
 
 /// Pause after an empty answer that came before its time, as from a server that is draining.
@@ -181,11 +180,27 @@ impl Worker {
     /// Carry out and report one lease; the next one for the same slot, if there is one.
     async fn work_off(&self, lease: Lease) -> Option<Lease> {
         let held = self.running.hold(&lease, &self.stop);
-        let execution = AssertUnwindSafe(self.plugins.execute(&lease, held.cancelled()));
-        let outputs = match execution.catch_unwind().await {
-            Ok(execution) => execution.outputs,
-            Err(panic) => Err(StepError::Panicked(panic_text(&*panic))),
+        let log = StepLog::default();
+        let step = Step {
+            lease: &lease,
+            worker_id: &self.config.worker_id,
+            source: &*self.source,
+            cancel: held.cancelled(),
+            log: &log,
         };
+        let execution = async {
+            let execution = AssertUnwindSafe(self.plugins.execute(&step)).catch_unwind().await;
+            log.end();
+            execution.unwrap_or_else(|panic| Err(StepError::Panicked(panic_text(&*panic))))
+        };
+        // The log is whole at the server before the end is reported; of a lost lease nobody wants it.
+        let shipping = async {
+            tokio::select! {
+                () = log.ship(&step) => {}
+                () = held.lost() => {}
+            }
+        };
+        let (outputs, ()) = tokio::join!(execution, shipping);
         if held.stop() == Some(Stop::Lost) {
             tracing::info!(token = %lease.token, "a step was dropped: its lease is lost");
             return None;

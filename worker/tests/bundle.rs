@@ -45,7 +45,7 @@ fn a_bundle_loads_and_is_named_by_the_digest_of_its_manifest() {
 #[case::bad_digest("/files", json!({"run.sh": "b3:xyz"}), "64 lower-case hex")]
 #[case::bad_schema("/actions/go/inputs", json!({"type": "nonsense"}), "actions.go.inputs")]
 #[case::remote_schema("/actions/go/outputs", json!({"$ref": "https://example.com/s"}), "example.com")]
-#[case::too_much_output("/limits", json!({"outputKb": 61}), "outputKb")]
+#[case::too_much_output("/limits", json!({"outputKb": 1001}), "outputKb")]
 #[case::no_memory("/limits", json!({"memoryMb": 0}), "memoryMb")]
 fn a_wrong_manifest_is_refused(#[case] at: &str, #[case] value: Value, #[case] says: &str) {
     let dir = bundle_dir("true", |manifest| {

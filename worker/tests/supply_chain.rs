@@ -5,10 +5,10 @@ mod common;
 
 use std::{fs, path::PathBuf};
 
-use common::{lease, write_script};
+use common::{execute, lease, write_script};
 use rstest::rstest;
 use serde_json::{Value, json};
-use stella_worker::{Bundle, process::execute, supply_chain};
+use stella_worker::{Bundle, supply_chain};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 

@@ -6,6 +6,7 @@ mod common;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     fs,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -14,12 +15,13 @@ use async_trait::async_trait;
 use common::{PATIENCE, bundle, is_running, lease, pid_in, wait_until};
 use serde_json::json;
 use stella_domain::{
-    ids::{FencingToken, WorkerId},
+    artifact::Artifact,
+    ids::{FencingToken, RunId, WorkerId},
     json::CanonicalJson,
 };
 use stella_worker::{
-    BuiltIn, Completed, HeartbeatAnswer, Lease, LeaseError, LeaseSource, Outcome, Plugins,
-    PollRequest, StepError, Verdict, Worker, WorkerConfig,
+    ArtifactBytes, BuiltIn, Completed, HeartbeatAnswer, Lease, LeaseError, LeaseSource, Outcome,
+    Plugins, PollRequest, StepError, Verdict, Worker, WorkerConfig,
 };
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -45,6 +47,8 @@ struct State {
     /// Errors for the calls to come, first the next.
     poll_errors: VecDeque<LeaseError>,
     complete_errors: VecDeque<LeaseError>,
+    log_errors: VecDeque<LeaseError>,
+    logs: HashMap<FencingToken, Vec<u8>>,
     completions: usize,
     deaf: bool,
 }
@@ -121,6 +125,43 @@ impl LeaseSource for Source {
             verdict: verdict(token),
         };
         Ok(tokens.iter().map(answer).collect())
+    }
+
+    async fn append_log(
+        &self,
+        _worker: &WorkerId,
+        token: &FencingToken,
+        offset: u64,
+        bytes: Vec<u8>,
+    ) -> Result<(), LeaseError> {
+        let mut state = self.state.lock().unwrap();
+        if let Some(error) = state.log_errors.pop_front() {
+            return Err(error);
+        }
+        assert!(state.held.contains(token), "nothing is written after the end is reported");
+        let log = state.logs.entry(token.clone()).or_default();
+        assert_eq!(offset, log.len() as u64);
+        log.extend(bytes);
+        Ok(())
+    }
+
+    async fn put_artifact(
+        &self,
+        _worker: &WorkerId,
+        _token: &FencingToken,
+        _name: &str,
+        _media_type: &str,
+        _path: &Path,
+    ) -> Result<Artifact, LeaseError> {
+        Err(LeaseError::Refused("no artifacts here".into()))
+    }
+
+    async fn get_artifact(
+        &self,
+        _run_id: &RunId,
+        _artifact: &Artifact,
+    ) -> Result<ArtifactBytes, LeaseError> {
+        Err(LeaseError::Refused("no artifacts here".into()))
     }
 }
 

@@ -69,6 +69,16 @@ impl DataDir {
         self.path.join("checkpoints").join(tenant.as_str())
     }
 
+    /// Artifacts, where no other place was named.
+    pub(super) fn artifacts(&self) -> PathBuf {
+        self.path.join("artifacts")
+    }
+
+    /// The logs of steps that run.
+    pub(super) fn logs(&self) -> PathBuf {
+        self.path.join("logs")
+    }
+
     pub(super) fn projections(&self) -> PathBuf {
         self.path.join("projections")
     }

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use stella_commands::Commands;
-use stella_domain::ids::Tenant;
+use stella_domain::ids::{RunId, Tenant};
 use stella_ledger::{
     checkpoints::gate::Gate,
     erasure::{EraseError, Eraser, Erasures as Recorded, carry_out},
@@ -15,6 +15,8 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
+
+use super::artifacts::Artifacts;
 
 /// Between two attempts at what did not work.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
@@ -31,6 +33,7 @@ struct Inner {
     eraser: Arc<dyn Eraser>,
     gate: Arc<Gate>,
     commands: Commands,
+    artifacts: Artifacts,
     wake: Notify,
     progress: watch::Sender<Progress>,
 }
@@ -77,10 +80,11 @@ impl Erasures {
         ledger: Arc<dyn Ledger>,
         gate: Arc<Gate>,
         commands: Commands,
+        artifacts: Artifacts,
     ) -> Self {
         let (wake, progress) = (Notify::new(), watch::Sender::default());
         Self(eraser.map(|eraser| {
-            Arc::new(Inner { tenant, ledger, eraser, gate, commands, wake, progress })
+            Arc::new(Inner { tenant, ledger, eraser, gate, commands, artifacts, wake, progress })
         }))
     }
 
@@ -165,6 +169,8 @@ impl Inner {
                     let forgotten = self.commands.forget_run(&self.tenant, &erased.run_id).await;
                     forgotten.map_err(|error| EraseError::Unavailable(error.to_string()))?;
                 }
+                // Also where nothing was left to blank, likewise.
+                self.erase_artifacts(&erased.run_id).await?;
             }
             if erasures().next().is_some() {
                 // Also where nothing was left to blank: whoever did it may have been cut off.
@@ -177,6 +183,17 @@ impl Inner {
                 progress.trouble.clear();
             });
         }
+    }
+
+    async fn erase_artifacts(&self, run_id: &RunId) -> Result<(), EraseError> {
+        let Artifacts { store, live, .. } = &self.artifacts;
+        live.erase(run_id).map_err(|error| EraseError::Unavailable(error.to_string()))?;
+        let erased = store.erase(self.artifacts.ledger(), run_id).await;
+        let erased = erased.map_err(|error| EraseError::Unavailable(error.to_string()))?;
+        if erased > 0 {
+            tracing::info!(run = %run_id, erased, "artifacts are erased");
+        }
+        Ok(())
     }
 
     /// A ledger that is not the one that was signed is evidence: nothing in it is changed.

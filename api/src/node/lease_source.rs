@@ -1,25 +1,31 @@
 //! The in-process worker's way to its leases: straight to the write side.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use stella_artifacts::{ArtifactError, LogError, digest_of};
 use stella_commands::{
     CommandError, Commands, Poll, Refusal,
     dispatch::{Grant, Renewal},
 };
 use stella_domain::{
     aggregate::RunRefusal,
-    ids::{FencingToken, Tenant, WorkerId},
+    artifact::Artifact,
+    ids::{FencingToken, RunId, Tenant, WorkerId},
 };
 use stella_ledger::writer::WriteError;
 use stella_worker::{
-    Completed, HeartbeatAnswer, Lease, LeaseError, LeaseSource, Outcome, PollRequest, Verdict,
+    ArtifactBytes, Completed, HeartbeatAnswer, Lease, LeaseError, LeaseSource, Outcome,
+    PollRequest, Verdict,
 };
+
+use super::artifacts::{Artifacts, ReportError, ValueError};
 
 /// Leases of one tenant, in process.
 pub(super) struct LocalLeases {
     pub(super) commands: Commands,
     pub(super) tenant: Tenant,
+    pub(super) artifacts: Artifacts,
 }
 
 #[async_trait]
@@ -38,10 +44,10 @@ impl LeaseSource for LocalLeases {
     ) -> Result<Completed, LeaseError> {
         let and_poll = and_poll.as_ref().map(poll);
         let completion = self
-            .commands
-            .complete(&self.tenant, worker_id, token, outcome.into(), None, and_poll.as_ref())
+            .artifacts
+            .complete(&self.commands, worker_id, token, outcome.into(), and_poll.as_ref())
             .await
-            .map_err(lease_error)?;
+            .map_err(report_error)?;
         Ok(Completed { next: completion.next.into_iter().map(lease).collect() })
     }
 
@@ -54,8 +60,67 @@ impl LeaseSource for LocalLeases {
         Ok(answers.into_iter().map(heartbeat_answer).collect())
     }
 
+    async fn append_log(
+        &self,
+        worker_id: &WorkerId,
+        token: &FencingToken,
+        offset: u64,
+        bytes: Vec<u8>,
+    ) -> Result<(), LeaseError> {
+        self.held(worker_id, token)?;
+        let (live, token) = (Arc::clone(&self.artifacts.live), token.clone());
+        let appended = tokio::task::spawn_blocking(move || live.append(&token, offset, &bytes));
+        match appended.await.map_err(|error| LeaseError::Refused(error.to_string()))? {
+            Ok(_) => Ok(()),
+            Err(LogError::File(error)) => Err(LeaseError::Unavailable(error.to_string())),
+            Err(error) => Err(LeaseError::Refused(error.to_string())),
+        }
+    }
+
+    async fn put_artifact(
+        &self,
+        worker_id: &WorkerId,
+        token: &FencingToken,
+        name: &str,
+        media_type: &str,
+        path: &Path,
+    ) -> Result<Artifact, LeaseError> {
+        self.held(worker_id, token)?;
+        let Artifacts { store, .. } = &self.artifacts;
+        let (digest, size) = digest_of(path).await.map_err(store_error)?;
+        let (media_type, name) = (media_type.into(), Some(name.into()));
+        let artifact = Artifact { digest, media_type, name, size };
+        let put = store.put_file(self.artifacts.ledger(), &token.run_id, &artifact, path);
+        put.await.map_err(store_error)?;
+        Ok(artifact)
+    }
+
+    async fn get_artifact(
+        &self,
+        run_id: &RunId,
+        artifact: &Artifact,
+    ) -> Result<ArtifactBytes, LeaseError> {
+        let (store, ledger) = (&self.artifacts.store, self.artifacts.ledger());
+        let stored = store.get(ledger, run_id, &artifact.digest).await.map_err(store_error)?;
+        Ok(stored.bytes)
+    }
+
     async fn cancellations(&self, worker_id: &WorkerId) -> Vec<FencingToken> {
         self.commands.cancellations(&self.tenant, worker_id).await
+    }
+}
+
+impl LocalLeases {
+    fn held(&self, worker_id: &WorkerId, token: &FencingToken) -> Result<(), LeaseError> {
+        let is_held = self.commands.holds(&self.tenant, worker_id, token);
+        if is_held { Ok(()) } else { Err(LeaseError::Stale) }
+    }
+}
+
+fn store_error(error: ArtifactError) -> LeaseError {
+    match error {
+        error @ ArtifactError::Unavailable { .. } => LeaseError::Unavailable(error.to_string()),
+        error => LeaseError::Refused(error.to_string()),
     }
 }
 
@@ -93,6 +158,16 @@ fn heartbeat_answer((token, renewal): (FencingToken, Renewal)) -> HeartbeatAnswe
 }
 
 /// What a worker is to make of a report that was not recorded.
+fn report_error(error: ReportError) -> LeaseError {
+    match error {
+        ReportError::Command(error) => lease_error(error),
+        error @ (ReportError::Log(_) | ReportError::Outputs(ValueError::Store(_))) => {
+            LeaseError::Unavailable(error.to_string())
+        }
+        ReportError::Outputs(_) => LeaseError::Refused(error.to_string()),
+    }
+}
+
 fn lease_error(error: CommandError) -> LeaseError {
     match error {
         CommandError::Refused(Refusal::Run(

@@ -1,5 +1,6 @@
 //! A node: every part of the orchestrator in one process, put together.
 
+pub mod artifacts;
 pub mod checkpoints;
 mod data_dir;
 pub mod erasures;
@@ -9,6 +10,7 @@ pub mod witnesses;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use stella_artifacts::{ArtifactError, ArtifactUri};
 use stella_commands::CommandError;
 use stella_domain::ids::{IdError, Origin, Tenant};
 use stella_ledger::{
@@ -26,7 +28,9 @@ use stella_worker::{CatalogError, Plugins};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::{checkpoints::CheckpointsConfig, data_dir::DataDir, start::Starter};
+use self::{
+    artifacts::Artifacts, checkpoints::CheckpointsConfig, data_dir::DataDir, start::Starter,
+};
 use crate::{app::App, auth::AccessToken, slo::SloTargets};
 
 /// How long a stop waits for what is under way.
@@ -57,6 +61,8 @@ pub struct NodeConfig {
     pub strict: bool,
     /// What is aimed at for runs.
     pub slo: SloTargets,
+    /// Where artifacts are kept; none: a folder in the data directory.
+    pub artifacts: Option<ArtifactUri>,
     /// Signing.
     pub checkpoints: CheckpointsConfig,
     /// The same ledger with a credential that may blank payloads; none: nothing is erased here.
@@ -86,6 +92,9 @@ pub enum NodeError {
     /// The projections cannot be used.
     #[error(transparent)]
     Projections(#[from] ProjectionError),
+    /// The place for artifacts cannot be used.
+    #[error(transparent)]
+    Artifacts(#[from] ArtifactError),
     /// A plugin bundle cannot be used.
     #[error(transparent)]
     Plugins(#[from] CatalogError),
@@ -160,6 +169,7 @@ impl Node {
         let access_token = AccessToken::create_file(&token_path)
             .map_err(|error| data_dir.error(format!("the token file: {error}")))?;
         let plugins = Arc::new(Plugins::load(&config.plugins, &config.plugin_keys)?);
+        let artifacts = Artifacts::open(&config, &data_dir)?;
         let storage = config.ledger.connect().await?;
         let eraser = match &config.erasure {
             Some(uri) => Some(uri.eraser().await?),
@@ -189,6 +199,7 @@ impl Node {
             feed,
             projections: Arc::clone(&projections),
             plugins: Arc::clone(&plugins),
+            artifacts: artifacts.clone(),
             clock: Arc::clone(&clock),
             opened,
             stop: stop.clone(),
@@ -200,6 +211,7 @@ impl Node {
             tenant,
             projections,
             plugins,
+            artifacts,
             clock,
             access_token,
             stop: stopping,

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use stella_commands::{Commands, CommandsConfig, NoLogs};
+use stella_commands::{Commands, CommandsConfig};
 use stella_domain::{
     ids::{Actor, LedgerId},
     open_work::OpenWork,
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     NodeConfig, NodeError,
+    artifacts::Artifacts,
     checkpoints::{Checkpoints, SigningTask},
     data_dir::{DataDir, NodeName},
     erasures::Erasures,
@@ -43,6 +44,7 @@ pub(super) struct Starter {
     pub(super) feed: Arc<Feed>,
     pub(super) projections: Arc<Projections>,
     pub(super) plugins: Arc<Plugins>,
+    pub(super) artifacts: Artifacts,
     pub(super) clock: Arc<dyn Clock>,
     /// Where the record is handed out.
     pub(super) opened: watch::Sender<Result<Record, String>>,
@@ -56,6 +58,7 @@ pub(super) struct Begun {
     writer: JoinHandle<()>,
     signing: Option<SigningTask>,
     erasing: Option<JoinHandle<()>>,
+    sweeping: JoinHandle<()>,
 }
 
 impl Starter {
@@ -90,7 +93,7 @@ impl Starter {
         };
         // What it holds would keep the writer from ending.
         drop(self);
-        let Begun { worker, follow, mut writer, signing, erasing } = begun;
+        let Begun { worker, follow, mut writer, signing, erasing, sweeping } = begun;
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
@@ -103,6 +106,7 @@ impl Starter {
             let _ = worker.await;
         }
         let _ = follow.await;
+        let _ = sweeping.await;
         if let Some(erasing) = erasing {
             let _ = erasing.await;
         }
@@ -164,7 +168,7 @@ impl Starter {
             origin: origin.clone(),
             clock: Arc::clone(&self.clock),
             lease_ms: *lease_ms,
-            logs: Arc::new(NoLogs),
+            logs: Arc::new(self.artifacts.clone()),
             open_work: vec![(tenant.clone(), self.without_own_leases(work))],
         };
         let (commands, writer) =
@@ -183,12 +187,14 @@ impl Starter {
             Arc::clone(&ledger),
             Arc::clone(&self.gate),
             commands.clone(),
+            self.artifacts.clone(),
         );
+        let sweeping = self.artifacts.sweep_until(&commands, &self.stop);
         let erasing = erasures.start(&self.stop);
         let record = Record { commands, ledger, checkpoints, erasures, feed };
         drop(self.opened.send_replace(Ok(record)));
         tracing::info!(%tenant, "the ledger answers, and is the one that the projections know");
-        Ok(Begun { worker, follow, writer, signing, erasing })
+        Ok(Begun { worker, follow, writer, signing, erasing, sweeping })
     }
 
     fn follow(&self) -> JoinHandle<()> {
@@ -205,7 +211,11 @@ impl Starter {
     fn worker(&self, commands: &Commands) -> Option<JoinHandle<()>> {
         let NodeConfig { tenant, concurrency, .. } = &self.config;
         (*concurrency > 0).then(|| {
-            let source = LocalLeases { commands: commands.clone(), tenant: tenant.clone() };
+            let source = LocalLeases {
+                commands: commands.clone(),
+                tenant: tenant.clone(),
+                artifacts: self.artifacts.clone(),
+            };
             let worker_config = WorkerConfig::new(self.name.worker_id.clone(), *concurrency);
             let worker = Worker::new(worker_config, Arc::new(source), Arc::clone(&self.plugins));
             tokio::spawn(worker.run(self.stop.clone()))

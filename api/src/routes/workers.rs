@@ -76,11 +76,11 @@ pub(crate) async fn lease_verb(
         }
         "complete" => {
             let body = JsonBody::from_request(request, &app).await?;
-            Ok(complete_lease(app, caller, token, body).await?.into_response())
+            Ok(complete_lease(app, token, body).await?.into_response())
         }
         "fail" => {
             let body = JsonBody::from_request(request, &app).await?;
-            Ok(fail_lease(app, caller, token, body).await?.into_response())
+            Ok(fail_lease(app, token, body).await?.into_response())
         }
         _ => Err(ApiError::no_route(path)),
     }
@@ -122,7 +122,6 @@ async fn renew_lease(
         ReportRefused))]
 async fn complete_lease(
     app: AppState,
-    caller: Caller,
     token: FencingToken,
     JsonBody(body): JsonBody<CompleteBody>,
 ) -> Result<Json<LeasesView>, ApiError> {
@@ -130,7 +129,7 @@ async fn complete_lease(
         return Err(ApiError::bad_request("INVALID_BODY", "outputs is an object"));
     }
     let outcome = Outcome::Succeeded { outputs: body.outputs };
-    report(app, caller, token, body.worker_id, outcome, body.and_poll).await
+    report(app, token, body.worker_id, outcome, body.and_poll).await
 }
 
 /// Report that an attempt did not succeed.
@@ -145,7 +144,6 @@ async fn complete_lease(
         LeaseNotHeld))]
 async fn fail_lease(
     app: AppState,
-    caller: Caller,
     token: FencingToken,
     JsonBody(body): JsonBody<FailBody>,
 ) -> Result<Json<LeasesView>, ApiError> {
@@ -155,12 +153,11 @@ async fn fail_lease(
         FailureKind::TimedOut => Outcome::TimedOut,
         FailureKind::Cancelled => Outcome::Cancelled,
     };
-    report(app, caller, token, worker_id, outcome, and_poll).await
+    report(app, token, worker_id, outcome, and_poll).await
 }
 
 async fn report(
     app: AppState,
-    caller: Caller,
     token: FencingToken,
     worker_id: WorkerId,
     outcome: Outcome,
@@ -170,9 +167,8 @@ async fn report(
         .map(|more| poll(worker_id.clone(), more.plugins, more.max, Duration::ZERO))
         .transpose()?;
     let commands = app.record()?.commands;
-    let completed = commands
-        .complete(&caller.tenant, &worker_id, &token, outcome, None, and_poll.as_ref())
-        .await?;
+    let completed =
+        app.artifacts.complete(&commands, &worker_id, &token, outcome, and_poll.as_ref()).await?;
     Ok(Json(leases(completed.next)))
 }
 

@@ -4,6 +4,7 @@
 //! parses or fails as a whole. Bodies of requests refuse members that they do not know.
 
 mod admin;
+mod artifact;
 mod checkpoint;
 mod compare;
 mod control;
@@ -21,6 +22,6 @@ mod step;
 mod window;
 
 pub use self::{
-    admin::*, checkpoint::*, compare::*, control::*, dag::*, event::*, lease::*, ledger::*,
-    page::*, problem::*, queue::*, run::*, schedule::*, slo::*, step::*, window::*,
+    admin::*, artifact::*, checkpoint::*, compare::*, control::*, dag::*, event::*, lease::*,
+    ledger::*, page::*, problem::*, queue::*, run::*, schedule::*, slo::*, step::*, window::*,
 };

@@ -9,6 +9,8 @@ use stella_domain::{
 };
 use utoipa::ToSchema;
 
+use super::AttemptLogView;
+
 /// Where a step stands. A step of which nothing was decided yet is not listed: it waits for its needs
 /// or, once its run has ended, never started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -96,6 +98,9 @@ pub struct StepView {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub error_code: Option<ErrorCode>,
+    /// What its plugin wrote about its work, of the newest 16 attempts that left something.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub logs: Vec<AttemptLogView>,
     /// What the plugin said about the newest failure; of an approval, what is asked and then the
     /// operator's reason.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -88,6 +88,7 @@ impl Api {
             lease_ms: 30_000,
             strict: false,
             slo: SloTargets { duration_ms: 60_000, ..SloTargets::default() },
+            artifacts: None,
             checkpoints: CheckpointsConfig::default(),
             erasure,
         })

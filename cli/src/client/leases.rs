@@ -1,18 +1,24 @@
 //! A worker's way to its leases, over HTTP.
 
+use std::{io, path::Path};
+
 use async_trait::async_trait;
-use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _, future::try_join_all};
 use stella_api::types::{
-    CompleteBody, FailBody, FailureKind, HeartbeatBody, HeartbeatView, LeaseView, LeasesView,
-    PollBody, PollMore, Problem, VerdictView,
+    ArtifactView, CompleteBody, FailBody, FailureKind, HeartbeatBody, HeartbeatView, LeaseView,
+    LeasesView, LogSizeView, PollBody, PollMore, Problem, VerdictView,
 };
 use stella_domain::{
+    artifact::Artifact,
     event::ErrorCode,
-    ids::{FencingToken, WorkerId},
+    ids::{FencingToken, RunId, WorkerId},
 };
 use stella_worker::{
-    Completed, HeartbeatAnswer, Lease, LeaseError, LeaseSource, Outcome, PollRequest, Verdict,
+    ArtifactBytes, Completed, HeartbeatAnswer, Lease, LeaseError, LeaseSource, Outcome,
+    PollRequest, Verdict,
 };
+
+use tokio_util::io::ReaderStream;
 
 use super::{Client, path};
 use crate::failure::Failure;
@@ -81,6 +87,50 @@ impl LeaseSource for HttpLeases {
         });
         try_join_all(beats).await
     }
+
+    async fn append_log(
+        &self,
+        worker_id: &WorkerId,
+        token: &FencingToken,
+        offset: u64,
+        bytes: Vec<u8>,
+    ) -> Result<(), LeaseError> {
+        let query = [("workerId", worker_id.to_string()), ("offset", offset.to_string())];
+        let path = path("leases", token, "/logs");
+        let _: LogSizeView = self.put(&path, &query, "text/plain", bytes.into()).await?;
+        Ok(())
+    }
+
+    async fn put_artifact(
+        &self,
+        worker_id: &WorkerId,
+        token: &FencingToken,
+        name: &str,
+        media_type: &str,
+        file: &Path,
+    ) -> Result<Artifact, LeaseError> {
+        let query = [("workerId", worker_id.to_string()), ("name", name.to_owned())];
+        let file = tokio::fs::File::open(file).await;
+        let file = file.map_err(|error| LeaseError::Refused(error.to_string()))?;
+        let body = reqwest::Body::wrap_stream(ReaderStream::new(file));
+        let path = path("leases", token, "/artifacts");
+        let ArtifactView { digest, media_type, name, size } =
+            self.put(&path, &query, media_type, body).await?;
+        Ok(Artifact { digest, media_type, name, size })
+    }
+
+    async fn get_artifact(
+        &self,
+        run_id: &RunId,
+        artifact: &Artifact,
+    ) -> Result<ArtifactBytes, LeaseError> {
+        let path = format!("/runs/{run_id}/artifacts/{}", artifact.digest);
+        match self.0.try_open(&path).await {
+            Ok(Ok(response)) => Ok(response.bytes_stream().map_err(io::Error::other).boxed()),
+            Ok(Err(problem)) => Err(lease_error(problem)),
+            Err(Failure { what, .. }) => Err(LeaseError::Unavailable(what)),
+        }
+    }
 }
 
 impl HttpLeases {
@@ -92,6 +142,20 @@ impl HttpLeases {
     ) -> Result<Completed, LeaseError> {
         let answer: LeasesView = self.post(&path("leases", token, verb), body).await?;
         Ok(Completed { next: answer.leases.into_iter().map(lease).collect() })
+    }
+
+    async fn put<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        media_type: &str,
+        body: reqwest::Body,
+    ) -> Result<T, LeaseError> {
+        match self.0.try_post_bytes(path, query, media_type, body).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(problem)) => Err(lease_error(problem)),
+            Err(Failure { what, .. }) => Err(LeaseError::Unavailable(what)),
+        }
     }
 
     async fn post<T: serde::de::DeserializeOwned>(

@@ -2,6 +2,7 @@
 //! [`Failure`].
 
 pub(crate) mod leases;
+mod log;
 mod stream;
 mod text;
 
@@ -12,7 +13,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::{Serialize, de::DeserializeOwned};
 use stella_api::types::{Page, Problem};
 
-pub(crate) use self::stream::Stream;
+pub(crate) use self::{log::LogPiece, stream::Stream};
 use crate::{exit::Exit, failure::Failure};
 
 /// Where every route of the orchestrator begins.
@@ -20,6 +21,8 @@ const BASE: &str = "/api/v1/orchestrator";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a whole answer may take; the server gives up a little earlier.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a large body may take on its way.
+const BODY_TIMEOUT: Duration = Duration::from_secs(600);
 /// The same for what reads the whole ledger.
 const LONG_ANSWER_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
 /// How long an answer that is taken piece by piece may pause.
@@ -138,14 +141,47 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<Result<T, Problem>, Failure> {
-        let request = self.request(Method::POST, path).timeout(ANSWER_TIMEOUT).json(body);
+        self.try_answer(self.request(Method::POST, path).timeout(ANSWER_TIMEOUT).json(body)).await
+    }
+
+    /// The same with a body of another kind.
+    pub(crate) async fn try_post_bytes<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        media_type: &str,
+        body: reqwest::Body,
+    ) -> Result<Result<T, Problem>, Failure> {
+        let request = self.request(Method::POST, path).timeout(BODY_TIMEOUT).query(query);
+        self.try_answer(request.header("content-type", media_type).body(body)).await
+    }
+
+    /// `GET` a resource whose body is taken piece by piece, likewise.
+    pub(crate) async fn try_open(&self, path: &str) -> Result<Result<Response, Problem>, Failure> {
+        let request = self.request(Method::GET, path).timeout(BODY_TIMEOUT);
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
-        let status = response.status();
-        let bytes = self.body(response).await?;
-        if status.is_success() {
+        if response.status().is_success() {
+            return Ok(Ok(response));
+        }
+        self.problem(response).await.map(Err)
+    }
+
+    async fn try_answer<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<Result<T, Problem>, Failure> {
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        if response.status().is_success() {
+            let bytes = self.body(response).await?;
             return self.parse(&bytes).map(Ok);
         }
-        serde_json::from_slice(&bytes).map(Err).map_err(|_| self.refusal(status, &bytes))
+        self.problem(response).await.map(Err)
+    }
+
+    async fn problem(&self, response: Response) -> Result<Problem, Failure> {
+        let status = response.status();
+        let bytes = self.body(response).await?;
+        serde_json::from_slice(&bytes).map_err(|_| self.refusal(status, &bytes))
     }
 
     /// `POST` text of another media type.
@@ -182,6 +218,14 @@ impl Client {
         }
         items.truncate(limit);
         Ok(items)
+    }
+
+    /// All items of a list.
+    pub(crate) async fn list_all<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<Vec<T>, Failure> {
+        self.list(path, &[], usize::MAX).await
     }
 
     /// `GET` a resource whose body is taken piece by piece.

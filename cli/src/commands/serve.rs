@@ -11,6 +11,7 @@ use stella_api::{
     node::{Node, NodeConfig, NodeError},
     slo::{Percent, SloTargets},
 };
+use stella_artifacts::ArtifactUri;
 use stella_domain::ids::Origin;
 use stella_ledger::checkpoints::SignerError;
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,6 +33,7 @@ Examples:
   stella orch serve
   stella orch serve --data-dir /var/lib/stella --listen 127.0.0.1:8080
   stella orch serve --ledger 'mongodb://127.0.0.1:27017/stella?replicaSet=rs0'
+  stella orch serve --artifacts s3://stella-artifacts/prod
   stella orch serve --plugins ./plugins/scan --plugins ./plugins/notify --concurrency 8")]
 pub(crate) struct Serve {
     #[command(flatten)]
@@ -49,6 +51,10 @@ pub(crate) struct Serve {
     /// times.
     #[arg(long, value_name = "HEX", value_parser = verifying_key)]
     plugin_key: Vec<VerifyingKey>,
+    /// Where artifacts and logs of steps are kept: a folder or s3://BUCKET[/PREFIX], with keys and
+    /// endpoint from the usual AWS_… variables. A folder in the data directory otherwise.
+    #[arg(long, env = "STELLA_ARTIFACTS_URI", value_name = "PLACE")]
+    artifacts: Option<ArtifactUri>,
     /// Steps that the worker in this process carries out at a time; 0: no such worker.
     #[arg(long, value_name = "N", default_value_t = default_concurrency())]
     concurrency: u32,
@@ -142,6 +148,7 @@ impl Serve {
             lease_ms: self.lease_ttl,
             strict: self.strict,
             slo: self.slo.targets(),
+            artifacts: self.artifacts,
             checkpoints: self.signing.config()?,
             erasure: self.erasing.config(&uri)?,
         };
@@ -242,6 +249,8 @@ pub(crate) fn node_failure(error: NodeError) -> Failure {
             Failure::failed(what).try_this("start again; what was acknowledged is in the ledger")
         }
         NodeError::Plugins(_) => Failure::usage(what),
+        NodeError::Artifacts(_) => Failure::failed(what)
+            .try_this("name a folder that can be written to, or a bucket, with --artifacts"),
         NodeError::Command(_) => Failure::unavailable(what)
             .try_this("check that the storage takes writes; then start again"),
         NodeError::Checkpoints(SignerError::Ledger(error)) => ledger_failure(error),

@@ -3,7 +3,7 @@
 
 use stella_domain::{
     aggregate::{Rerun, Run, RunRefusal},
-    hash::{RunIdKind, derived_run_id},
+    hash,
     ids::{Actor, RunId, Tenant},
     time::Timestamp,
 };
@@ -14,14 +14,9 @@ use crate::refusal::Refusal;
 /// The id that the rerun of a run has; `None` where the run does not exist.
 pub(super) fn rerun_id(tenant: &Tenant, run_id: &RunId, run: &Run) -> Option<RunId> {
     let created = run.created.as_ref()?;
-    let attempt = created.attempt + 1;
     let token = run.request.as_ref().and_then(|request| request.run_token.as_deref());
     let first = created.rerun_of.as_ref().unwrap_or(run_id);
-    let (kind, key) = match token {
-        Some(token) => (RunIdKind::Token, token),
-        None => (RunIdKind::Run, first.as_str()),
-    };
-    Some(derived_run_id(tenant, kind, key, attempt))
+    Some(hash::rerun_id(tenant, first, token, created.attempt + 1))
 }
 
 impl Engine {

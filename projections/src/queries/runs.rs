@@ -3,7 +3,7 @@
 use sqlx::{QueryBuilder, Sqlite};
 use stella_domain::{
     aggregate::RunStatus,
-    ids::{DagId, RunId, Tenant},
+    ids::{DagId, RunId, StepId, Tenant},
     time::Timestamp,
 };
 
@@ -107,6 +107,27 @@ impl Projections {
         let mut query = select_runs(filter, page);
         let rows = fetch(&readers, &models.files.live, query.build_query_scalar()).await?;
         Ok(Page::cut(rows, &page, |run: &RunRow| run.created_seq))
+    }
+
+    /// One step of a run. It looks through the run's steps.
+    ///
+    /// # Errors
+    /// [`ProjectionError`] when the file cannot be read.
+    pub async fn step(
+        &self,
+        tenant: &Tenant,
+        run_id: &RunId,
+        step_id: &StepId,
+    ) -> Result<Option<StepRow>, ProjectionError> {
+        let models = self.tenant(tenant).await?;
+        let readers = models.readers().await;
+        let query = sqlx::query_scalar(
+            "SELECT steps.row FROM runs CROSS JOIN steps ON steps.run_key = runs.key
+             WHERE runs.run_id = ? AND steps.row ->> 'stepId' = ? LIMIT 1",
+        )
+        .bind(run_id.as_str())
+        .bind(step_id.as_str());
+        Ok(fetch(&readers, &models.files.live, query).await?.pop())
     }
 
     /// The steps of a run that were ever queued, in the order in which they first were.

@@ -41,6 +41,7 @@ pub(super) struct Running {
 struct State {
     ttl: Duration,
     cancel: CancellationToken,
+    lost: CancellationToken,
     renewal: Mutex<Renewal>,
 }
 
@@ -72,6 +73,7 @@ impl Running {
         let state = Arc::new(State {
             ttl: Duration::from_millis(lease.lease_ttl_ms),
             cancel: stop.child_token(),
+            lost: CancellationToken::new(),
             renewal: Mutex::new(Renewal { at: Instant::now(), stop: None }),
         });
         self.leases().insert(lease.token.clone(), Arc::clone(&state));
@@ -124,6 +126,9 @@ impl State {
 
     fn end(&self, stop: Stop) {
         self.renewal().stop = Some(stop);
+        if stop == Stop::Lost {
+            self.lost.cancel();
+        }
         self.cancel.cancel();
     }
 }
@@ -132,6 +137,11 @@ impl Held<'_> {
     /// Cancelled when the execution has to end, whatever for.
     pub(super) fn cancelled(&self) -> &CancellationToken {
         &self.state.cancel
+    }
+
+    /// The lease is lost.
+    pub(super) async fn lost(&self) {
+        self.state.lost.cancelled().await;
     }
 
     /// Why it has to end; none if it need not, or if the worker as a whole stops.

@@ -1,12 +1,25 @@
 //! Shell-script plugins in temporary directories, and leases for them.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{
+    collections::HashMap, fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Mutex,
+    time::Duration,
+};
 
+use async_trait::async_trait;
+use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
-use stella_domain::json::CanonicalJson;
-use stella_worker::{Bundle, Lease, bundle::file_digest};
+use stella_domain::{
+    artifact::{Artifact, ArtifactDigest},
+    ids::{FencingToken, RunId, WorkerId},
+    json::CanonicalJson,
+};
+use stella_worker::{
+    ArtifactBytes, Bundle, Completed, HeartbeatAnswer, Lease, LeaseError, LeaseSource, Outcome,
+    PollRequest, Step, StepError, StepLog, bundle::file_digest,
+};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 /// Longest wait for a condition; a test that reaches it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -60,6 +73,113 @@ pub(crate) fn lease(n: u64, plugin: &str, action: &str, with: Value) -> Lease {
         with: CanonicalJson::from_value(&with).unwrap(),
         lease_ttl_ms: 60_000,
         timeout_ms: 60_000,
+    }
+}
+
+/// What came of an execution.
+pub(crate) struct Execution {
+    pub(crate) outputs: Result<CanonicalJson, StepError>,
+    pub(crate) log: Vec<u8>,
+}
+
+/// Carry out `lease` with the plugin in `bundle`, with no server in sight.
+pub(crate) async fn execute(
+    bundle: &Bundle,
+    lease: &Lease,
+    cancel: &CancellationToken,
+) -> Execution {
+    execute_with(bundle, lease, cancel, &Shelf::default()).await
+}
+
+/// Carry out `lease` with the plugin in `bundle`, artifacts on `shelf`.
+pub(crate) async fn execute_with(
+    bundle: &Bundle,
+    lease: &Lease,
+    cancel: &CancellationToken,
+    shelf: &Shelf,
+) -> Execution {
+    let (log, worker_id) = (StepLog::default(), "worker".parse().unwrap());
+    let step = Step { lease, worker_id: &worker_id, source: shelf, cancel, log: &log };
+    let outputs = stella_worker::process::execute(bundle, &step).await;
+    log.end();
+    let mut whole = vec![];
+    loop {
+        let (_, bytes) = log.unsent();
+        if bytes.is_empty() {
+            return Execution { outputs, log: whole };
+        }
+        log.sent(bytes.len());
+        whole.extend(bytes);
+    }
+}
+
+/// Artifacts in memory, and nothing else of a server.
+#[derive(Default)]
+pub(crate) struct Shelf(pub(crate) Mutex<HashMap<ArtifactDigest, Vec<u8>>>);
+
+impl Shelf {
+    pub(crate) fn put(&self, name: Option<&str>, media_type: &str, bytes: &[u8]) -> Artifact {
+        let digest = ArtifactDigest::of(bytes);
+        self.0.lock().unwrap().insert(digest, bytes.to_vec());
+        let (media_type, name) = (media_type.into(), name.map(Into::into));
+        Artifact { digest, media_type, name, size: bytes.len() as u64 }
+    }
+}
+
+#[async_trait]
+impl LeaseSource for Shelf {
+    async fn poll(&self, _: PollRequest) -> Result<Vec<Lease>, LeaseError> {
+        Ok(vec![])
+    }
+
+    async fn complete(
+        &self,
+        _: &WorkerId,
+        _: &FencingToken,
+        _: Outcome,
+        _: Option<PollRequest>,
+    ) -> Result<Completed, LeaseError> {
+        Err(LeaseError::Stale)
+    }
+
+    async fn heartbeat(
+        &self,
+        _: &WorkerId,
+        _: &[FencingToken],
+    ) -> Result<Vec<HeartbeatAnswer>, LeaseError> {
+        Ok(vec![])
+    }
+
+    async fn append_log(
+        &self,
+        _: &WorkerId,
+        _: &FencingToken,
+        _: u64,
+        _: Vec<u8>,
+    ) -> Result<(), LeaseError> {
+        Ok(())
+    }
+
+    async fn put_artifact(
+        &self,
+        _: &WorkerId,
+        _: &FencingToken,
+        name: &str,
+        media_type: &str,
+        path: &Path,
+    ) -> Result<Artifact, LeaseError> {
+        Ok(self.put(Some(name), media_type, &fs::read(path).unwrap()))
+    }
+
+    async fn get_artifact(
+        &self,
+        _: &RunId,
+        artifact: &Artifact,
+    ) -> Result<ArtifactBytes, LeaseError> {
+        let bytes = self.0.lock().unwrap().get(&artifact.digest).cloned();
+        let bytes = bytes.ok_or_else(|| LeaseError::Refused("it is not there".into()))?;
+        Ok(stream::iter(bytes.chunks(1000).map(|c| Ok(c.to_vec().into())).collect::<Vec<_>>())
+            .boxed())
     }
 }
 

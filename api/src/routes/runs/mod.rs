@@ -1,12 +1,14 @@
 //! Runs: start, look at, cancel, follow, compare.
 
 pub(crate) mod approval;
+pub(crate) mod artifacts;
 pub(crate) mod cancel;
 pub(crate) mod compare;
 pub(crate) mod events;
 mod fold;
 pub(crate) mod get;
 pub(crate) mod list;
+pub(crate) mod logs;
 pub(crate) mod receipt;
 pub(crate) mod rerun;
 pub(crate) mod start;

@@ -7,8 +7,10 @@ use stella_domain::{aggregate::RunStatus, ids::RunId, time::Timestamp};
 use stella_projections::{RunFilter, RunRow};
 
 use crate::{
+    app::Record,
     auth::Caller,
     extract::{JsonBody, OptionalJson, PageSize},
+    node::artifacts::RerunError,
     openapi::{BulkRerunRefused, RerunRefused},
     page::{self, PageToken},
     problem::ApiError,
@@ -36,9 +38,11 @@ pub(super) async fn rerun_run(
     run_id: RunId,
     OptionalJson(body): OptionalJson<RerunBody>,
 ) -> Result<Json<StartedRun>, ApiError> {
-    let Caller { tenant, actor } = caller;
-    let commands = app.record()?.commands;
-    let written = commands.rerun(&tenant, &actor, &run_id, body.dag_version, body.reason).await?;
+    let actor = caller.actor;
+    let Record { commands, ledger, .. } = app.record()?;
+    let RerunBody { dag_version, reason } = body;
+    let written =
+        app.artifacts.rerun(&commands, &*ledger, &actor, &run_id, dag_version, reason).await?;
     StartedRun::of(written, None).map(Json)
 }
 
@@ -54,7 +58,7 @@ pub(crate) async fn rerun_runs(
     JsonBody(body): JsonBody<BulkRerunBody>,
 ) -> Result<Json<BulkRerun>, ApiError> {
     let Caller { tenant, actor } = &caller;
-    let commands = app.record()?.commands;
+    let Record { commands, ledger, .. } = app.record()?;
     super::catch_up(&app, tenant).await?;
     let runs = wanted(&app, &caller, &body).await?;
     let item = |row: &RunRow| RerunItem {
@@ -69,16 +73,18 @@ pub(crate) async fn rerun_runs(
         return Ok(Json(BulkRerun { items: runs.iter().map(item).collect() }));
     }
     let rerun = |row: RunRow| {
-        let (commands, reason) = (&commands, body.reason.clone());
+        let (commands, ledger, artifacts) = (&commands, &*ledger, &app.artifacts);
+        let (dag_version, reason) = (body.dag_version, body.reason.clone());
         async move {
-            let rerun = commands.rerun(tenant, actor, &row.run_id, body.dag_version, reason).await;
+            let rerun =
+                artifacts.rerun(commands, ledger, actor, &row.run_id, dag_version, reason).await;
             let item = item(&row);
             match rerun {
                 Ok(written) => {
                     let (rerun_id, replayed) = (written.answer.run_id, written.answer.replayed);
                     Ok(RerunItem { rerun_id: Some(rerun_id), replayed, ..item })
                 }
-                Err(CommandError::Refused(refusal)) => {
+                Err(RerunError::Command(CommandError::Refused(refusal))) => {
                     Ok(RerunItem { refused: Some(refusal.to_string()), ..item })
                 }
                 Err(error) => Err(ApiError::from(error)),

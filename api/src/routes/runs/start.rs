@@ -55,7 +55,7 @@ pub(crate) async fn start_run(
     let commands = app.record()?.commands;
     // Before the start, so that no end is missed.
     let end = params.wait.map(|wait| (commands.run_end(&caller.tenant, &run.run_id), wait.0));
-    let written = commands.start_run(&caller.tenant, &caller.actor, run).await?;
+    let written = app.artifacts.start_run(&commands, &caller.actor, run).await?;
     let end = match end {
         Some((end, wait)) if !written.answer.status.is_ended() => super::ended(end, wait).await,
         _ => None,

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use serde::Deserialize;
 use stella_domain::ids::RunId;
-use stella_projections::{StepRow, StepState};
+use stella_projections::{AttemptLog, StepRow, StepState};
 use utoipa::IntoParams;
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     page::{self, PageToken},
     problem::ApiError,
     state::AppState,
-    types::{Page, StepPhaseView, StepView},
+    types::{AttemptLogView, Page, StepPhaseView, StepView},
 };
 
 /// Which page.
@@ -54,6 +54,12 @@ pub(crate) async fn list_steps(
     Ok(Json(Page::of(steps)))
 }
 
+impl From<AttemptLog> for AttemptLogView {
+    fn from(AttemptLog { attempt, log }: AttemptLog) -> Self {
+        Self { attempt, log: log.into() }
+    }
+}
+
 impl From<StepRow> for StepView {
     fn from(row: StepRow) -> Self {
         Self {
@@ -69,6 +75,7 @@ impl From<StepRow> for StepView {
             not_before: row.not_before,
             worker_id: row.worker_id,
             error_code: row.error_code,
+            logs: row.logs.into_iter().map(AttemptLogView::from).collect(),
             message: row.message,
             outputs: row.outputs,
             last_seq: row.last_seq,

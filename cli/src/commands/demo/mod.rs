@@ -122,6 +122,7 @@ async fn start(dir: &Path, ledger: Option<LedgerUri>) -> Result<(Node, String), 
         lease_ms: 30_000,
         strict: false,
         slo: SloTargets::default(),
+        artifacts: None,
         checkpoints: CheckpointsConfig::default(),
         erasure: None,
     })

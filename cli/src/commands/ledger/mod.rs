@@ -1,5 +1,6 @@
 //! `ledger`: the record itself.
 
+mod artifacts;
 mod checkpoint;
 mod copy;
 mod erase;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
+use stella_artifacts::ArtifactUri;
 use stella_domain::ids::Tenant;
 use stella_ledger::uri::LedgerUri;
 use stella_replay::verify::{LiveError, verify_ledger};
@@ -12,11 +13,12 @@ use stella_verify::{
 };
 
 use super::{
-    report_details,
+    artifacts, report_details,
     verify_bundle::{self, TrustArgs},
 };
 use crate::{
     commands::storage::{ledger_failure, open_existing},
+    exit::Exit,
     failure::Failure,
     output::{OutputArgs, Progress},
 };
@@ -35,6 +37,7 @@ Examples:
   stella orch ledger verify november.tar.zst --key stella.example/acme+a3438e79+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4
   stella orch ledger verify october november --key stella.example/acme+a3438e79+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4@0-20000
   stella orch ledger verify november --key stella.example/acme+a3438e79+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4 --since october.checkpoint -o json
+  stella orch ledger verify november --key stella.example/acme+a3438e79+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4 --artifacts /mnt/artifacts
   stella orch ledger verify events.ndjson
   stella orch ledger verify 2026-09.ndjson 2026-10.ndjson 2026-11.ndjson
   stella orch ledger verify --ledger sqlite:stella-data/ledger.db")]
@@ -51,14 +54,31 @@ pub(crate) struct Verify {
     tenant: Tenant,
     #[command(flatten)]
     trust: TrustArgs,
+    /// Check the artifacts and logs too that the events name, in a copy of the server's artifact
+    /// store: a folder or s3://BUCKET[/PREFIX]. Each has to be there, with its digest.
+    #[arg(long, value_name = "PLACE")]
+    artifacts: Option<ArtifactUri>,
     #[command(flatten)]
     output: OutputArgs,
 }
 
 impl Verify {
     pub(crate) async fn run(self) -> Result<(), Failure> {
+        // The place itself first: verifying may take long.
+        let store = self.artifacts.as_ref().map(artifacts::open).transpose()?;
         if self.trust.is_given() {
-            return verify_bundle::run(&self.files, self.trust, self.output).await;
+            let reports = verify_bundle::run(&self.files, self.trust, self.output).await;
+            let is_good = |failure: &Failure| failure.exit == Exit::VerifiedWithErasures;
+            return match (reports, store) {
+                (Err(failure), _) if !is_good(&failure) => Err(failure),
+                (reports, Some(store)) => {
+                    let bundles = self.files.iter().map(Bundle::open).collect::<Result<_, _>>();
+                    let bundles = bundles.map_err(|error| Failure::usage(error.to_string()))?;
+                    artifacts::of_bundles(store, bundles, self.output).await?;
+                    reports
+                }
+                (reports, None) => reports,
+            };
         }
         if let Some(bundle) = self.files.iter().find(|file| Bundle::open(file).is_ok()) {
             let what = format!("{} is a bundle, and no key was given", bundle.display());
@@ -69,7 +89,7 @@ impl Verify {
         }
         let report = match &self.ledger {
             Some(uri) => stored(uri, &self.tenant).await?,
-            None => exported(self.files).await?,
+            None => exported(self.files.clone()).await?,
         };
         self.output.print(&report, |report| {
             let details = report_details(report);
@@ -77,7 +97,15 @@ impl Verify {
                 "the chain holds; nothing was proven against a checkpoint: give a bundle and --key \
                  for that\n{details}"
             )
-        })
+        })?;
+        match (store, &self.ledger) {
+            (None, _) => Ok(()),
+            (Some(store), Some(uri)) => {
+                artifacts::of_ledger(store, &*open_existing(uri).await?, &self.tenant, self.output)
+                    .await
+            }
+            (Some(store), None) => artifacts::of_exports(store, self.files, self.output).await,
+        }
     }
 }
 

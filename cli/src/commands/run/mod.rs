@@ -1,11 +1,13 @@
 //! `run`: starting, watching, approving, cancelling and comparing runs.
 
 mod approval;
+mod artifacts;
 mod cancel;
 mod compare;
 mod events;
 mod get;
 mod list;
+mod logs;
 mod receipt;
 mod rerun;
 mod start;
@@ -42,6 +44,10 @@ pub(crate) enum Run {
     Rerun(Box<rerun::Rerun>),
     /// A run's steps, and what they gave.
     Steps(steps::Steps),
+    /// What the plugins of its steps wrote about their work.
+    Logs(logs::Logs),
+    /// What is too large for its events: large inputs and outputs, files, logs.
+    Artifacts(artifacts::Artifacts),
     /// Two runs, side by side.
     Compare(compare::Compare),
     /// Events as they come.
@@ -63,6 +69,8 @@ impl Run {
             Self::Approve(command) => command.run().await,
             Self::Reject(command) => command.run().await,
             Self::Steps(command) => command.run().await,
+            Self::Logs(command) => command.run().await,
+            Self::Artifacts(command) => command.run().await,
             Self::Compare(command) => command.run().await,
             Self::Stream(command) => command.run().await,
             Self::Ledger(command) => command.run().await,
