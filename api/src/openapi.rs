@@ -97,7 +97,8 @@ problems! {
         404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
         409: "`RUN_TOKEN_CONFLICT`: the token started another run; `detail` names both. \
               `DAG_VERSION_DISABLED`, `DAG_PAUSED`.",
-        422: "`INPUTS_INVALID`: `errors` lists every violation. `LABEL_REFUSED`, `EVENT_TOO_LARGE`.",
+        422: "`INPUTS_INVALID`: `errors` lists every violation. `LABEL_REFUSED`, `EVENT_TOO_LARGE`, \
+              `ARTIFACT_UNKNOWN`.",
     }
     /// Adding to a log.
     LogRefused {
@@ -225,7 +226,7 @@ problems! {
     ReportRefused {
         404: "`RUN_NOT_FOUND`, `LEASE_NOT_FOUND`.",
         409: "`FENCING_TOKEN_STALE`, `LEASE_NOT_HELD`, `LEASE_ENDED`: drop the step.",
-        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
+        422: "`EVENT_TOO_LARGE`: put many small members into one. `ARTIFACT_UNKNOWN`: hand it over first.",
     }
     /// Giving free text that is recorded.
     EventTooLarge {

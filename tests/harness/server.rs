@@ -113,6 +113,10 @@ impl TestServer {
     }
 
     async fn spawn(&mut self) -> SocketAddr {
+        self.spawn_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    async fn spawn_at(&mut self, listen: SocketAddr) -> SocketAddr {
         let ready = self.dir.path().join("ready");
         // A file of an earlier start would name an old address.
         let _ = fs::remove_file(&ready);
@@ -120,7 +124,7 @@ impl TestServer {
         let log = log.unwrap();
         let mut command = std::process::Command::new(stella::binary());
         command
-            .args(["orch", "serve", "--listen", "127.0.0.1:0", "--ledger", &self.ledger()])
+            .args(["orch", "serve", "--listen", &listen.to_string(), "--ledger", &self.ledger()])
             .args(["--lease-ttl", &self.builder.lease_ttl_ms.to_string()])
             .args(["--concurrency", &self.builder.concurrency.to_string()])
             .arg("--data-dir")
@@ -175,6 +179,13 @@ impl TestServer {
         self.kill();
         let addr = self.spawn().await;
         self.client.moved(addr);
+    }
+
+    /// The same at the address that it had, for clients that were told no other.
+    pub async fn restart_in_place(&mut self) {
+        self.kill();
+        let listen = self.client.server();
+        self.spawn_at(listen).await;
     }
 
     /// From its next start on, erase payloads with what this file says.

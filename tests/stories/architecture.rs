@@ -13,11 +13,25 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     ("stella-commands", &["domain", "ledger"]),
     ("stella-projections", &["domain", "ledger"]),
     ("stella-replay", &["domain", "ledger", "verify"]),
+    ("stella-artifacts", &["domain"]),
     ("stella-worker", &["domain"]),
-    ("stella-api", &["domain", "ledger", "commands", "projections", "replay", "worker"]),
+    (
+        "stella-api",
+        &["domain", "ledger", "commands", "projections", "replay", "artifacts", "worker"],
+    ),
     (
         "stella-cli",
-        &["domain", "verify", "ledger", "commands", "projections", "replay", "worker", "api"],
+        &[
+            "domain",
+            "verify",
+            "ledger",
+            "commands",
+            "projections",
+            "replay",
+            "artifacts",
+            "worker",
+            "api",
+        ],
     ),
 ];
 
@@ -29,6 +43,7 @@ const NAMED_BY: &[(&str, &[&str])] = &[
     ("mongodb", &["stella-ledger", "stella-mongod", "stella-tests", "stella-bench"]),
     ("sqlx", &["stella-ledger", "stella-projections"]),
     ("axum", &["stella-api"]),
+    ("object_store", &["stella-artifacts"]),
     ("cqrs-es", &["stella-domain", "stella-commands"]),
     ("clap", &["stella-cli", "stella-bench", "xtask"]),
 ];

@@ -3,6 +3,7 @@
 
 mod append_only;
 mod architecture;
+mod artifacts;
 mod backup;
 mod bad_input;
 mod bundles;

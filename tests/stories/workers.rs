@@ -11,7 +11,7 @@ use nix::{
 use serde_json::{Value, json};
 
 /// A process that is killed when it is dropped.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
     fn signal(&self, signal: Signal) {
@@ -28,7 +28,7 @@ impl Drop for Process {
 }
 
 /// Start `stella orch worker start`, and wait until it works.
-async fn worker(server: &TestServer, name: &str, plugin: &ShellBundle) -> Process {
+pub(crate) async fn worker(server: &TestServer, name: &str, plugin: &ShellBundle) -> Process {
     let ready = server.scratch(&format!("{name}.ready"));
     let child = Command::new(stella::binary())
         .args(["orch", "worker", "start", "--name", name, "--ready-file", &ready])

@@ -30,6 +30,9 @@ use crate::{
 /// How long a piece of a large body may take to arrive.
 const PIECE_ARRIVES: std::time::Duration = std::time::Duration::from_secs(30);
 
+const BYTES: &str = "application/octet-stream";
+const MEDIA_TYPE_BYTES: usize = 128;
+
 /// Where it belongs.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -60,8 +63,8 @@ pub(crate) async fn append_log(
     if media_type(request.headers()) != artifact::LOG {
         return Err(ApiError::media_type(artifact::LOG));
     }
-    held(&app, &caller, &params.worker_id, &token)?;
     let bytes = read_body(request.into_body()).await?;
+    held(&app, &caller, &params.worker_id, &token)?;
     let live = app.artifacts.live.clone();
     let appended =
         tokio::task::spawn_blocking(move || live.append(&token, params.offset, &bytes)).await;
@@ -79,6 +82,14 @@ pub(crate) struct FileParams {
     worker_id: WorkerId,
     /// Its name: 1 to 128 of A-Z a-z 0-9 . _ -, beginning with a letter or digit.
     name: String,
+    /// What it is, such as `text/csv`.
+    #[serde(default = "bytes_of_any_kind")]
+    #[param(default = "application/octet-stream")]
+    media_type: String,
+}
+
+fn bytes_of_any_kind() -> String {
+    BYTES.to_owned()
 }
 
 /// Hand over a file that a step leaves.
@@ -96,17 +107,24 @@ pub(crate) async fn put_artifact(
     Params(params): Params<FileParams>,
     request: Request,
 ) -> Result<Json<ArtifactView>, ApiError> {
-    let media_type = match media_type(request.headers()) {
-        none if none.is_empty() => "application/octet-stream".to_owned(),
-        given => given,
-    };
+    if media_type(request.headers()) != BYTES {
+        return Err(ApiError::media_type(BYTES));
+    }
+    let is_media_type = (1..=MEDIA_TYPE_BYTES).contains(&params.media_type.len())
+        && params.media_type.bytes().all(|b| b.is_ascii_graphic());
+    if !is_media_type {
+        let detail = format!(
+            "mediaType is 1 to {MEDIA_TYPE_BYTES} printable characters without spaces, such as {BYTES}"
+        );
+        return Err(ApiError::bad_request("INVALID_QUERY", detail));
+    }
     if !artifact::is_file_name(&params.name) {
         let detail = "name is 1 to 128 of A-Z a-z 0-9 . _ -, beginning with a letter or digit";
         return Err(ApiError::bad_request("INVALID_QUERY", detail));
     }
     held(&app, &caller, &params.worker_id, &token)?;
     let (file, digest, size) = receive(&app.artifacts.live, request.into_body()).await?;
-    let (media_type, name) = (media_type.into(), Some(params.name.into()));
+    let (media_type, name) = (params.media_type.into(), Some(params.name.into()));
     let artifact = Artifact { digest, media_type, name, size };
     let (store, ledger) = (&app.artifacts.store, app.artifacts.ledger());
     store.put_file(ledger, &token.run_id, &artifact, file.path()).await?;

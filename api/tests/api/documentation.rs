@@ -53,6 +53,7 @@ async fn every_documented_route_is_there() {
         let filled = path
             .replace("{runId}", "00000000000000000000000000")
             .replace("{stepId}", "nothere")
+            .replace("{digest}", &format!("b3:{}", "0".repeat(64)))
             .replace("{dagId}", "nothere")
             .replace("{version}", "1")
             .replace("{scheduleId}", "nothere")

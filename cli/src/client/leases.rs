@@ -109,13 +109,17 @@ impl LeaseSource for HttpLeases {
         media_type: &str,
         file: &Path,
     ) -> Result<Artifact, LeaseError> {
-        let query = [("workerId", worker_id.to_string()), ("name", name.to_owned())];
+        let query = [
+            ("workerId", worker_id.to_string()),
+            ("name", name.to_owned()),
+            ("mediaType", media_type.to_owned()),
+        ];
         let file = tokio::fs::File::open(file).await;
         let file = file.map_err(|error| LeaseError::Refused(error.to_string()))?;
         let body = reqwest::Body::wrap_stream(ReaderStream::new(file));
         let path = path("leases", token, "/artifacts");
         let ArtifactView { digest, media_type, name, size } =
-            self.put(&path, &query, media_type, body).await?;
+            self.put(&path, &query, "application/octet-stream", body).await?;
         Ok(Artifact { digest, media_type, name, size })
     }
 

@@ -21,6 +21,9 @@ use serde_json::value::RawValue;
 use super::error::member;
 use crate::ids::StepId;
 
+/// How a value begins that became an artifact, in canonical form.
+const ARTIFACT: &str = "{\"$artifact\":";
+
 /// One step of a path into a JSON value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Segment {
@@ -210,7 +213,14 @@ impl<S: fmt::Display> Expression<S> {
         };
         let mut at = root.ok_or_else(|| missing(0))?;
         for (i, segment) in self.path.iter().enumerate() {
-            at = pick(at, segment).ok_or_else(|| missing(i + 1))?;
+            at = pick(at, segment).ok_or_else(|| match at.starts_with(ARTIFACT) {
+                true => format!(
+                    "{} is an artifact, into which none can look: {}",
+                    missing(i),
+                    missing(i + 1)
+                ),
+                false => missing(i + 1),
+            })?;
         }
         Ok(at)
     }
