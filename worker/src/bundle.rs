@@ -9,7 +9,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
-use stella_domain::ids::PluginName;
+use stella_domain::{ids::PluginName, plugin::PluginBuild};
 
 use crate::{manifest::Manifest, schema::Schema};
 
@@ -151,6 +151,13 @@ impl Bundle {
     /// stands for the whole bundle.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// What a worker says of it.
+    pub fn build(&self) -> PluginBuild {
+        // Both are within their grammars: the one was checked, the other is made here.
+        let version = self.manifest.version.parse().ok();
+        PluginBuild { digest: self.digest.parse().ok(), version }
     }
 
     /// The executable, as an absolute path.

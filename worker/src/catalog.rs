@@ -9,7 +9,12 @@ use std::{
 
 use async_trait::async_trait;
 use ed25519_dalek::VerifyingKey;
-use stella_domain::{dag::PluginCatalog, ids::PluginName, json::CanonicalJson};
+use stella_domain::{
+    dag::PluginCatalog,
+    ids::PluginName,
+    json::CanonicalJson,
+    plugin::{PluginBuild, WorkerPlugin},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -55,6 +60,18 @@ pub struct Plugins(HashMap<PluginName, Plugin>);
 enum Plugin {
     BuiltIn(Arc<dyn BuiltIn>),
     Bundle(Box<Bundle>),
+}
+
+impl Plugin {
+    fn build(&self) -> PluginBuild {
+        match self {
+            // Part of this program, whose version is a version.
+            Self::BuiltIn(_) => {
+                PluginBuild { digest: None, version: env!("CARGO_PKG_VERSION").parse().ok() }
+            }
+            Self::Bundle(bundle) => bundle.build(),
+        }
+    }
 }
 
 impl Plugins {
@@ -118,6 +135,17 @@ impl Plugins {
         let mut names: Vec<_> = self.0.keys().cloned().collect();
         names.sort();
         names
+    }
+
+    /// All plugins as a worker announces them, by name.
+    pub fn announced(&self) -> Vec<WorkerPlugin> {
+        let announced = |(name, plugin): (&PluginName, &Plugin)| WorkerPlugin {
+            name: name.clone(),
+            build: plugin.build(),
+        };
+        let mut all: Vec<_> = self.0.iter().map(announced).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
     /// The bundle of a plugin; none for a built-in or unknown one.

@@ -12,6 +12,7 @@ use stella_domain::{
     event::ErrorCode,
     ids::{DagId, FencingToken, PluginName, RunId, StepId, WorkerId},
     json::CanonicalJson,
+    plugin::WorkerPlugin,
 };
 
 use crate::step::ArtifactBytes;
@@ -102,7 +103,7 @@ pub struct PollRequest {
     /// Who asks.
     pub worker_id: WorkerId,
     /// The plugins that it has.
-    pub plugins: Arc<[PluginName]>,
+    pub plugins: Arc<[WorkerPlugin]>,
     /// Leases wanted, at least 1.
     pub max: u32,
     /// How long to wait for the first, in milliseconds.

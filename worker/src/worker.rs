@@ -9,11 +9,7 @@ mod running;
 use std::{any::Any, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
-use stella_domain::{
-    event::ErrorCode,
-    ids::{PluginName, WorkerId},
-    json::CanonicalJson,
-};
+use stella_domain::{event::ErrorCode, ids::WorkerId, json::CanonicalJson, plugin::WorkerPlugin};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
@@ -60,7 +56,7 @@ pub struct Worker {
     config: WorkerConfig,
     source: Arc<dyn LeaseSource>,
     plugins: Arc<Plugins>,
-    names: Arc<[PluginName]>,
+    announced: Arc<[WorkerPlugin]>,
     running: Running,
     /// Ends every execution.
     stop: CancellationToken,
@@ -69,9 +65,9 @@ pub struct Worker {
 impl Worker {
     /// A worker that has not started yet.
     pub fn new(config: WorkerConfig, source: Arc<dyn LeaseSource>, plugins: Arc<Plugins>) -> Self {
-        let names = plugins.names().into();
+        let announced = plugins.announced().into();
         let (running, stop) = (Running::default(), CancellationToken::new());
-        Self { config, source, plugins, names, running, stop }
+        Self { config, source, plugins, announced, running, stop }
     }
 
     /// Work until `shutdown`; then end every process group and return.
@@ -151,7 +147,7 @@ impl Worker {
 
     fn request(&self, max: u32, wait_ms: u64) -> PollRequest {
         let worker_id = self.config.worker_id.clone();
-        PollRequest { worker_id, plugins: Arc::clone(&self.names), max, wait_ms }
+        PollRequest { worker_id, plugins: Arc::clone(&self.announced), max, wait_ms }
     }
 
     fn start(

@@ -14,7 +14,8 @@ use stella_commands::{
 };
 use stella_domain::{
     aggregate::Outcome,
-    ids::{FencingToken, PluginName, WorkerId},
+    ids::{FencingToken, WorkerId},
+    plugin::WorkerPlugin,
 };
 
 use crate::{
@@ -174,7 +175,7 @@ async fn report(
 
 fn poll(
     worker_id: WorkerId,
-    plugins: Vec<PluginName>,
+    plugins: Vec<WorkerPlugin>,
     max: u32,
     wait: Duration,
 ) -> Result<Poll, ApiError> {
@@ -201,5 +202,6 @@ fn leases(granted: Vec<Grant>) -> LeasesView {
         lease_ttl_ms: grant.lease_ms,
         timeout_ms: grant.timeout_ms,
     };
-    LeasesView { leases: granted.into_iter().map(lease).collect() }
+    let leases = granted.into_iter().map(lease).collect();
+    LeasesView { leases }
 }

@@ -14,6 +14,15 @@ async fn lease(api: &Api, worker: &str) -> LeaseView {
     leases.leases.into_iter().next().expect("a lease")
 }
 
+/// The same of a worker that says which `core` it has.
+async fn lease_with(api: &Api, version: &str, digest: &str) -> LeaseView {
+    let core = json!({"name": "core", "version": version, "digest": digest});
+    let poll = json!({"workerId": "w", "plugins": [core], "waitMs": 30_000});
+    let answer = api.post("/workers:poll", &poll).await;
+    let mut leases: LeasesView = serde_json::from_value(answer.body).unwrap();
+    leases.leases.remove(0)
+}
+
 async fn report(api: &Api, lease: &LeaseView, verb: &str, body: &Value) -> Answer {
     api.post(&format!("/leases/{}:{verb}", lease.token), body).await
 }
@@ -100,6 +109,99 @@ async fn a_cancelled_run_says_so_in_the_heartbeat() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_carried_out_a_step_is_recorded_and_compared() {
+    let api = Api::without_worker().await;
+    api.register(ECHO).await;
+    let start = async || api.post("/runs", &json!({"dagId": "echo"})).await;
+    let (old, new) = (format!("b3:{}", "0".repeat(64)), format!("b3:{}", "1".repeat(64)));
+    start().await;
+    let first = lease_with(&api, "1.2.0", &old).await;
+    let done = json!({"workerId": "w", "outputs": {}});
+    report(&api, &first, "complete", &done).await;
+    start().await;
+    let second = lease_with(&api, "1.3.0", &new).await;
+    start().await;
+    // What comes with a report is recorded as what was said with it.
+    let core = json!({"name": "core", "version": "1.3.1", "digest": new});
+    let fail = json!({"workerId": "w", "code": "NO_SPACE", "retryable": false,
+        "andPoll": {"plugins": [core]}});
+    let answer = report(&api, &second, "fail", &fail).await.body;
+    let third: LeasesView = serde_json::from_value(answer).unwrap();
+    start().await;
+    let silent = lease(&api, "w").await;
+
+    let ended = api.get(&format!("/runs/{}?wait=30s", second.run_id)).await.body;
+    let seq = ended["lastSeq"].as_u64().unwrap();
+    let said = async |lease: &LeaseView| {
+        let steps = api.get(&format!("/runs/{}/steps?minSeq={seq}", lease.run_id)).await.body;
+        let step = &steps["items"][0];
+        let events = api.get(&format!("/runs/{}/ledger", lease.run_id)).await.body;
+        let events = events["items"].as_array().unwrap();
+        let started = events.iter().find(|event| event["type"] == "StepStarted").unwrap();
+        for member in ["pluginVersion", "pluginDigest"] {
+            assert_eq!(step[member], started["data"][member]);
+        }
+        (step["pluginVersion"].clone(), step["pluginDigest"].clone())
+    };
+    assert_eq!(said(&first).await, (json!("1.2.0"), json!(old)));
+    assert_eq!(said(&second).await, (json!("1.3.0"), json!(new)));
+    assert_eq!(said(&third.leases[0]).await, (json!("1.3.1"), json!(new)));
+    assert_eq!(said(&silent).await, (json!(null), json!(null)));
+
+    let compare = async |a: &LeaseView, b: &LeaseView| {
+        let path = format!("/runs:compare?a={}&b={}&minSeq={seq}", a.run_id, b.run_id);
+        api.get(&path).await.body
+    };
+    let differ = compare(&first, &second).await;
+    let step = &differ["steps"][0];
+    let expected = json!(["pluginVersion", "pluginDigest", "phase", "errorCode", "outputs"]);
+    assert_eq!(step["differs"], expected, "{differ}");
+    assert_eq!(
+        (&step["a"]["pluginVersion"], &step["b"]["pluginVersion"]),
+        (&json!("1.2.0"), &json!("1.3.0"))
+    );
+    assert_eq!(differ["firstDifference"], json!({"stepId": "say", "what": "pluginVersion"}));
+    // What a worker does not say is no difference.
+    let differ = compare(&third.leases[0], &silent).await;
+    assert_eq!(differ["steps"][0]["differs"], json!([]), "{differ}");
+
+    let rerun = async |plugin: Option<&str>, version: &str| {
+        let body = json!({"from": "2000-01-01T00:00:00Z", "to": ended["endedAt"], "dryRun": true,
+            "plugin": plugin, "pluginVersion": version});
+        api.post("/runs:rerun", &body).await
+    };
+    let of_version = async |version| rerun(Some("core"), version).await.body["items"].clone();
+    assert_eq!(of_version("1.3.0").await[0]["runId"], json!(second.run_id));
+    assert_eq!(of_version("1.2.0").await, json!([]));
+    rerun(None, "1.3.0").await.is_problem(400, "INVALID_BODY").detail_has("`plugin`");
+
+    api.post(
+        "/workers:poll",
+        &json!({"workerId": "v", "waitMs": 0,
+        "plugins": ["core", {"name": "scan", "version": "7", "digest": old}]}),
+    )
+    .await;
+    let workers = api.get("/workers").await.body;
+    let v = workers["items"].as_array().unwrap().iter().find(|worker| worker["workerId"] == "v");
+    let plugins = json!([{"name": "core"}, {"name": "scan", "version": "7", "digest": old}]);
+    assert_eq!(v.unwrap()["plugins"], plugins, "{workers}");
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_worker_of_the_server_says_what_it_has() {
+    let api = Api::start().await;
+    api.register(ECHO).await;
+    let run = api.finished("echo", &json!({})).await;
+    let run_id = run["runId"].as_str().unwrap();
+    let ended = api.get(&format!("/runs/{run_id}?wait=30s")).await.body;
+    let path = format!("/runs/{run_id}/steps?minSeq={}", ended["lastSeq"]);
+    let steps = api.get(&path).await.body;
+    assert_eq!(steps["items"][0]["pluginVersion"], env!("CARGO_PKG_VERSION"), "{steps}");
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_a_poll_is_refused() {
     let api = Api::without_worker().await;
     let names: Vec<String> = (0..257).map(|n| format!("p{n}")).collect();
@@ -111,6 +213,9 @@ async fn what_is_not_a_poll_is_refused() {
         json!({"workerId": "w", "plugins": ["core"], "max": 257}),
         json!({"workerId": "w", "plugins": ["core"], "waitMs": 60_001}),
         json!({"workerId": "", "plugins": ["core"]}),
+        json!({"workerId": "w", "plugins": [{"version": "1"}]}),
+        json!({"workerId": "w", "plugins": [{"name": "core", "version": "1 2"}]}),
+        json!({"workerId": "w", "plugins": [{"name": "core", "digest": "b3:XY"}]}),
         json!({"workerId": "w", "plugins": ["core"], "colour": "red"}),
     ] {
         api.post("/workers:poll", &body).await.is_problem(400, "INVALID_BODY");
