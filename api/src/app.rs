@@ -11,7 +11,7 @@ use stella_ledger::{
     port::{Ledger, LedgerError},
 };
 use stella_projections::Projections;
-use stella_worker::Plugins;
+use stella_worker::Shelf;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,7 @@ use crate::{
     auth::AccessToken,
     node::{artifacts::Artifacts, checkpoints::Checkpoints, erasures::Erasures},
     slo::SloTargets,
+    warmth::Warmth,
 };
 
 /// The parts of a node that the HTTP API speaks to; cheap to clone.
@@ -29,9 +30,11 @@ pub struct App {
     /// The read side.
     pub projections: Arc<Projections>,
     /// What DAG specs may name.
-    pub plugins: Arc<Plugins>,
+    pub shelf: Arc<Shelf>,
     /// What is too large for events.
     pub artifacts: Artifacts,
+    /// When workers were last asked to load their plugins again.
+    pub warmth: Warmth,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
     /// What a caller has to present.

@@ -20,6 +20,7 @@ mod serve;
 pub mod slo;
 mod state;
 pub mod types;
+pub mod warmth;
 pub mod witness;
 
 pub use self::{

@@ -87,6 +87,8 @@ pub enum BundleError {
 /// what runs, so that directory belongs to the worker's user or to root.
 #[derive(Debug)]
 pub struct Bundle {
+    /// As it was given: a symbolic link may lead elsewhere later.
+    given: PathBuf,
     dir: PathBuf,
     manifest: Manifest,
     actions: BTreeMap<String, Action>,
@@ -109,6 +111,7 @@ impl Bundle {
     /// # Errors
     /// [`BundleError`] names the file and what is wrong with it.
     pub fn load(dir: &Path, trusted: &[VerifyingKey]) -> Result<Self, BundleError> {
+        let given = dir.to_owned();
         // Executions run elsewhere, so that the path must be absolute.
         let dir = dir.canonicalize().map_err(io_error(dir))?;
         let text = read_text(&dir, MANIFEST_FILE)?;
@@ -134,7 +137,7 @@ impl Bundle {
             check_file(&dir, path, listed)?;
         }
         let digest = digest_text(blake3::hash(text.as_bytes()));
-        Ok(Self { dir, manifest, actions, digest })
+        Ok(Self { given, dir, manifest, actions, digest })
     }
 
     /// The plugin's name.
@@ -151,6 +154,11 @@ impl Bundle {
     /// stands for the whole bundle.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// The directory that it was loaded from, as it was given.
+    pub fn given(&self) -> &Path {
+        &self.given
     }
 
     /// What a worker says of it.

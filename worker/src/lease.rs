@@ -13,6 +13,7 @@ use stella_domain::{
     ids::{DagId, FencingToken, PluginName, RunId, StepId, WorkerId},
     json::CanonicalJson,
     plugin::WorkerPlugin,
+    time::Timestamp,
 };
 
 use crate::step::ArtifactBytes;
@@ -93,6 +94,12 @@ pub trait LeaseSource: Send + Sync {
     /// Where a transport cannot say so at once, the next heartbeat's verdict does.
     async fn cancellations(&self, _worker_id: &WorkerId) -> Vec<FencingToken> {
         std::future::pending().await
+    }
+
+    /// When the server was last asked to have plugins loaded again, as far as it has said so to this
+    /// worker. A time that is new to the worker makes it do so before it asks for more work.
+    fn warm_asked_at(&self) -> Option<Timestamp> {
+        None
     }
 }
 

@@ -24,14 +24,14 @@ use stella_ledger::{
     uri::LedgerUri,
 };
 use stella_projections::{ProjectionError, Projections};
-use stella_worker::{CatalogError, Plugins};
+use stella_worker::{CatalogError, Plugins, Shelf};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::{
     artifacts::Artifacts, checkpoints::CheckpointsConfig, data_dir::DataDir, start::Starter,
 };
-use crate::{app::App, auth::AccessToken, slo::SloTargets};
+use crate::{app::App, auth::AccessToken, slo::SloTargets, warmth::Warmth};
 
 /// How long a stop waits for what is under way.
 const STOP_WAIT: Duration = Duration::from_secs(15);
@@ -168,7 +168,9 @@ impl Node {
         let token_path = data_dir.token_path();
         let access_token = AccessToken::create_file(&token_path)
             .map_err(|error| data_dir.error(format!("the token file: {error}")))?;
-        let plugins = Arc::new(Plugins::load(&config.plugins, &config.plugin_keys)?);
+        let plugins = Plugins::load(&config.plugins, &config.plugin_keys)?;
+        let shelf = Arc::new(Shelf::new(plugins, config.plugin_keys.clone()));
+        let warmth = Warmth::default();
         let artifacts = Artifacts::open(&config, &data_dir)?;
         let storage = config.ledger.connect().await?;
         let eraser = match &config.erasure {
@@ -198,7 +200,8 @@ impl Node {
             ledger,
             feed,
             projections: Arc::clone(&projections),
-            plugins: Arc::clone(&plugins),
+            shelf: Arc::clone(&shelf),
+            warmth: warmth.clone(),
             artifacts: artifacts.clone(),
             clock: Arc::clone(&clock),
             opened,
@@ -210,8 +213,9 @@ impl Node {
         let app = App {
             tenant,
             projections,
-            plugins,
+            shelf,
             artifacts,
+            warmth,
             clock,
             access_token,
             stop: stopping,

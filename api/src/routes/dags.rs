@@ -62,7 +62,7 @@ impl FromRequest<AppState> for SpecBody {
             return Err(ApiError::media_type("application/yaml or application/json"));
         }
         let bytes = read_body(request.into_body()).await?;
-        let spec = DagSpec::parse(utf8(&bytes)?, app.plugins.as_ref())?;
+        let spec = DagSpec::parse(utf8(&bytes)?, &app.shelf.stock().plugins)?;
         Ok(Self(Arc::new(spec)))
     }
 }

@@ -47,6 +47,7 @@ pub(crate) async fn poll_workers(
         return Err(ApiError::bad_request("INVALID_BODY", detail));
     }
     let wait = Duration::from_millis(body.wait_ms);
+    let asked_again = app.warmth.asked_again();
     let poll = poll(body.worker_id, body.plugins, body.max, wait)?;
     let commands = app.record()?.commands;
     let closing = app.closing();
@@ -54,8 +55,9 @@ pub(crate) async fn poll_workers(
         granted = commands.poll(&caller.tenant, poll) => granted,
         // What it was granted meanwhile is granted again.
         () = closing.cancelled() => vec![],
+        () = asked_again => vec![],
     };
-    Ok(Json(leases(granted)))
+    Ok(Json(leases(&app, granted)))
 }
 
 /// Find the verb's handler.
@@ -108,7 +110,7 @@ async fn renew_lease(
         Some(Renewal::Cancel) => VerdictView::Cancel,
         Some(Renewal::Lost) | None => VerdictView::Lost,
     };
-    Ok(Json(HeartbeatView { verdict }))
+    Ok(Json(HeartbeatView { verdict, warm: app.warmth.asked_at() }))
 }
 
 /// Report that a step is done.
@@ -170,7 +172,7 @@ async fn report(
     let commands = app.record()?.commands;
     let completed =
         app.artifacts.complete(&commands, &worker_id, &token, outcome, and_poll.as_ref()).await?;
-    Ok(Json(leases(completed.next)))
+    Ok(Json(leases(&app, completed.next)))
 }
 
 fn poll(
@@ -189,7 +191,7 @@ fn poll(
     Ok(Poll { worker_id, plugins: Arc::from(plugins), max, wait })
 }
 
-fn leases(granted: Vec<Grant>) -> LeasesView {
+fn leases(app: &AppState, granted: Vec<Grant>) -> LeasesView {
     let lease = |grant: Grant| LeaseView {
         run_id: grant.token.run_id.clone(),
         token: grant.token,
@@ -203,5 +205,5 @@ fn leases(granted: Vec<Grant>) -> LeasesView {
         timeout_ms: grant.timeout_ms,
     };
     let leases = granted.into_iter().map(lease).collect();
-    LeasesView { leases }
+    LeasesView { leases, warm: app.warmth.asked_at() }
 }

@@ -6,6 +6,7 @@ use stella_domain::{
     ids::{DagId, FencingToken, PluginDigest, PluginName, PluginVersion, RunId, StepId, WorkerId},
     json::CanonicalJson,
     plugin::{PluginBuild, WorkerPlugin},
+    time::Timestamp,
 };
 use utoipa::ToSchema;
 
@@ -84,6 +85,11 @@ fn usual_wait_ms() -> u64 {
 pub struct LeasesView {
     /// As many as were asked for, or fewer; none when none came in time.
     pub leases: Vec<LeaseView>,
+    /// When workers were last asked to load their plugins again, if they were. With a time that is new
+    /// to it, a worker that can does so before it asks for more.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub warm: Option<Timestamp>,
 }
 
 /// A step that a worker holds for now.
@@ -145,6 +151,10 @@ pub enum VerdictView {
 pub struct HeartbeatView {
     /// What to do with the step.
     pub verdict: VerdictView,
+    /// When workers were last asked to load their plugins again, if they were; no matter for the step.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub warm: Option<Timestamp>,
 }
 
 /// Ask for the next work in the same breath; what is ready is granted, nothing is waited for.

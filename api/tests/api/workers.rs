@@ -202,6 +202,41 @@ async fn the_worker_of_the_server_says_what_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn workers_are_asked_to_load_their_plugins_again() {
+    let api = Api::without_worker().await;
+    api.register(ECHO).await;
+    api.post("/runs", &json!({"dagId": "echo"})).await;
+    let held = lease(&api, "holds").await;
+    let beat = async || report(&api, &held, "heartbeat", &json!({"workerId": "holds"})).await.body;
+    assert_eq!(beat().await, json!({"verdict": "continue"}), "nobody has asked");
+
+    let poll = |wait_ms: u32| json!({"workerId": "waits", "plugins": ["core"], "waitMs": wait_ms});
+    let (long, whole) = (poll(60_000), api.request(reqwest::Method::POST, "/workers:poll"));
+    let waiting =
+        tokio::spawn(async move { Answer::of(whole.json(&long).send().await.unwrap()).await });
+    let asked = loop {
+        let workers = api.get("/workers").await.body["items"].as_array().unwrap().clone();
+        if workers.iter().any(|worker| worker["workerId"] == "waits") {
+            break api.post_nothing("/workers:warm").await;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(asked.status, 200, "{asked:?}");
+    assert_eq!(asked.body["workers"], json!(["holds", "waits"]));
+    assert_eq!(asked.body["bundles"], json!([]));
+    let warm = &asked.body["warm"];
+    // Whoever waits is told at once, the others with what they ask next.
+    assert_eq!(waiting.await.unwrap().body, json!({"leases": [], "warm": warm}));
+    assert_eq!(beat().await, json!({"verdict": "continue", "warm": warm}));
+    assert_eq!(api.post("/workers:poll", &poll(0)).await.body["warm"], *warm);
+    let done = report(&api, &held, "complete", &json!({"workerId": "holds", "outputs": {}})).await;
+    assert_eq!(done.body["warm"], *warm);
+    let again = api.post_nothing("/workers:warm").await.body["warm"].clone();
+    assert!(again.as_str().unwrap() > warm.as_str().unwrap(), "{again} is not after {warm}");
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_a_poll_is_refused() {
     let api = Api::without_worker().await;
     let names: Vec<String> = (0..257).map(|n| format!("p{n}")).collect();
