@@ -11,12 +11,12 @@ use stella_ledger::{
     port::{Ledger, LedgerError},
 };
 use stella_projections::Projections;
-use stella_worker::Shelf;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::AccessToken,
+    catalog::Catalog,
     node::{artifacts::Artifacts, checkpoints::Checkpoints, erasures::Erasures},
     slo::SloTargets,
     warmth::Warmth,
@@ -30,7 +30,7 @@ pub struct App {
     /// The read side.
     pub projections: Arc<Projections>,
     /// What DAG specs may name.
-    pub shelf: Arc<Shelf>,
+    pub catalog: Arc<Catalog>,
     /// What is too large for events.
     pub artifacts: Artifacts,
     /// When workers were last asked to load their plugins again.

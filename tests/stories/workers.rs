@@ -262,3 +262,19 @@ async fn warming_brings_a_new_version_to_all_workers() {
         drop(remote);
     }
 }
+
+#[tokio::test]
+async fn a_plugin_that_only_workers_have_is_named_before_they_are_there() {
+    let plugin = versioned("1.0.0");
+    let builder = TestServer::builder().concurrency(0).args(&["--remote-plugin", "versioned=go"]);
+    let server = builder.start().await;
+    server.client.register(&versioned_spec()).await;
+    let stop = json!({"id": "w", "steps": [{"id": "a", "plugin": "versioned", "action": "stop"}]});
+    let refused = server.client.post("/dags", &stop).await.problem(422, "SPEC_INVALID");
+    assert!(refused.to_string().contains("has no action"), "{refused}");
+    let run = server.client.post("/runs", &json!({"dagId": "v"})).await.ok();
+    let _remote = worker(&server, "remote", plugin.dir()).await;
+    let run_id = run["runId"].as_str().unwrap();
+    let run = server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok();
+    assert_eq!(run["status"], "succeeded", "{run}");
+}

@@ -31,7 +31,13 @@ use tokio_util::sync::CancellationToken;
 use self::{
     artifacts::Artifacts, checkpoints::CheckpointsConfig, data_dir::DataDir, start::Starter,
 };
-use crate::{app::App, auth::AccessToken, slo::SloTargets, warmth::Warmth};
+use crate::{
+    app::App,
+    auth::AccessToken,
+    catalog::{Catalog, RemotePlugin},
+    slo::SloTargets,
+    warmth::Warmth,
+};
 
 /// How long a stop waits for what is under way.
 const STOP_WAIT: Duration = Duration::from_secs(15);
@@ -53,6 +59,8 @@ pub struct NodeConfig {
     pub plugins: Vec<PathBuf>,
     /// Keys of those who may sign plugin bundles; none: unsigned ones are taken.
     pub plugin_keys: Vec<ed25519_dalek::VerifyingKey>,
+    /// Plugins that only workers in processes of their own have: DAG specs may name them.
+    pub remote_plugins: Vec<RemotePlugin>,
     /// Steps that the in-process worker carries out at a time; 0: no in-process worker.
     pub concurrency: u32,
     /// Milliseconds that a lease holds without a heartbeat.
@@ -170,6 +178,7 @@ impl Node {
             .map_err(|error| data_dir.error(format!("the token file: {error}")))?;
         let plugins = Plugins::load(&config.plugins, &config.plugin_keys)?;
         let shelf = Arc::new(Shelf::new(plugins, config.plugin_keys.clone()));
+        let catalog = Arc::new(Catalog::new(shelf, config.remote_plugins.clone())?);
         let warmth = Warmth::default();
         let artifacts = Artifacts::open(&config, &data_dir)?;
         let storage = config.ledger.connect().await?;
@@ -200,7 +209,7 @@ impl Node {
             ledger,
             feed,
             projections: Arc::clone(&projections),
-            shelf: Arc::clone(&shelf),
+            shelf: Arc::clone(catalog.shelf()),
             warmth: warmth.clone(),
             artifacts: artifacts.clone(),
             clock: Arc::clone(&clock),
@@ -213,7 +222,7 @@ impl Node {
         let app = App {
             tenant,
             projections,
-            shelf,
+            catalog,
             artifacts,
             warmth,
             clock,

@@ -29,7 +29,7 @@ pub(crate) async fn warm_workers(
     _: NoBody,
 ) -> Result<Json<WarmView>, ApiError> {
     let commands = app.record()?.commands;
-    let shelf = Arc::clone(&app.shelf);
+    let shelf = Arc::clone(app.catalog.shelf());
     let reloaded = tokio::task::spawn_blocking(move || shelf.reload()).await;
     let reloaded = reloaded.map_err(|_| ApiError::panicked())?;
     // After the worker in this process has them, so that it asks with what is new.

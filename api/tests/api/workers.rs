@@ -202,6 +202,26 @@ async fn the_worker_of_the_server_says_what_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_only_a_worker_has_may_be_named_while_it_is_there() {
+    const SCAN: &str = "id: scan\nsteps: [{id: a, plugin: scanner, action: anything}]\n";
+    let api = Api::without_worker().await;
+    let refused = api.post_text("/dags", "application/yaml", SCAN).await;
+    let problem = refused.is_problem(422, "SPEC_INVALID").text.clone();
+    for part in ["unknown plugin scanner", "known: core", "--remote-plugin scanner"] {
+        assert!(problem.contains(part), "{part:?} is not in {problem}");
+    }
+    let poll = |wait_ms: u32| json!({"workerId": "w", "plugins": ["scanner"], "waitMs": wait_ms});
+    api.post("/workers:poll", &poll(0)).await;
+    let valid = api.post_text("/dags:validate", "application/yaml", SCAN).await;
+    assert_eq!(valid.status, 200, "{valid:?}");
+    api.register(SCAN).await;
+    api.post("/runs", &json!({"dagId": "scan"})).await;
+    let leases = api.post("/workers:poll", &poll(30_000)).await.body;
+    assert_eq!(leases["leases"][0]["action"], "anything", "{leases}");
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn workers_are_asked_to_load_their_plugins_again() {
     let api = Api::without_worker().await;
     api.register(ECHO).await;
