@@ -11,14 +11,15 @@ use stella_ledger::{
     port::{Ledger, LedgerError},
 };
 use stella_projections::Projections;
-use stella_worker::Plugins;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::AccessToken,
+    catalog::Catalog,
     node::{artifacts::Artifacts, checkpoints::Checkpoints, erasures::Erasures},
     slo::SloTargets,
+    warmth::Warmth,
 };
 
 /// The parts of a node that the HTTP API speaks to; cheap to clone.
@@ -29,9 +30,11 @@ pub struct App {
     /// The read side.
     pub projections: Arc<Projections>,
     /// What DAG specs may name.
-    pub plugins: Arc<Plugins>,
+    pub catalog: Arc<Catalog>,
     /// What is too large for events.
     pub artifacts: Artifacts,
+    /// When workers were last asked to load their plugins again.
+    pub warmth: Warmth,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
     /// What a caller has to present.

@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod catalog;
 mod extract;
 mod guard;
 mod health;
@@ -20,6 +21,7 @@ mod serve;
 pub mod slo;
 mod state;
 pub mod types;
+pub mod warmth;
 pub mod witness;
 
 pub use self::{

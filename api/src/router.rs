@@ -19,7 +19,7 @@ use crate::{
     problem::ApiError,
     routes::{
         admin, artifacts, bundle, checkpoints, control, dag_versions, dags, export, ledger,
-        metrics, probes, proofs, queue, runs, schedules, slo, workers,
+        metrics, probes, proofs, queue, runs, schedules, slo, warm, workers,
     },
     state::AppState,
 };
@@ -100,6 +100,7 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(control::pause_schedulers))
         .routes(routes!(control::resume_schedulers))
         .routes(routes!(workers::poll_workers))
+        .routes(routes!(warm::warm_workers))
         .route("/leases/{token}", post(workers::lease_verb))
         .routes(routes!(artifacts::append_log))
         .routes(routes!(artifacts::put_artifact))

@@ -79,6 +79,8 @@ fn three_events(run_id: &RunId, version: u64) -> Decided {
         RunEvent::StepStarted(StepStarted {
             attempt: 1,
             lease_ms: 30_000,
+            plugin_digest: None,
+            plugin_version: None,
             step_id: step.clone(),
             timeout_ms: None,
             worker_id: worker,

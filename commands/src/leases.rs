@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use stella_domain::{
     aggregate::{Outcome, RunCommand},
     artifact::Artifact,
-    ids::{Actor, FencingToken, PluginName, Tenant, WorkerId},
+    ids::{Actor, FencingToken, Tenant, WorkerId},
+    plugin::WorkerPlugin,
 };
 use tokio::sync::mpsc;
 
@@ -21,7 +22,7 @@ pub struct Poll {
     /// Who asks.
     pub worker_id: WorkerId,
     /// The plugins that it has.
-    pub plugins: Arc<[PluginName]>,
+    pub plugins: Arc<[WorkerPlugin]>,
     /// Leases wanted.
     pub max: u32,
     /// How long to wait for the first; a moment at least.

@@ -128,6 +128,23 @@ text_id!(
     PluginName, "plugin name", NAME_RULE, is_name
 );
 text_id!(
+    /// Which version of a plugin; recorded and compared, never interpreted.
+    PluginVersion, "plugin version", "1 to 64 printable ASCII characters, no spaces",
+    |t| (1..=64).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic())
+);
+text_id!(
+    /// The digest of a plugin's files, by an algorithm of the worker's choice; stella's own workers
+    /// say `b3:` and 64 digits.
+    PluginDigest, "plugin digest",
+    "an algorithm, 1 to 16 of a-z 0-9; a colon; and 32 to 128 of 0-9 a-f",
+    |t| t.split_once(':').is_some_and(|(algorithm, digits)| {
+        (1..=16).contains(&algorithm.len())
+            && algorithm.bytes().all(lower_alnum)
+            && (32..=128).contains(&digits.len())
+            && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    })
+);
+text_id!(
     /// Names a worker process.
     WorkerId, "worker id", NAME_RULE, is_name
 );

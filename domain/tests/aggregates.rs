@@ -25,6 +25,7 @@ use stella_domain::{
     event::{ControlEvent, DagEvent, EncodedEvent, ErrorCode, Labels, LedgerEvent, RunEvent},
     ids::{PluginName, RunId, RunToken, StepId, Tenant, WorkerId},
     json::CanonicalJson,
+    plugin::WorkerPlugin,
     time::Timestamp,
 };
 
@@ -163,6 +164,7 @@ enum RunAsk {
     Grant {
         step: StepId,
         worker: WorkerId,
+        plugin: Option<WorkerPlugin>,
         #[serde(default)]
         at_ms: u64,
     },
@@ -264,9 +266,10 @@ impl Subject for Run {
                 schedule: None,
                 now: at(0),
             }),
-            RunAsk::Grant { step, worker, at_ms } => RunCommand::GrantLease {
+            RunAsk::Grant { step, worker, plugin, at_ms } => RunCommand::GrantLease {
                 step_id: step,
                 worker_id: worker,
+                plugin: plugin.map(|plugin| plugin.build).unwrap_or_default(),
                 lease_ms: 30_000,
                 now: at(at_ms),
             },

@@ -17,9 +17,15 @@ impl PluginCatalog for Catalog {
     fn actions(&self, plugin: &PluginName) -> Option<Vec<String>> {
         let actions: &[&str] = match plugin.as_str() {
             "core" => &["noop", "echo", "sleep", "fail"],
+            // Only its workers know what it has.
+            "anywhere" => &[],
             _ => return None,
         };
         Some(actions.iter().map(ToString::to_string).collect())
+    }
+
+    fn known(&self) -> Vec<PluginName> {
+        vec!["core".parse().unwrap()]
     }
 }
 

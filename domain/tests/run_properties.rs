@@ -15,6 +15,7 @@ use stella_domain::{
     ids::{Actor, LedgerId, PluginName, RunId, StepId, StreamId, WorkerId},
     json::CanonicalJson,
     limits::{COMMIT_BYTES, COMMIT_EVENTS, EVENT_PART_BYTES, LEASE_EXPIRIES, QUEUE_WAVE},
+    plugin::PluginBuild,
     time::Timestamp,
 };
 
@@ -262,6 +263,7 @@ impl History {
             Ask::Grant(i, w) => RunCommand::GrantLease {
                 step_id: step_id(i % n),
                 worker_id: worker(*w),
+                plugin: PluginBuild::default(),
                 lease_ms: 1_000,
                 now: self.now,
             },
@@ -406,7 +408,13 @@ impl History {
                     }
                     StepPhase::Queued => {
                         let worker_id = worker(0);
-                        self.ask(RunCommand::GrantLease { step_id, worker_id, lease_ms: 1, now });
+                        self.ask(RunCommand::GrantLease {
+                            step_id,
+                            worker_id,
+                            plugin: PluginBuild::default(),
+                            lease_ms: 1,
+                            now,
+                        });
                     }
                     StepPhase::AwaitingApproval => {
                         self.ask(RunCommand::Decide { step_id, verdict, reason, now });
@@ -500,7 +508,13 @@ fn a_wide_run_queues_in_waves_and_ends() {
     let spec = spec(&plain(&needs), 0, false);
     let mut history = History::new(spec, object(3));
     let (now, worker_id) = (history.now, worker(0));
-    history.ask(RunCommand::GrantLease { step_id: step_id(0), worker_id, lease_ms: 1, now });
+    history.ask(RunCommand::GrantLease {
+        step_id: step_id(0),
+        worker_id,
+        plugin: PluginBuild::default(),
+        lease_ms: 1,
+        now,
+    });
     let (token, worker_id, run_id) = (history.leases[0], worker(0), run_id());
     let outcome = Outcome::Succeeded { outputs: object(3) };
     history.ask(RunCommand::Complete { token, worker_id, outcome, log: None, run_id, now });
@@ -539,7 +553,13 @@ fn a_list_of_ten_thousand_items_is_carried_out_and_no_commit_grows_with_it() {
         let id: StepId = format!("each.{n}").parse().unwrap();
         assert_eq!(run.render_with(&id).unwrap().as_str(), format!("{{\"n\":{n}}}"));
         let (step_id, worker_id) = (id, worker(0));
-        let lease = RunCommand::GrantLease { step_id, worker_id, lease_ms: 1, now };
+        let lease = RunCommand::GrantLease {
+            step_id,
+            worker_id,
+            plugin: PluginBuild::default(),
+            lease_ms: 1,
+            now,
+        };
         let granted = record(&mut run, lease);
         let (token, worker_id, run_id) = (run.version, worker(0), run_id());
         let outputs = serde_json::json!({ "n": n });
@@ -550,7 +570,16 @@ fn a_list_of_ten_thousand_items_is_carried_out_and_no_commit_grows_with_it() {
     }
     assert_eq!(most, 3, "an item, its list and what needs it; else the item and the next");
     let (step_id, worker_id) = ("after".parse().unwrap(), worker(0));
-    record(&mut run, RunCommand::GrantLease { step_id, worker_id, lease_ms: 1, now });
+    record(
+        &mut run,
+        RunCommand::GrantLease {
+            step_id,
+            worker_id,
+            plugin: PluginBuild::default(),
+            lease_ms: 1,
+            now,
+        },
+    );
     let (token, worker_id, run_id) = (run.version, worker(0), run_id());
     let outcome = Outcome::Succeeded { outputs: CanonicalJson::empty_object() };
     record(&mut run, RunCommand::Complete { token, worker_id, outcome, log: None, run_id, now });

@@ -13,6 +13,11 @@ impl ShellBundle {
     /// Plugin `name` with these actions, all of them carried out by `script`; the request, one line
     /// of JSON, is on its standard input.
     pub fn new(name: &str, actions: &[&str], script: &str) -> Self {
+        Self::of_version("1.0.0", name, actions, script)
+    }
+
+    /// The same of another version than 1.0.0.
+    pub fn of_version(version: &str, name: &str, actions: &[&str], script: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("stella-bundle-").tempdir().unwrap();
         let entry = dir.path().join("run.sh");
         fs::write(&entry, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -21,7 +26,7 @@ impl ShellBundle {
             actions.iter().map(|action| ((*action).to_owned(), json!({}))).collect();
         let manifest = json!({
             "name": name,
-            "version": "1.0.0",
+            "version": version,
             "runtime": "process",
             "entry": { "file": "run.sh" },
             "actions": actions,

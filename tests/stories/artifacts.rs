@@ -117,7 +117,7 @@ async fn a_log_survives_the_kill_of_its_server_whole() {
     let steps = json!([{"id": "a", "plugin": "counter", "action": "go"}]);
     server.client.register(&json!({"id": "d", "steps": steps})).await;
     // A worker finds its server again at the same place only.
-    let _worker = worker(&server, "w", &plugin).await;
+    let _worker = worker(&server, "w", plugin.dir()).await;
     let run_id = begin(&server, "d").await;
     log_has(&server, &run_id, "line 20\n").await;
     server.kill();
@@ -145,11 +145,11 @@ async fn what_a_killed_worker_had_written_is_kept_with_the_lease_that_expired() 
     let steps = json!([{"id": "a", "plugin": "hanging", "action": "go",
         "retries": {"max": 2, "backoff": "100ms"}}]);
     server.client.register(&json!({"id": "d", "steps": steps})).await;
-    let first = worker(&server, "first", &plugin).await;
+    let first = worker(&server, "first", plugin.dir()).await;
     let run_id = begin(&server, "d").await;
     log_has(&server, &run_id, "first attempt\n").await;
     drop(first);
-    let _second = worker(&server, "second", &plugin).await;
+    let _second = worker(&server, "second", plugin.dir()).await;
     assert_eq!(ended(&server, &run_id).await["status"], "succeeded");
     let named = artifacts(&server, &run_id).await;
     let types: Vec<_> = named.iter().map(|named| named["eventType"].as_str().unwrap()).collect();

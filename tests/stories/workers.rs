@@ -1,7 +1,11 @@
 //! Workers in processes of their own: killed, frozen until somebody else has their step, and one in
 //! another language. However it goes, a step has one outcome, recorded once.
 
-use std::process::{Child, Command, Stdio};
+use std::{
+    os::unix::fs::symlink,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
 
 use harness::{bundle::ShellBundle, mongo::Database, server::TestServer, stella, until};
 use nix::{
@@ -27,15 +31,15 @@ impl Drop for Process {
     }
 }
 
-/// Start `stella orch worker start`, and wait until it works.
-pub(crate) async fn worker(server: &TestServer, name: &str, plugin: &ShellBundle) -> Process {
+/// Start `stella orch worker start` with the plugin in this directory, and wait until it works.
+pub(crate) async fn worker(server: &TestServer, name: &str, plugin: &Path) -> Process {
     let ready = server.scratch(&format!("{name}.ready"));
     let child = Command::new(stella::binary())
         .args(["orch", "worker", "start", "--name", name, "--ready-file", &ready])
         .args(["--server", &format!("http://{}", server.client.server()), "--token-file"])
         .arg(server.data_dir().join("token"))
         .arg("--plugins")
-        .arg(plugin.dir())
+        .arg(plugin)
         .args(["--concurrency", "1"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -116,9 +120,9 @@ async fn a_killed_workers_step_goes_to_another() {
     let builder = TestServer::builder().ledger(&database.uri).plugin(plugin.dir());
     let server = builder.concurrency(0).start().await;
     server.client.register(&spec()).await;
-    let first = worker(&server, "first", &plugin).await;
+    let first = worker(&server, "first", plugin.dir()).await;
     let run_id = started(&server, "first").await;
-    let _second = worker(&server, "second", &plugin).await;
+    let _second = worker(&server, "second", plugin.dir()).await;
     drop(first);
     one_outcome(&server, &run_id).await;
 }
@@ -130,10 +134,10 @@ async fn a_frozen_worker_that_comes_back_changes_nothing() {
     let plugin = hanging(release.to_str().unwrap());
     let server = TestServer::builder().plugin(plugin.dir()).concurrency(0).start().await;
     server.client.register(&spec()).await;
-    let first = worker(&server, "first", &plugin).await;
+    let first = worker(&server, "first", plugin.dir()).await;
     let run_id = started(&server, "first").await;
     first.signal(Signal::SIGSTOP);
-    let _second = worker(&server, "second", &plugin).await;
+    let _second = worker(&server, "second", plugin.dir()).await;
     one_outcome(&server, &run_id).await;
     // Its step ends only now, and is reported with a token that is no longer the current one.
     std::fs::write(&release, "").unwrap();
@@ -188,4 +192,89 @@ async fn a_worker_in_another_language_works_off_steps() {
     server.client.post(&format!("/runs/{run_id}:cancel"), &json!({})).await.ok();
     let run = server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok();
     assert_eq!(run["status"], "cancelled", "{run}");
+}
+
+/// The plugin `versioned`, whose step says which version it is.
+fn versioned(version: &str) -> ShellBundle {
+    let script = format!("echo '{{\"outputs\":{{\"said\":\"{version}\"}}}}'");
+    ShellBundle::of_version(version, "versioned", &["go"], &script)
+}
+
+fn versioned_spec() -> Value {
+    json!({"id": "v", "steps": [{"id": "a", "plugin": "versioned", "action": "go"}]})
+}
+
+/// Run it: which version is recorded, and what the step said.
+async fn carried_out_by(server: &TestServer) -> (Value, Value) {
+    let run = server.client.run(&json!({"dagId": "v"})).await;
+    let step = server.client.step(&run, "a").await;
+    (step["pluginVersion"].clone(), step["outputs"]["said"].clone())
+}
+
+async fn until_carried_out_by(server: &TestServer, version: &str) {
+    until("the new version is used", async || {
+        let (recorded, said) = carried_out_by(server).await;
+        assert_eq!(recorded, said, "what is recorded is what was carried out");
+        (recorded == version).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn warming_brings_a_new_version_to_all_workers() {
+    let (old, new, broken) = (versioned("1.0.0"), versioned("1.1.0"), versioned("1.2.0"));
+    std::fs::write(broken.dir().join("plugin.json"), "{").unwrap();
+    let installed = tempfile::tempdir().unwrap();
+    let installed = installed.path().join("versioned");
+    let install = |plugin: &ShellBundle| {
+        let next = installed.with_extension("next");
+        symlink(plugin.dir(), &next).unwrap();
+        std::fs::rename(&next, &installed).unwrap();
+    };
+    // Once with the worker of the server, once with one in a process of its own.
+    for concurrency in [1, 0] {
+        install(&old);
+        let builder = TestServer::builder().plugin(&installed).concurrency(concurrency);
+        let server = builder.start().await;
+        let remote = match concurrency {
+            0 => Some(worker(&server, "remote", &installed).await),
+            _ => None,
+        };
+        server.client.register(&versioned_spec()).await;
+        until_carried_out_by(&server, "1.0.0").await;
+        install(&new);
+        let warmed = server.client.post_empty("/workers:warm").await.ok();
+        let bundle = &warmed["bundles"][0];
+        assert_eq!(
+            (&bundle["versionBefore"], &bundle["version"]),
+            (&json!("1.0.0"), &json!("1.1.0"))
+        );
+        assert_eq!(warmed["workers"].as_array().unwrap().len(), 1, "{warmed}");
+        until_carried_out_by(&server, "1.1.0").await;
+
+        // What cannot be used changes nothing.
+        install(&broken);
+        let warmed = server.client.post_empty("/workers:warm").await.ok();
+        let bundle = &warmed["bundles"][0];
+        assert!(bundle["keptBecause"].as_str().unwrap().contains("plugin.json"), "{warmed}");
+        assert_eq!(bundle["version"], "1.1.0");
+        assert_eq!(carried_out_by(&server).await, (json!("1.1.0"), json!("1.1.0")));
+        drop(remote);
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_that_only_workers_have_is_named_before_they_are_there() {
+    let plugin = versioned("1.0.0");
+    let builder = TestServer::builder().concurrency(0).args(&["--remote-plugin", "versioned=go"]);
+    let server = builder.start().await;
+    server.client.register(&versioned_spec()).await;
+    let stop = json!({"id": "w", "steps": [{"id": "a", "plugin": "versioned", "action": "stop"}]});
+    let refused = server.client.post("/dags", &stop).await.problem(422, "SPEC_INVALID");
+    assert!(refused.to_string().contains("has no action"), "{refused}");
+    let run = server.client.post("/runs", &json!({"dagId": "v"})).await.ok();
+    let _remote = worker(&server, "remote", plugin.dir()).await;
+    let run_id = run["runId"].as_str().unwrap();
+    let run = server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok();
+    assert_eq!(run["status"], "succeeded", "{run}");
 }

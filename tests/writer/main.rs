@@ -12,7 +12,7 @@ use stella_commands::{CommandError, Commands, CommandsConfig, Poll, Refusal, eng
 use stella_domain::{
     aggregate::Outcome,
     event::{ErrorCode, Labels},
-    ids::{Actor, DagId, RunId, RunToken, Tenant, WorkerId},
+    ids::{Actor, DagId, PluginName, RunId, RunToken, Tenant, WorkerId},
     json::CanonicalJson,
     open_work::OpenWork,
 };
@@ -170,7 +170,7 @@ impl Process {
         let worker_id: WorkerId = format!("{}-{i}", self.name).parse().unwrap();
         let poll = Poll {
             worker_id: worker_id.clone(),
-            plugins: Arc::new(["core".parse().unwrap()]),
+            plugins: Arc::new([PluginName::into("core".parse().unwrap())]),
             max: 2,
             wait: Duration::from_millis(500),
         };

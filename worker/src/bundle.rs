@@ -9,7 +9,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
-use stella_domain::ids::PluginName;
+use stella_domain::{ids::PluginName, plugin::PluginBuild};
 
 use crate::{manifest::Manifest, schema::Schema};
 
@@ -87,6 +87,8 @@ pub enum BundleError {
 /// what runs, so that directory belongs to the worker's user or to root.
 #[derive(Debug)]
 pub struct Bundle {
+    /// As it was given: a symbolic link may lead elsewhere later.
+    given: PathBuf,
     dir: PathBuf,
     manifest: Manifest,
     actions: BTreeMap<String, Action>,
@@ -109,6 +111,7 @@ impl Bundle {
     /// # Errors
     /// [`BundleError`] names the file and what is wrong with it.
     pub fn load(dir: &Path, trusted: &[VerifyingKey]) -> Result<Self, BundleError> {
+        let given = dir.to_owned();
         // Executions run elsewhere, so that the path must be absolute.
         let dir = dir.canonicalize().map_err(io_error(dir))?;
         let text = read_text(&dir, MANIFEST_FILE)?;
@@ -134,7 +137,7 @@ impl Bundle {
             check_file(&dir, path, listed)?;
         }
         let digest = digest_text(blake3::hash(text.as_bytes()));
-        Ok(Self { dir, manifest, actions, digest })
+        Ok(Self { given, dir, manifest, actions, digest })
     }
 
     /// The plugin's name.
@@ -151,6 +154,18 @@ impl Bundle {
     /// stands for the whole bundle.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// The directory that it was loaded from, as it was given.
+    pub fn given(&self) -> &Path {
+        &self.given
+    }
+
+    /// What a worker says of it.
+    pub fn build(&self) -> PluginBuild {
+        // Both are within their grammars: the one was checked, the other is made here.
+        let version = self.manifest.version.parse().ok();
+        PluginBuild { digest: self.digest.parse().ok(), version }
     }
 
     /// The executable, as an absolute path.

@@ -2,14 +2,19 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use ed25519_dalek::VerifyingKey;
-use stella_domain::{dag::PluginCatalog, ids::PluginName, json::CanonicalJson};
+use stella_domain::{
+    dag::PluginCatalog,
+    ids::PluginName,
+    json::CanonicalJson,
+    plugin::{PluginBuild, WorkerPlugin},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -18,6 +23,7 @@ use crate::{
     error::StepError,
     lease::Lease,
     process,
+    shelf::Reloaded,
     step::Step,
 };
 
@@ -47,14 +53,41 @@ pub enum CatalogError {
     /// The bundle is not valid.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// The bundle that is loaded again is another plugin's.
+    #[error(
+        "the bundle in {dir} was plugin {before} and is {after} now: start anew to take it, or put \
+         it elsewhere"
+    )]
+    Renamed {
+        /// Its directory.
+        dir: PathBuf,
+        /// The plugin that was loaded from there.
+        before: PluginName,
+        /// The one that is there.
+        after: PluginName,
+    },
 }
 
 /// The plugins of a worker.
+#[derive(Clone)]
 pub struct Plugins(HashMap<PluginName, Plugin>);
 
+#[derive(Clone)]
 enum Plugin {
     BuiltIn(Arc<dyn BuiltIn>),
-    Bundle(Box<Bundle>),
+    Bundle(Arc<Bundle>),
+}
+
+impl Plugin {
+    fn build(&self) -> PluginBuild {
+        match self {
+            // Part of this program, whose version is a version.
+            Self::BuiltIn(_) => {
+                PluginBuild { digest: None, version: env!("CARGO_PKG_VERSION").parse().ok() }
+            }
+            Self::Bundle(bundle) => bundle.build(),
+        }
+    }
 }
 
 impl Plugins {
@@ -88,7 +121,7 @@ impl Plugins {
     /// # Errors
     /// [`CatalogError::Duplicate`].
     pub fn add_bundle(&mut self, bundle: Bundle) -> Result<(), CatalogError> {
-        self.add(bundle.name().clone(), Plugin::Bundle(Box::new(bundle)))
+        self.add(bundle.name().clone(), Plugin::Bundle(Arc::new(bundle)))
     }
 
     /// Add a plugin that is part of this program.
@@ -120,6 +153,35 @@ impl Plugins {
         names
     }
 
+    /// All plugins as a worker announces them, by name.
+    pub fn announced(&self) -> Vec<WorkerPlugin> {
+        let announced = |(name, plugin): (&PluginName, &Plugin)| WorkerPlugin {
+            name: name.clone(),
+            build: plugin.build(),
+        };
+        let mut all: Vec<_> = self.0.iter().map(announced).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// The same plugins with their bundles loaded again, each that can be used, and what came of
+    /// each, by name.
+    pub(crate) fn reloaded(&self, trusted: &[VerifyingKey]) -> (Self, Vec<Reloaded>) {
+        let mut plugins = self.clone();
+        let mut outcomes = vec![];
+        for name in self.names() {
+            let Some(bundle) = self.bundle(&name) else { continue };
+            let (dir, before) = (bundle.given().to_owned(), bundle.build());
+            let after = load_again(bundle, trusted).map(|bundle| {
+                let build = bundle.build();
+                plugins.0.insert(name.clone(), Plugin::Bundle(Arc::new(bundle)));
+                build
+            });
+            outcomes.push(Reloaded { name, dir, before, after });
+        }
+        (plugins, outcomes)
+    }
+
     /// The bundle of a plugin; none for a built-in or unknown one.
     pub fn bundle(&self, name: &PluginName) -> Option<&Bundle> {
         match self.0.get(name)? {
@@ -149,7 +211,20 @@ impl Plugins {
     }
 }
 
+fn load_again(bundle: &Bundle, trusted: &[VerifyingKey]) -> Result<Bundle, CatalogError> {
+    let again = Bundle::load(bundle.given(), trusted)?;
+    if again.name() == bundle.name() {
+        return Ok(again);
+    }
+    let (before, after) = (bundle.name().clone(), again.name().clone());
+    Err(CatalogError::Renamed { dir: bundle.given().to_owned(), before, after })
+}
+
 impl PluginCatalog for Plugins {
+    fn known(&self) -> Vec<PluginName> {
+        self.names()
+    }
+
     fn actions(&self, plugin: &PluginName) -> Option<Vec<String>> {
         Some(match self.0.get(plugin)? {
             Plugin::BuiltIn(plugin) => plugin.actions(),

@@ -12,6 +12,8 @@ use stella_domain::{
     event::ErrorCode,
     ids::{DagId, FencingToken, PluginName, RunId, StepId, WorkerId},
     json::CanonicalJson,
+    plugin::WorkerPlugin,
+    time::Timestamp,
 };
 
 use crate::step::ArtifactBytes;
@@ -93,6 +95,12 @@ pub trait LeaseSource: Send + Sync {
     async fn cancellations(&self, _worker_id: &WorkerId) -> Vec<FencingToken> {
         std::future::pending().await
     }
+
+    /// When the server was last asked to have plugins loaded again, as far as it has said so to this
+    /// worker. A time that is new to the worker makes it do so before it asks for more work.
+    fn warm_asked_at(&self) -> Option<Timestamp> {
+        None
+    }
 }
 
 /// A worker asks for work.
@@ -102,7 +110,7 @@ pub struct PollRequest {
     /// Who asks.
     pub worker_id: WorkerId,
     /// The plugins that it has.
-    pub plugins: Arc<[PluginName]>,
+    pub plugins: Arc<[WorkerPlugin]>,
     /// Leases wanted, at least 1.
     pub max: u32,
     /// How long to wait for the first, in milliseconds.

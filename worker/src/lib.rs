@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod process;
 pub mod protocol;
 pub mod schema;
+pub mod shelf;
 pub mod step;
 pub mod supply_chain;
 pub mod worker;
@@ -28,6 +29,7 @@ pub use crate::{
         Completed, HeartbeatAnswer, Lease, LeaseError, LeaseSource, Outcome, PollRequest, Verdict,
     },
     log::StepLog,
+    shelf::{Reloaded, Shelf, Stock},
     step::{ArtifactBytes, Step},
     worker::{Worker, WorkerConfig},
 };

@@ -6,14 +6,16 @@
 
 mod running;
 
-use std::{any::Any, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::FutureExt as _;
-use stella_domain::{
-    event::ErrorCode,
-    ids::{PluginName, WorkerId},
-    json::CanonicalJson,
-};
+use stella_domain::{event::ErrorCode, ids::WorkerId, json::CanonicalJson, time::Timestamp};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
@@ -24,10 +26,10 @@ use tokio_util::sync::CancellationToken;
 use self::running::{Held, Running, Stop};
 use crate::{
     backoff::Backoff,
-    catalog::Plugins,
     error::StepError,
     lease::{Lease, LeaseError, LeaseSource, Outcome, PollRequest},
     log::StepLog,
+    shelf::{Shelf, Stock},
     step::Step,
 };
 
@@ -59,19 +61,27 @@ impl WorkerConfig {
 pub struct Worker {
     config: WorkerConfig,
     source: Arc<dyn LeaseSource>,
-    plugins: Arc<Plugins>,
-    names: Arc<[PluginName]>,
+    shelf: Arc<Shelf>,
+    /// The newest request to load plugins again that was followed.
+    warmed: Mutex<Option<Timestamp>>,
     running: Running,
     /// Ends every execution.
     stop: CancellationToken,
 }
 
+/// What came of a poll.
+struct Polled {
+    free: OwnedSemaphorePermit,
+    /// What was announced with it.
+    stock: Arc<Stock>,
+    answer: Result<Vec<Lease>, LeaseError>,
+}
+
 impl Worker {
     /// A worker that has not started yet.
-    pub fn new(config: WorkerConfig, source: Arc<dyn LeaseSource>, plugins: Arc<Plugins>) -> Self {
-        let names = plugins.names().into();
+    pub fn new(config: WorkerConfig, source: Arc<dyn LeaseSource>, shelf: Arc<Shelf>) -> Self {
         let (running, stop) = (Running::default(), CancellationToken::new());
-        Self { config, source, plugins, names, running, stop }
+        Self { config, source, shelf, warmed: Mutex::default(), running, stop }
     }
 
     /// Work until `shutdown`; then end every process group and return.
@@ -103,7 +113,7 @@ impl Worker {
             while tasks.try_join_next().is_some() {}
             let asked_at = Instant::now();
             // A poll that is dropped here may have been granted leases: they expire.
-            let (free, answer) = tokio::select! {
+            let Polled { free, stock, answer } = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 Some(polled) = self.poll(&slots) => polled,
@@ -115,7 +125,7 @@ impl Worker {
                     let early =
                         asked_at.elapsed().as_millis() < u128::from(self.config.poll_wait_ms);
                     let pause = leases.is_empty() && early;
-                    self.start(leases, free, tasks);
+                    self.start(leases, &stock, free, tasks);
                     pause.then_some(EARLY_ANSWER_PAUSE)
                 }
                 Err(error) => {
@@ -134,29 +144,47 @@ impl Worker {
     }
 
     /// Ask for as many leases as there are free slots, once there is one.
-    async fn poll(
-        &self,
-        slots: &Arc<Semaphore>,
-    ) -> Option<(OwnedSemaphorePermit, Result<Vec<Lease>, LeaseError>)> {
+    async fn poll(&self, slots: &Arc<Semaphore>) -> Option<Polled> {
         // The semaphore is never closed, so that there is always an answer.
         let mut free = Arc::clone(slots).acquire_owned().await.ok()?;
         let others = u32::try_from(slots.available_permits()).unwrap_or(u32::MAX);
         if let Ok(more) = Arc::clone(slots).try_acquire_many_owned(others) {
             free.merge(more);
         }
+        self.load_again_if_asked().await;
         let max = u32::try_from(free.num_permits()).unwrap_or(u32::MAX);
-        let answer = self.source.poll(self.request(max, self.config.poll_wait_ms)).await;
-        Some((free, answer))
+        let stock = self.shelf.stock();
+        let answer = self.source.poll(self.request(&stock, max, self.config.poll_wait_ms)).await;
+        Some(Polled { free, stock, answer })
     }
 
-    fn request(&self, max: u32, wait_ms: u64) -> PollRequest {
+    fn request(&self, stock: &Stock, max: u32, wait_ms: u64) -> PollRequest {
         let worker_id = self.config.worker_id.clone();
-        PollRequest { worker_id, plugins: Arc::clone(&self.names), max, wait_ms }
+        PollRequest { worker_id, plugins: Arc::clone(&stock.announced), max, wait_ms }
+    }
+
+    /// The request to load plugins again that was not followed yet.
+    fn warm_asked_at(&self) -> Option<Timestamp> {
+        let asked_at = self.source.warm_asked_at()?;
+        let warmed = self.warmed.lock().unwrap_or_else(PoisonError::into_inner);
+        (*warmed != Some(asked_at)).then_some(asked_at)
+    }
+
+    /// Only the loop that polls does this, and no step waits for it.
+    async fn load_again_if_asked(&self) {
+        let Some(asked_at) = self.warm_asked_at() else { return };
+        let shelf = Arc::clone(&self.shelf);
+        // What came of each bundle is in the log.
+        if let Err(error) = tokio::task::spawn_blocking(move || shelf.reload()).await {
+            tracing::error!(%error, "plugins were not loaded again");
+        }
+        *self.warmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked_at);
     }
 
     fn start(
         self: &Arc<Self>,
         leases: Vec<Lease>,
+        stock: &Arc<Stock>,
         mut free: OwnedSemaphorePermit,
         tasks: &mut JoinSet<()>,
     ) {
@@ -165,12 +193,12 @@ impl Worker {
                 tracing::warn!(token = %lease.token, "more leases than asked for: one is left");
                 continue;
             };
-            let worker = Arc::clone(self);
+            let (worker, stock) = (Arc::clone(self), Arc::clone(stock));
             tasks.spawn(async move {
                 // A slot works on for as long as completions bring the next lease.
-                let mut next = Some(lease);
-                while let Some(lease) = next {
-                    next = worker.work_off(lease).await;
+                let mut next = Some((lease, stock));
+                while let Some((lease, stock)) = next {
+                    next = worker.work_off(lease, stock).await;
                 }
                 drop(slot);
             });
@@ -178,7 +206,7 @@ impl Worker {
     }
 
     /// Carry out and report one lease; the next one for the same slot, if there is one.
-    async fn work_off(&self, lease: Lease) -> Option<Lease> {
+    async fn work_off(&self, lease: Lease, stock: Arc<Stock>) -> Option<(Lease, Arc<Stock>)> {
         let held = self.running.hold(&lease, &self.stop);
         let log = StepLog::default();
         let step = Step {
@@ -189,7 +217,7 @@ impl Worker {
             log: &log,
         };
         let execution = async {
-            let execution = AssertUnwindSafe(self.plugins.execute(&step)).catch_unwind().await;
+            let execution = AssertUnwindSafe(stock.plugins.execute(&step)).catch_unwind().await;
             log.end();
             execution.unwrap_or_else(|panic| Err(StepError::Panicked(panic_text(&*panic))))
         };
@@ -211,12 +239,20 @@ impl Worker {
     }
 
     /// Report until it is recorded, or the lease is lost.
-    async fn report(&self, lease: &Lease, held: &Held<'_>, mut outcome: Outcome) -> Option<Lease> {
+    async fn report(
+        &self,
+        lease: &Lease,
+        held: &Held<'_>,
+        mut outcome: Outcome,
+    ) -> Option<(Lease, Arc<Stock>)> {
         let mut backoff = Backoff::default();
         let mut refused = false;
         loop {
             // Without a wait: the outcome must not be held back. The poll loop waits for work.
-            let and_poll = (!self.stop.is_cancelled()).then(|| self.request(1, 0));
+            // With plugins to be loaded again, the slot goes back to that loop, which does it first.
+            let stock = self.shelf.stock();
+            let go_on = !self.stop.is_cancelled() && self.warm_asked_at().is_none();
+            let and_poll = go_on.then(|| self.request(&stock, 1, 0));
             let sent = outcome.clone();
             let id = &self.config.worker_id;
             match self.source.complete(id, &lease.token, sent, and_poll).await {
@@ -224,7 +260,7 @@ impl Worker {
                     if completed.next.len() > 1 {
                         tracing::warn!(leases = completed.next.len(), "asked for one lease only");
                     }
-                    return completed.next.into_iter().next();
+                    return completed.next.into_iter().next().map(|lease| (lease, stock));
                 }
                 Err(LeaseError::Unavailable(reason)) => {
                     sleep(backoff.next_pause()).await;

@@ -21,7 +21,7 @@ use stella_domain::{
 };
 use stella_worker::{
     ArtifactBytes, BuiltIn, Completed, HeartbeatAnswer, Lease, LeaseError, LeaseSource, Outcome,
-    Plugins, PollRequest, StepError, Verdict, Worker, WorkerConfig,
+    Plugins, PollRequest, Shelf, StepError, Verdict, Worker, WorkerConfig,
 };
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -187,7 +187,7 @@ impl Harness {
         prepare(&mut state);
         let source = Arc::new(Source { state: Mutex::new(state), ..Source::default() });
         let config = WorkerConfig::new("worker-1".parse().unwrap(), concurrency);
-        let worker = Worker::new(config, source.clone(), Arc::new(plugins));
+        let worker = Worker::new(config, source.clone(), Arc::new(Shelf::new(plugins, vec![])));
         let shutdown = CancellationToken::new();
         let worker = tokio::spawn(worker.run(shutdown.clone()));
         Self { source, shutdown, worker }

@@ -16,22 +16,35 @@ use stella_domain::{
 use stella_ledger::writer::WriteError;
 use stella_worker::{
     ArtifactBytes, Completed, HeartbeatAnswer, Lease, LeaseError, LeaseSource, Outcome,
-    PollRequest, Verdict,
+    PollRequest, Shelf, Verdict,
 };
 
 use super::artifacts::{Artifacts, ReportError, ValueError};
+use crate::warmth::Warmth;
 
 /// Leases of one tenant, in process.
 pub(super) struct LocalLeases {
     pub(super) commands: Commands,
     pub(super) tenant: Tenant,
     pub(super) artifacts: Artifacts,
+    /// The worker's plugins.
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) warmth: Warmth,
 }
 
 #[async_trait]
 impl LeaseSource for LocalLeases {
     async fn poll(&self, request: PollRequest) -> Result<Vec<Lease>, LeaseError> {
-        let granted = self.commands.poll(&self.tenant, poll(&request)).await;
+        let asked_again = self.warmth.asked_again();
+        // Looked at after that: nothing falls between.
+        if !Arc::ptr_eq(&request.plugins, &self.shelf.stock().announced) {
+            return Ok(vec![]);
+        }
+        let granted = tokio::select! {
+            granted = self.commands.poll(&self.tenant, poll(&request)) => granted,
+            // What it was granted meanwhile is granted again; it asks anew with what it has now.
+            () = asked_again => vec![],
+        };
         Ok(granted.into_iter().map(lease).collect())
     }
 

@@ -24,14 +24,20 @@ use stella_ledger::{
     uri::LedgerUri,
 };
 use stella_projections::{ProjectionError, Projections};
-use stella_worker::{CatalogError, Plugins};
+use stella_worker::{CatalogError, Plugins, Shelf};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::{
     artifacts::Artifacts, checkpoints::CheckpointsConfig, data_dir::DataDir, start::Starter,
 };
-use crate::{app::App, auth::AccessToken, slo::SloTargets};
+use crate::{
+    app::App,
+    auth::AccessToken,
+    catalog::{Catalog, RemotePlugin},
+    slo::SloTargets,
+    warmth::Warmth,
+};
 
 /// How long a stop waits for what is under way.
 const STOP_WAIT: Duration = Duration::from_secs(15);
@@ -53,6 +59,8 @@ pub struct NodeConfig {
     pub plugins: Vec<PathBuf>,
     /// Keys of those who may sign plugin bundles; none: unsigned ones are taken.
     pub plugin_keys: Vec<ed25519_dalek::VerifyingKey>,
+    /// Plugins that only workers in processes of their own have: DAG specs may name them.
+    pub remote_plugins: Vec<RemotePlugin>,
     /// Steps that the in-process worker carries out at a time; 0: no in-process worker.
     pub concurrency: u32,
     /// Milliseconds that a lease holds without a heartbeat.
@@ -168,7 +176,10 @@ impl Node {
         let token_path = data_dir.token_path();
         let access_token = AccessToken::create_file(&token_path)
             .map_err(|error| data_dir.error(format!("the token file: {error}")))?;
-        let plugins = Arc::new(Plugins::load(&config.plugins, &config.plugin_keys)?);
+        let plugins = Plugins::load(&config.plugins, &config.plugin_keys)?;
+        let shelf = Arc::new(Shelf::new(plugins, config.plugin_keys.clone()));
+        let catalog = Arc::new(Catalog::new(shelf, config.remote_plugins.clone())?);
+        let warmth = Warmth::default();
         let artifacts = Artifacts::open(&config, &data_dir)?;
         let storage = config.ledger.connect().await?;
         let eraser = match &config.erasure {
@@ -198,7 +209,8 @@ impl Node {
             ledger,
             feed,
             projections: Arc::clone(&projections),
-            plugins: Arc::clone(&plugins),
+            shelf: Arc::clone(catalog.shelf()),
+            warmth: warmth.clone(),
             artifacts: artifacts.clone(),
             clock: Arc::clone(&clock),
             opened,
@@ -210,8 +222,9 @@ impl Node {
         let app = App {
             tenant,
             projections,
-            plugins,
+            catalog,
             artifacts,
+            warmth,
             clock,
             access_token,
             stop: stopping,

@@ -13,7 +13,7 @@ use stella_ledger::{
     port::Ledger, uri::Storage,
 };
 use stella_projections::Projections;
-use stella_worker::{Plugins, Worker, WorkerConfig};
+use stella_worker::{Shelf, Worker, WorkerConfig};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +25,7 @@ use super::{
     erasures::Erasures,
     lease_source::LocalLeases,
 };
-use crate::app::Record;
+use crate::{app::Record, warmth::Warmth};
 
 /// Between two attempts to reach a ledger that does not answer.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -43,7 +43,8 @@ pub(super) struct Starter {
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) feed: Arc<Feed>,
     pub(super) projections: Arc<Projections>,
-    pub(super) plugins: Arc<Plugins>,
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) warmth: Warmth,
     pub(super) artifacts: Artifacts,
     pub(super) clock: Arc<dyn Clock>,
     /// Where the record is handed out.
@@ -215,9 +216,11 @@ impl Starter {
                 commands: commands.clone(),
                 tenant: tenant.clone(),
                 artifacts: self.artifacts.clone(),
+                shelf: Arc::clone(&self.shelf),
+                warmth: self.warmth.clone(),
             };
             let worker_config = WorkerConfig::new(self.name.worker_id.clone(), *concurrency);
-            let worker = Worker::new(worker_config, Arc::new(source), Arc::clone(&self.plugins));
+            let worker = Worker::new(worker_config, Arc::new(source), Arc::clone(&self.shelf));
             tokio::spawn(worker.run(self.stop.clone()))
         })
     }

@@ -15,6 +15,7 @@ use utoipa::IntoParams;
 
 use crate::{
     auth::Caller,
+    catalog::WithWorkers,
     extract::{PageSize, Params, Segment, media_type, read_body, utf8},
     openapi::{DagNotFound, DagVersionNotFound, PREFIX, SpecRefused},
     page::{self, PageToken},
@@ -62,7 +63,11 @@ impl FromRequest<AppState> for SpecBody {
             return Err(ApiError::media_type("application/yaml or application/json"));
         }
         let bytes = read_body(request.into_body()).await?;
-        let spec = DagSpec::parse(utf8(&bytes)?, app.plugins.as_ref())?;
+        // Without a way to the ledger no worker has been heard of.
+        let workers = app.record().map(|record| record.commands.workers(&app.tenant));
+        let workers = workers.unwrap_or_default();
+        let catalog = WithWorkers { catalog: &app.catalog, workers: &workers };
+        let spec = DagSpec::parse(utf8(&bytes)?, &catalog)?;
         Ok(Self(Arc::new(spec)))
     }
 }

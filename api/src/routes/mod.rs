@@ -17,5 +17,6 @@ pub(crate) mod runs;
 mod schedule_view;
 pub(crate) mod schedules;
 pub(crate) mod slo;
+pub(crate) mod warm;
 mod why;
 pub(crate) mod workers;

@@ -25,9 +25,9 @@ use crate::{
     problem::ApiError,
     state::AppState,
     types::{
-        ControlView, DagQueueView, DrainView, LimitView, MarkView, Page, PausedPluginView,
-        PluginQueueView, QueueDepthView, QueueView, StuckPluginView, WaitView, WaitingStepView,
-        WaitingStepsView, WorkerView, WorkersView,
+        ControlView, DagQueueView, DescribedPlugin, DrainView, LimitView, MarkView, Page,
+        PausedPluginView, PluginQueueView, QueueDepthView, QueueView, StuckPluginView, WaitView,
+        WaitingStepView, WaitingStepsView, WorkerView, WorkersView,
     },
 };
 
@@ -171,7 +171,7 @@ pub(crate) async fn list_workers(
     let seen = app.record()?.commands.workers(&caller.tenant).into_iter();
     let items = seen.map(|worker| WorkerView {
         worker_id: worker.worker_id,
-        plugins: worker.plugins.to_vec(),
+        plugins: worker.plugins.iter().cloned().map(DescribedPlugin::from).collect(),
         seen_at: worker.seen_at,
     });
     Ok(Json(WorkersView { items: items.collect() }))

@@ -14,7 +14,8 @@ use stella_commands::{
 };
 use stella_domain::{
     aggregate::Outcome,
-    ids::{FencingToken, PluginName, WorkerId},
+    ids::{FencingToken, WorkerId},
+    plugin::WorkerPlugin,
 };
 
 use crate::{
@@ -46,6 +47,7 @@ pub(crate) async fn poll_workers(
         return Err(ApiError::bad_request("INVALID_BODY", detail));
     }
     let wait = Duration::from_millis(body.wait_ms);
+    let asked_again = app.warmth.asked_again();
     let poll = poll(body.worker_id, body.plugins, body.max, wait)?;
     let commands = app.record()?.commands;
     let closing = app.closing();
@@ -53,8 +55,9 @@ pub(crate) async fn poll_workers(
         granted = commands.poll(&caller.tenant, poll) => granted,
         // What it was granted meanwhile is granted again.
         () = closing.cancelled() => vec![],
+        () = asked_again => vec![],
     };
-    Ok(Json(leases(granted)))
+    Ok(Json(leases(&app, granted)))
 }
 
 /// Find the verb's handler.
@@ -107,7 +110,7 @@ async fn renew_lease(
         Some(Renewal::Cancel) => VerdictView::Cancel,
         Some(Renewal::Lost) | None => VerdictView::Lost,
     };
-    Ok(Json(HeartbeatView { verdict }))
+    Ok(Json(HeartbeatView { verdict, warm: app.warmth.asked_at() }))
 }
 
 /// Report that a step is done.
@@ -169,12 +172,12 @@ async fn report(
     let commands = app.record()?.commands;
     let completed =
         app.artifacts.complete(&commands, &worker_id, &token, outcome, and_poll.as_ref()).await?;
-    Ok(Json(leases(completed.next)))
+    Ok(Json(leases(&app, completed.next)))
 }
 
 fn poll(
     worker_id: WorkerId,
-    plugins: Vec<PluginName>,
+    plugins: Vec<WorkerPlugin>,
     max: u32,
     wait: Duration,
 ) -> Result<Poll, ApiError> {
@@ -188,7 +191,7 @@ fn poll(
     Ok(Poll { worker_id, plugins: Arc::from(plugins), max, wait })
 }
 
-fn leases(granted: Vec<Grant>) -> LeasesView {
+fn leases(app: &AppState, granted: Vec<Grant>) -> LeasesView {
     let lease = |grant: Grant| LeaseView {
         run_id: grant.token.run_id.clone(),
         token: grant.token,
@@ -201,5 +204,6 @@ fn leases(granted: Vec<Grant>) -> LeasesView {
         lease_ttl_ms: grant.lease_ms,
         timeout_ms: grant.timeout_ms,
     };
-    LeasesView { leases: granted.into_iter().map(lease).collect() }
+    let leases = granted.into_iter().map(lease).collect();
+    LeasesView { leases, warm: app.warmth.asked_at() }
 }

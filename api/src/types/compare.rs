@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use stella_domain::{
     event::ErrorCode,
-    ids::{PluginName, StepId},
+    ids::{PluginDigest, PluginName, PluginVersion, StepId},
 };
 use utoipa::ToSchema;
 
@@ -76,8 +76,8 @@ pub struct StepComparison {
     /// The step.
     #[schema(value_type = String)]
     pub step_id: StepId,
-    /// In what it differs: `queued` (in one run only), `plugin`, `phase`, `attempt`, `errorCode`,
-    /// `outputs`.
+    /// In what it differs: `queued` (in one run only), `plugin`, `pluginVersion` and `pluginDigest`
+    /// (where they are recorded in both), `phase`, `attempt`, `errorCode`, `outputs`.
     pub differs: Vec<String>,
     /// In the first run, if it was queued there.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -100,6 +100,14 @@ pub struct StepSide {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub plugin: Option<PluginName>,
+    /// The digest of the plugin's files in the newest attempt, if its worker said it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub plugin_digest: Option<PluginDigest>,
+    /// The version of the plugin in the newest attempt, if its worker said it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub plugin_version: Option<PluginVersion>,
     /// Where it stands.
     pub phase: StepPhaseView,
     /// The newest attempt, from 1.

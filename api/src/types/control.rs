@@ -9,6 +9,8 @@ use stella_domain::{
 };
 use utoipa::ToSchema;
 
+use super::DescribedPlugin;
+
 /// Who did something, when and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MarkView {
@@ -228,8 +230,7 @@ pub struct WorkerView {
     #[schema(value_type = String)]
     pub worker_id: WorkerId,
     /// The plugins that it asked for last.
-    #[schema(value_type = Vec<String>)]
-    pub plugins: Vec<PluginName>,
+    pub plugins: Vec<DescribedPlugin>,
     /// When it was heard of last.
     #[schema(value_type = String, format = DateTime)]
     pub seen_at: Timestamp,

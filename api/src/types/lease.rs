@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 use stella_domain::{
     event::ErrorCode,
-    ids::{DagId, FencingToken, PluginName, RunId, StepId, WorkerId},
+    ids::{DagId, FencingToken, PluginDigest, PluginName, PluginVersion, RunId, StepId, WorkerId},
     json::CanonicalJson,
+    plugin::{PluginBuild, WorkerPlugin},
+    time::Timestamp,
 };
 use utoipa::ToSchema;
 
@@ -23,8 +25,8 @@ pub struct PollBody {
     #[schema(value_type = String)]
     pub worker_id: WorkerId,
     /// The plugins that it has, 1 to 256.
-    #[schema(value_type = Vec<String>, min_items = 1, max_items = 256)]
-    pub plugins: Vec<PluginName>,
+    #[schema(value_type = Vec<PolledPlugin>, min_items = 1, max_items = 256)]
+    pub plugins: Vec<WorkerPlugin>,
     /// Leases wanted, 1 to 256.
     #[serde(default = "one")]
     #[schema(minimum = 1, maximum = 256, default = 1)]
@@ -33,6 +35,40 @@ pub struct PollBody {
     #[serde(default = "usual_wait_ms")]
     #[schema(maximum = 60_000, default = 10_000)]
     pub wait_ms: u64,
+}
+
+/// A plugin that a worker has: its name alone, or what else the worker knows of it. That is recorded
+/// with each step that it starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum PolledPlugin {
+    /// Its name.
+    Name(String),
+    /// What the worker knows of it.
+    Described(DescribedPlugin),
+}
+
+/// What a worker knows of a plugin that it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DescribedPlugin {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: PluginName,
+    /// Its version: 1 to 64 printable ASCII characters, no spaces.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub version: Option<PluginVersion>,
+    /// The digest of its files: an algorithm (a-z 0-9), a colon, 32 to 128 of 0-9 a-f.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub digest: Option<PluginDigest>,
+}
+
+impl From<WorkerPlugin> for DescribedPlugin {
+    fn from(plugin: WorkerPlugin) -> Self {
+        let WorkerPlugin { name, build: PluginBuild { digest, version } } = plugin;
+        Self { name, version, digest }
+    }
 }
 
 fn one() -> u32 {
@@ -49,6 +85,11 @@ fn usual_wait_ms() -> u64 {
 pub struct LeasesView {
     /// As many as were asked for, or fewer; none when none came in time.
     pub leases: Vec<LeaseView>,
+    /// When workers were last asked to load their plugins again, if they were. With a time that is new
+    /// to it, a worker that can does so before it asks for more.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub warm: Option<Timestamp>,
 }
 
 /// A step that a worker holds for now.
@@ -110,6 +151,10 @@ pub enum VerdictView {
 pub struct HeartbeatView {
     /// What to do with the step.
     pub verdict: VerdictView,
+    /// When workers were last asked to load their plugins again, if they were; no matter for the step.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub warm: Option<Timestamp>,
 }
 
 /// Ask for the next work in the same breath; what is ready is granted, nothing is waited for.
@@ -117,8 +162,8 @@ pub struct HeartbeatView {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PollMore {
     /// The plugins that the worker has, 1 to 256.
-    #[schema(value_type = Vec<String>, min_items = 1, max_items = 256)]
-    pub plugins: Vec<PluginName>,
+    #[schema(value_type = Vec<PolledPlugin>, min_items = 1, max_items = 256)]
+    pub plugins: Vec<WorkerPlugin>,
     /// Leases wanted, 1 to 256.
     #[serde(default = "one")]
     #[schema(minimum = 1, maximum = 256, default = 1)]

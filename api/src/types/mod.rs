@@ -19,9 +19,11 @@ mod run;
 mod schedule;
 mod slo;
 mod step;
+mod warm;
 mod window;
 
 pub use self::{
     admin::*, artifact::*, checkpoint::*, compare::*, control::*, dag::*, event::*, lease::*,
-    ledger::*, page::*, problem::*, queue::*, run::*, schedule::*, slo::*, step::*, window::*,
+    ledger::*, page::*, problem::*, queue::*, run::*, schedule::*, slo::*, step::*, warm::*,
+    window::*,
 };

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use stella_domain::{
     aggregate::RunStatus,
     event::{ErrorCode, Labels},
-    ids::{DagId, PluginName, RunId, RunToken, StepId},
+    ids::{DagId, PluginName, PluginVersion, RunId, RunToken, StepId},
     json::CanonicalJson,
     time::Timestamp,
 };
@@ -93,6 +93,10 @@ pub struct BulkRerunBody {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub plugin: Option<PluginName>,
+    /// And of this version of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub plugin_version: Option<PluginVersion>,
     /// The version that the reruns follow; the active one otherwise.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(minimum = 1)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use stella_domain::{
     event::ErrorCode,
-    ids::{PluginName, StepId, WorkerId},
+    ids::{PluginDigest, PluginName, PluginVersion, StepId, WorkerId},
     json::CanonicalJson,
     time::Timestamp,
 };
@@ -67,6 +67,14 @@ pub struct StepView {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub plugin: Option<PluginName>,
+    /// The digest of the plugin's files in the newest attempt, if its worker said it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub plugin_digest: Option<PluginDigest>,
+    /// The version of the plugin in the newest attempt, if its worker said it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub plugin_version: Option<PluginVersion>,
     /// Where it stands.
     pub phase: StepPhaseView,
     /// The newest attempt, from 1; 0 for a step that was never queued.

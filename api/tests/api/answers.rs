@@ -322,6 +322,7 @@ const CASES: &[Case] = &[
     ("get /runs/{runId}/waiting", 200, "/runs/{run}/waiting", "", ""),
     ("get /runs/{runId}/waiting", 404, "/runs/{none}/waiting", "", ""),
     ("get /workers", 200, "/workers", "", ""),
+    ("post /workers:warm", 200, "/workers:warm", "", ""),
     ("post /queue:pause", 200, "/queue:pause", JSON, r#"{"reason":"r"}"#),
     ("post /queue:drain", 409, "/queue:drain", "", ""),
     ("post /queue:resume", 422, "/queue:resume", JSON, r#"{"reason":"{large}"}"#),

@@ -84,6 +84,7 @@ impl Api {
             tenant: "acme".parse().unwrap(),
             plugins: vec![],
             plugin_keys: vec![],
+            remote_plugins: vec![],
             concurrency,
             lease_ms: 30_000,
             strict: false,

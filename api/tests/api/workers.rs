@@ -14,6 +14,15 @@ async fn lease(api: &Api, worker: &str) -> LeaseView {
     leases.leases.into_iter().next().expect("a lease")
 }
 
+/// The same of a worker that says which `core` it has.
+async fn lease_with(api: &Api, version: &str, digest: &str) -> LeaseView {
+    let core = json!({"name": "core", "version": version, "digest": digest});
+    let poll = json!({"workerId": "w", "plugins": [core], "waitMs": 30_000});
+    let answer = api.post("/workers:poll", &poll).await;
+    let mut leases: LeasesView = serde_json::from_value(answer.body).unwrap();
+    leases.leases.remove(0)
+}
+
 async fn report(api: &Api, lease: &LeaseView, verb: &str, body: &Value) -> Answer {
     api.post(&format!("/leases/{}:{verb}", lease.token), body).await
 }
@@ -101,6 +110,154 @@ async fn a_cancelled_run_says_so_in_the_heartbeat() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_carried_out_a_step_is_recorded_and_compared() {
+    let api = Api::without_worker().await;
+    api.register(ECHO).await;
+    let start = async || api.post("/runs", &json!({"dagId": "echo"})).await;
+    let (old, new) = (format!("b3:{}", "0".repeat(64)), format!("b3:{}", "1".repeat(64)));
+    start().await;
+    let first = lease_with(&api, "1.2.0", &old).await;
+    let done = json!({"workerId": "w", "outputs": {}});
+    report(&api, &first, "complete", &done).await;
+    start().await;
+    let second = lease_with(&api, "1.3.0", &new).await;
+    start().await;
+    // What comes with a report is recorded as what was said with it.
+    let core = json!({"name": "core", "version": "1.3.1", "digest": new});
+    let fail = json!({"workerId": "w", "code": "NO_SPACE", "retryable": false,
+        "andPoll": {"plugins": [core]}});
+    let answer = report(&api, &second, "fail", &fail).await.body;
+    let third: LeasesView = serde_json::from_value(answer).unwrap();
+    start().await;
+    let silent = lease(&api, "w").await;
+
+    let ended = api.get(&format!("/runs/{}?wait=30s", second.run_id)).await.body;
+    let seq = ended["lastSeq"].as_u64().unwrap();
+    let said = async |lease: &LeaseView| {
+        let steps = api.get(&format!("/runs/{}/steps?minSeq={seq}", lease.run_id)).await.body;
+        let step = &steps["items"][0];
+        let events = api.get(&format!("/runs/{}/ledger", lease.run_id)).await.body;
+        let events = events["items"].as_array().unwrap();
+        let started = events.iter().find(|event| event["type"] == "StepStarted").unwrap();
+        for member in ["pluginVersion", "pluginDigest"] {
+            assert_eq!(step[member], started["data"][member]);
+        }
+        (step["pluginVersion"].clone(), step["pluginDigest"].clone())
+    };
+    assert_eq!(said(&first).await, (json!("1.2.0"), json!(old)));
+    assert_eq!(said(&second).await, (json!("1.3.0"), json!(new)));
+    assert_eq!(said(&third.leases[0]).await, (json!("1.3.1"), json!(new)));
+    assert_eq!(said(&silent).await, (json!(null), json!(null)));
+
+    let compare = async |a: &LeaseView, b: &LeaseView| {
+        let path = format!("/runs:compare?a={}&b={}&minSeq={seq}", a.run_id, b.run_id);
+        api.get(&path).await.body
+    };
+    let differ = compare(&first, &second).await;
+    let step = &differ["steps"][0];
+    let expected = json!(["pluginVersion", "pluginDigest", "phase", "errorCode", "outputs"]);
+    assert_eq!(step["differs"], expected, "{differ}");
+    assert_eq!(
+        (&step["a"]["pluginVersion"], &step["b"]["pluginVersion"]),
+        (&json!("1.2.0"), &json!("1.3.0"))
+    );
+    assert_eq!(differ["firstDifference"], json!({"stepId": "say", "what": "pluginVersion"}));
+    // What a worker does not say is no difference.
+    let differ = compare(&third.leases[0], &silent).await;
+    assert_eq!(differ["steps"][0]["differs"], json!([]), "{differ}");
+
+    let rerun = async |plugin: Option<&str>, version: &str| {
+        let body = json!({"from": "2000-01-01T00:00:00Z", "to": ended["endedAt"], "dryRun": true,
+            "plugin": plugin, "pluginVersion": version});
+        api.post("/runs:rerun", &body).await
+    };
+    let of_version = async |version| rerun(Some("core"), version).await.body["items"].clone();
+    assert_eq!(of_version("1.3.0").await[0]["runId"], json!(second.run_id));
+    assert_eq!(of_version("1.2.0").await, json!([]));
+    rerun(None, "1.3.0").await.is_problem(400, "INVALID_BODY").detail_has("`plugin`");
+
+    api.post(
+        "/workers:poll",
+        &json!({"workerId": "v", "waitMs": 0,
+        "plugins": ["core", {"name": "scan", "version": "7", "digest": old}]}),
+    )
+    .await;
+    let workers = api.get("/workers").await.body;
+    let v = workers["items"].as_array().unwrap().iter().find(|worker| worker["workerId"] == "v");
+    let plugins = json!([{"name": "core"}, {"name": "scan", "version": "7", "digest": old}]);
+    assert_eq!(v.unwrap()["plugins"], plugins, "{workers}");
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_worker_of_the_server_says_what_it_has() {
+    let api = Api::start().await;
+    api.register(ECHO).await;
+    let run = api.finished("echo", &json!({})).await;
+    let run_id = run["runId"].as_str().unwrap();
+    let ended = api.get(&format!("/runs/{run_id}?wait=30s")).await.body;
+    let path = format!("/runs/{run_id}/steps?minSeq={}", ended["lastSeq"]);
+    let steps = api.get(&path).await.body;
+    assert_eq!(steps["items"][0]["pluginVersion"], env!("CARGO_PKG_VERSION"), "{steps}");
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_only_a_worker_has_may_be_named_while_it_is_there() {
+    const SCAN: &str = "id: scan\nsteps: [{id: a, plugin: scanner, action: anything}]\n";
+    let api = Api::without_worker().await;
+    let refused = api.post_text("/dags", "application/yaml", SCAN).await;
+    let problem = refused.is_problem(422, "SPEC_INVALID").text.clone();
+    for part in ["unknown plugin scanner", "known: core", "--remote-plugin scanner"] {
+        assert!(problem.contains(part), "{part:?} is not in {problem}");
+    }
+    let poll = |wait_ms: u32| json!({"workerId": "w", "plugins": ["scanner"], "waitMs": wait_ms});
+    api.post("/workers:poll", &poll(0)).await;
+    let valid = api.post_text("/dags:validate", "application/yaml", SCAN).await;
+    assert_eq!(valid.status, 200, "{valid:?}");
+    api.register(SCAN).await;
+    api.post("/runs", &json!({"dagId": "scan"})).await;
+    let leases = api.post("/workers:poll", &poll(30_000)).await.body;
+    assert_eq!(leases["leases"][0]["action"], "anything", "{leases}");
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_are_asked_to_load_their_plugins_again() {
+    let api = Api::without_worker().await;
+    api.register(ECHO).await;
+    api.post("/runs", &json!({"dagId": "echo"})).await;
+    let held = lease(&api, "holds").await;
+    let beat = async || report(&api, &held, "heartbeat", &json!({"workerId": "holds"})).await.body;
+    assert_eq!(beat().await, json!({"verdict": "continue"}), "nobody has asked");
+
+    let poll = |wait_ms: u32| json!({"workerId": "waits", "plugins": ["core"], "waitMs": wait_ms});
+    let (long, whole) = (poll(60_000), api.request(reqwest::Method::POST, "/workers:poll"));
+    let waiting =
+        tokio::spawn(async move { Answer::of(whole.json(&long).send().await.unwrap()).await });
+    let asked = loop {
+        let workers = api.get("/workers").await.body["items"].as_array().unwrap().clone();
+        if workers.iter().any(|worker| worker["workerId"] == "waits") {
+            break api.post_nothing("/workers:warm").await;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(asked.status, 200, "{asked:?}");
+    assert_eq!(asked.body["workers"], json!(["holds", "waits"]));
+    assert_eq!(asked.body["bundles"], json!([]));
+    let warm = &asked.body["warm"];
+    // Whoever waits is told at once, the others with what they ask next.
+    assert_eq!(waiting.await.unwrap().body, json!({"leases": [], "warm": warm}));
+    assert_eq!(beat().await, json!({"verdict": "continue", "warm": warm}));
+    assert_eq!(api.post("/workers:poll", &poll(0)).await.body["warm"], *warm);
+    let done = report(&api, &held, "complete", &json!({"workerId": "holds", "outputs": {}})).await;
+    assert_eq!(done.body["warm"], *warm);
+    let again = api.post_nothing("/workers:warm").await.body["warm"].clone();
+    assert!(again.as_str().unwrap() > warm.as_str().unwrap(), "{again} is not after {warm}");
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_a_poll_is_refused() {
     let api = Api::without_worker().await;
     let names: Vec<String> = (0..257).map(|n| format!("p{n}")).collect();
@@ -112,6 +269,9 @@ async fn what_is_not_a_poll_is_refused() {
         json!({"workerId": "w", "plugins": ["core"], "max": 257}),
         json!({"workerId": "w", "plugins": ["core"], "waitMs": 60_001}),
         json!({"workerId": "", "plugins": ["core"]}),
+        json!({"workerId": "w", "plugins": [{"version": "1"}]}),
+        json!({"workerId": "w", "plugins": [{"name": "core", "version": "1 2"}]}),
+        json!({"workerId": "w", "plugins": [{"name": "core", "digest": "b3:XY"}]}),
         json!({"workerId": "w", "plugins": ["core"], "colour": "red"}),
     ] {
         api.post("/workers:poll", &body).await.is_problem(400, "INVALID_BODY");

@@ -1,6 +1,10 @@
 //! A worker's way to its leases, over HTTP.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, future::try_join_all};
@@ -12,6 +16,7 @@ use stella_domain::{
     artifact::Artifact,
     event::ErrorCode,
     ids::{FencingToken, RunId, WorkerId},
+    time::Timestamp,
 };
 use stella_worker::{
     ArtifactBytes, Completed, HeartbeatAnswer, Lease, LeaseError, LeaseSource, Outcome,
@@ -24,7 +29,11 @@ use super::{Client, path};
 use crate::failure::Failure;
 
 /// Leases of the server that `client` talks to.
-pub(crate) struct HttpLeases(pub(crate) Client);
+pub(crate) struct HttpLeases {
+    client: Client,
+    /// What it said last about loading plugins again.
+    warm: Mutex<Option<Timestamp>>,
+}
 
 #[async_trait]
 impl LeaseSource for HttpLeases {
@@ -36,6 +45,7 @@ impl LeaseSource for HttpLeases {
             wait_ms: request.wait_ms,
         };
         let answer: LeasesView = self.post("/workers:poll", &body).await?;
+        self.hear(answer.warm);
         Ok(answer.leases.into_iter().map(lease).collect())
     }
 
@@ -78,6 +88,7 @@ impl LeaseSource for HttpLeases {
         let beats = tokens.iter().map(async |token| {
             let path = path("leases", token, ":heartbeat");
             let answer: HeartbeatView = self.post(&path, &body).await?;
+            self.hear(answer.warm);
             let verdict = match answer.verdict {
                 VerdictView::Continue => Verdict::Continue,
                 VerdictView::Cancel => Verdict::Cancel,
@@ -129,15 +140,29 @@ impl LeaseSource for HttpLeases {
         artifact: &Artifact,
     ) -> Result<ArtifactBytes, LeaseError> {
         let path = format!("/runs/{run_id}/artifacts/{}", artifact.digest);
-        match self.0.try_open(&path).await {
+        match self.client.try_open(&path).await {
             Ok(Ok(response)) => Ok(response.bytes_stream().map_err(io::Error::other).boxed()),
             Ok(Err(problem)) => Err(lease_error(problem)),
             Err(Failure { what, .. }) => Err(LeaseError::Unavailable(what)),
         }
     }
+
+    fn warm_asked_at(&self) -> Option<Timestamp> {
+        *self.warm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl HttpLeases {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, warm: Mutex::default() }
+    }
+
+    /// Answers overtake each other; a server that has started anew says nothing, or a later time.
+    fn hear(&self, warm: Option<Timestamp>) {
+        let mut heard = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
+        *heard = (*heard).max(warm);
+    }
+
     async fn report(
         &self,
         token: &FencingToken,
@@ -145,6 +170,7 @@ impl HttpLeases {
         body: &impl serde::Serialize,
     ) -> Result<Completed, LeaseError> {
         let answer: LeasesView = self.post(&path("leases", token, verb), body).await?;
+        self.hear(answer.warm);
         Ok(Completed { next: answer.leases.into_iter().map(lease).collect() })
     }
 
@@ -155,7 +181,7 @@ impl HttpLeases {
         media_type: &str,
         body: reqwest::Body,
     ) -> Result<T, LeaseError> {
-        match self.0.try_post_bytes(path, query, media_type, body).await {
+        match self.client.try_post_bytes(path, query, media_type, body).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(problem)) => Err(lease_error(problem)),
             Err(Failure { what, .. }) => Err(LeaseError::Unavailable(what)),
@@ -167,7 +193,7 @@ impl HttpLeases {
         path: &str,
         body: &impl serde::Serialize,
     ) -> Result<T, LeaseError> {
-        match self.0.try_post(path, body).await {
+        match self.client.try_post(path, body).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(problem)) => Err(lease_error(problem)),
             Err(Failure { what, .. }) => Err(LeaseError::Unavailable(what)),

@@ -8,6 +8,7 @@ use std::{
 use clap::Args;
 use ed25519_dalek::VerifyingKey;
 use stella_api::{
+    catalog::RemotePlugin,
     node::{Node, NodeConfig, NodeError},
     slo::{Percent, SloTargets},
 };
@@ -34,7 +35,8 @@ Examples:
   stella orch serve --data-dir /var/lib/stella --listen 127.0.0.1:8080
   stella orch serve --ledger 'mongodb://127.0.0.1:27017/stella?replicaSet=rs0'
   stella orch serve --artifacts s3://stella-artifacts/prod
-  stella orch serve --plugins ./plugins/scan --plugins ./plugins/notify --concurrency 8")]
+  stella orch serve --plugins ./plugins/scan --plugins ./plugins/notify --concurrency 8
+  stella orch serve --remote-plugin scan=run,report --remote-plugin notify")]
 pub(crate) struct Serve {
     #[command(flatten)]
     storage: StorageArgs,
@@ -55,6 +57,10 @@ pub(crate) struct Serve {
     /// endpoint from the usual AWS_… variables. A folder in the data directory otherwise.
     #[arg(long, env = "STELLA_ARTIFACTS_URI", value_name = "PLACE")]
     artifacts: Option<ArtifactUri>,
+    /// A plugin that only workers in processes of their own have, so that DAG specs may name it while
+    /// none of them is there; with ACTIONs, only these. May be given several times.
+    #[arg(long, value_name = "NAME[=ACTION,...]")]
+    remote_plugin: Vec<RemotePlugin>,
     /// Steps that the worker in this process carries out at a time; 0: no such worker.
     #[arg(long, value_name = "N", default_value_t = default_concurrency())]
     concurrency: u32,
@@ -144,6 +150,7 @@ impl Serve {
             tenant: storage.tenant.clone(),
             plugins: self.plugins,
             plugin_keys: self.plugin_key,
+            remote_plugins: self.remote_plugin,
             concurrency: self.concurrency,
             lease_ms: self.lease_ttl,
             strict: self.strict,

@@ -21,8 +21,9 @@ use stella_domain::{
     aggregate::{OpenFire, Run},
     chain::Commit,
     event::Event,
-    ids::{FencingToken, PluginName, RunId, ScheduleId, StepId, StreamId, Tenant, WorkerId},
+    ids::{FencingToken, RunId, ScheduleId, StepId, StreamId, Tenant, WorkerId},
     open_work::OpenWork,
+    plugin::WorkerPlugin,
     time::Timestamp,
 };
 
@@ -167,7 +168,7 @@ impl Dispatch {
         &mut self,
         tenant: &Tenant,
         worker_id: &WorkerId,
-        plugins: Arc<[PluginName]>,
+        plugins: Arc<[WorkerPlugin]>,
         slots: u32,
         now: Timestamp,
     ) -> (WaiterId, tokio::sync::mpsc::UnboundedReceiver<Grant>) {

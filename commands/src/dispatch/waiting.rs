@@ -8,6 +8,7 @@ use std::{
 use stella_domain::{
     ids::{DagId, FencingToken, PluginName, RunId, StepId, Tenant, WorkerId},
     json::CanonicalJson,
+    plugin::{PluginBuild, WorkerPlugin},
 };
 use tokio::sync::mpsc;
 
@@ -50,6 +51,8 @@ pub struct Slot {
     pub tenant: Tenant,
     /// The worker.
     pub worker_id: WorkerId,
+    /// What it says of the plugin that it has for the step.
+    pub plugin: PluginBuild,
     /// The step for which it is claimed.
     pub step: (RunId, StepId),
     /// Where the lease goes.
@@ -59,16 +62,22 @@ pub struct Slot {
 struct Waiter {
     tenant: Tenant,
     worker_id: WorkerId,
-    plugins: Arc<[PluginName]>,
+    plugins: Arc<[WorkerPlugin]>,
     free: u32,
     sink: mpsc::UnboundedSender<Grant>,
 }
 
 impl Waiter {
-    fn claim(&mut self, waiter: WaiterId, step: (RunId, StepId)) -> Slot {
+    fn has(&self, plugin: &PluginName) -> bool {
+        self.plugins.iter().any(|has| has.name == *plugin)
+    }
+
+    fn claim(&mut self, waiter: WaiterId, plugin: &PluginName, step: (RunId, StepId)) -> Slot {
         self.free -= 1;
         let (tenant, worker_id) = (self.tenant.clone(), self.worker_id.clone());
-        Slot { waiter, tenant, worker_id, step, sink: self.sink.clone() }
+        let plugin = self.plugins.iter().find(|has| has.name == *plugin);
+        let plugin = plugin.map(|has| has.build.clone()).unwrap_or_default();
+        Slot { waiter, tenant, worker_id, plugin, step, sink: self.sink.clone() }
     }
 }
 
@@ -83,7 +92,7 @@ impl Waiters {
         &mut self,
         tenant: &Tenant,
         worker_id: &WorkerId,
-        plugins: Arc<[PluginName]>,
+        plugins: Arc<[WorkerPlugin]>,
         slots: u32,
     ) -> (WaiterId, mpsc::UnboundedReceiver<Grant>) {
         let id = WaiterId(self.next_id);
@@ -106,9 +115,9 @@ impl Waiters {
         step_id: &StepId,
     ) -> Option<Slot> {
         let (id, waiter) = self.waiting.iter_mut().find(|(_, waiter)| {
-            waiter.free > 0 && waiter.tenant == *tenant && waiter.plugins.contains(plugin)
+            waiter.free > 0 && waiter.tenant == *tenant && waiter.has(plugin)
         })?;
-        Some(waiter.claim(*id, (run_id.clone(), step_id.clone())))
+        Some(waiter.claim(*id, plugin, (run_id.clone(), step_id.clone())))
     }
 
     pub(super) fn release(&mut self, slot: &Slot) {
@@ -126,12 +135,13 @@ impl Waiters {
                 continue;
             }
             let TenantWork { queue, holds, .. } = work;
-            let next = waiter.plugins.iter().filter_map(|plugin| queue.next(plugin, holds));
+            let next = waiter.plugins.iter().filter_map(|plugin| queue.next(&plugin.name, holds));
             let Some(next) = next.min_by_key(Next::place) else { continue };
             let Some(step) = queue.take_next(&next) else { continue };
             let Some(kind) = work.queued(&step.0, &step.1).cloned() else { continue };
+            let plugin = kind.plugin.clone();
             work.claim(&step.0, &step.1, kind);
-            return Some(waiter.claim(*id, step));
+            return Some(waiter.claim(*id, &plugin, step));
         }
         None
     }

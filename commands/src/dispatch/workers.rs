@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use stella_domain::{
     ids::{PluginName, WorkerId},
+    plugin::WorkerPlugin,
     time::Timestamp,
 };
 
@@ -18,23 +19,23 @@ pub struct SeenWorker {
     /// The worker.
     pub worker_id: WorkerId,
     /// The plugins that it has asked for last.
-    pub plugins: Arc<[PluginName]>,
+    pub plugins: Arc<[WorkerPlugin]>,
     /// When it was heard of last.
     pub seen_at: Timestamp,
 }
 
 #[derive(Default)]
 pub(super) struct Workers {
-    by_id: HashMap<WorkerId, (Arc<[PluginName]>, Timestamp)>,
+    by_id: HashMap<WorkerId, (Arc<[WorkerPlugin]>, Timestamp)>,
     /// When a worker last asked for a plugin.
     by_plugin: HashMap<PluginName, Timestamp>,
 }
 
 impl Workers {
     /// It asks for work.
-    pub(super) fn asks(&mut self, id: &WorkerId, plugins: &Arc<[PluginName]>, now: Timestamp) {
+    pub(super) fn asks(&mut self, id: &WorkerId, plugins: &Arc<[WorkerPlugin]>, now: Timestamp) {
         for plugin in plugins.iter() {
-            self.by_plugin.insert(plugin.clone(), now);
+            self.by_plugin.insert(plugin.name.clone(), now);
         }
         self.by_id.insert(id.clone(), (Arc::clone(plugins), now));
         if self.by_id.len() > WORKERS {
@@ -53,7 +54,7 @@ impl Workers {
         let Some((plugins, seen_at)) = self.by_id.get_mut(id) else { return };
         *seen_at = now;
         for plugin in plugins.iter() {
-            self.by_plugin.insert(plugin.clone(), now);
+            self.by_plugin.insert(plugin.name.clone(), now);
         }
     }
 

@@ -240,8 +240,8 @@ impl Command {
 /// The command as of the time at which it will be recorded.
 pub(super) fn at(command: RunCommand, at: Timestamp) -> RunCommand {
     match command {
-        RunCommand::GrantLease { step_id, worker_id, lease_ms, now: _ } => {
-            RunCommand::GrantLease { step_id, worker_id, lease_ms, now: at }
+        RunCommand::GrantLease { step_id, worker_id, plugin, lease_ms, now: _ } => {
+            RunCommand::GrantLease { step_id, worker_id, plugin, lease_ms, now: at }
         }
         RunCommand::Complete { token, worker_id, outcome, log, run_id, now: _ } => {
             RunCommand::Complete { token, worker_id, outcome, log, run_id, now: at }

@@ -154,8 +154,14 @@ fn lease(
     slot: Slot,
     now: Timestamp,
 ) -> Option<Effect> {
-    let (worker_id, lease_ms) = (slot.worker_id.clone(), shared.lease_ms);
-    let command = RunCommand::GrantLease { step_id: step_id.clone(), worker_id, lease_ms, now };
+    let lease_ms = shared.lease_ms;
+    let command = RunCommand::GrantLease {
+        step_id: step_id.clone(),
+        worker_id: slot.worker_id.clone(),
+        plugin: slot.plugin.clone(),
+        lease_ms,
+        now,
+    };
     // What does not fit into this commit is granted in one of its own.
     if let Ok(granted) = run.decide(command)
         && events.len() + granted.len() <= COMMIT_EVENTS

@@ -184,8 +184,13 @@ impl Engine {
             return Decision { commit: None, answer: Ok(Answer::Appended), effects };
         }
         let (actor, lease_ms) = (Actor::worker(&slot.worker_id), self.shared.lease_ms);
-        let (step_id, worker_id) = (step_id.clone(), slot.worker_id.clone());
-        let command = RunCommand::GrantLease { step_id, worker_id, lease_ms, now: at };
+        let command = RunCommand::GrantLease {
+            step_id: step_id.clone(),
+            worker_id: slot.worker_id.clone(),
+            plugin: slot.plugin.clone(),
+            lease_ms,
+            now: at,
+        };
         let mut outcome = self.run_command(tenant, &actor, run_id, command, at);
         let run = self.caches.tenant(tenant).run(run_id);
         let decided = outcome.commit.as_ref();

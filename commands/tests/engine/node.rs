@@ -20,6 +20,7 @@ use stella_domain::{
     ids::{Actor, DagId, PluginName, RunId, StreamId, Tenant, WorkerId},
     json::CanonicalJson,
     open_work::OpenWork,
+    plugin::WorkerPlugin,
     time::Timestamp,
 };
 use stella_ledger::{
@@ -88,7 +89,8 @@ pub(crate) fn json(text: &str) -> CanonicalJson {
 }
 
 pub(crate) fn poll_of(name: &str, max: u32, wait: Duration) -> Poll {
-    let plugins: Arc<[PluginName]> = Arc::new(["core".parse().unwrap()]);
+    let core: PluginName = "core".parse().unwrap();
+    let plugins: Arc<[WorkerPlugin]> = Arc::new([core.into()]);
     Poll { worker_id: worker(name), plugins, max, wait }
 }
 

@@ -55,7 +55,7 @@ async fn turn(node: &Node, ms: i64) {
     node.clock.turn_ms(ms);
     // The writer looks what is due whenever somebody asks for something; nobody gets anything here.
     let mut poll = poll_of("nobody", 1, Duration::ZERO);
-    poll.plugins = Arc::new([Node::plugin("none")]);
+    poll.plugins = Arc::new([Node::plugin("none").into()]);
     node.commands.poll(&acme(), poll).await;
 }
 

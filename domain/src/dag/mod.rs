@@ -55,8 +55,14 @@ const DIGEST_CONTEXT: &str = "stella-orchestrator 2026-11 dag spec v1";
 
 /// Which plugins are installed, asked when a spec is registered.
 pub trait PluginCatalog {
-    /// The actions of `plugin`, or `None` when no such plugin is installed.
+    /// The actions of `plugin`, or `None` when no such plugin is known. An empty list: only the
+    /// workers that have it know them, so that any will do.
     fn actions(&self, plugin: &PluginName) -> Option<Vec<String>>;
+
+    /// The plugins that there are, for whoever named another.
+    fn known(&self) -> Vec<PluginName> {
+        vec![]
+    }
 }
 
 /// A checked and compiled DAG spec. Share it in an `Arc`; equal digests mean equal specs.
@@ -296,16 +302,34 @@ fn check_plugins(steps: &[StepSource<'_>], catalog: &dyn PluginCatalog, problems
         let Some(plugin) = &step.plugin else { continue };
         let actions = asked.entry(plugin).or_insert_with(|| catalog.actions(plugin));
         let Some(actions) = actions else {
-            let message = format!("unknown plugin {plugin}: install it first, or check its name");
-            problems.push(member(&step.path, "plugin"), message);
+            problems.push(member(&step.path, "plugin"), unknown_plugin(plugin, catalog));
             continue;
         };
-        let Some(action) = step.action.as_ref().filter(|a| !actions.contains(a)) else { continue };
+        let unknown = |action: &&String| !actions.is_empty() && !actions.contains(action);
+        let Some(action) = step.action.as_ref().filter(unknown) else { continue };
         let hint = did_you_mean(action, actions.iter().map(String::as_str));
         let known = actions.join(", ");
         let message = format!("plugin {plugin} has no action {action:?}; it has {known}{hint}");
         problems.push(member(&step.path, "action"), message);
     }
+}
+
+fn unknown_plugin(plugin: &PluginName, catalog: &dyn PluginCatalog) -> String {
+    /// Of those that there are, so many are named.
+    const NAMED: usize = 10;
+    let known = catalog.known();
+    let names: Vec<&str> = known.iter().map(PluginName::as_str).collect();
+    let hint = did_you_mean(plugin.as_str(), names.iter().copied());
+    let named = names[..names.len().min(NAMED)].join(", ");
+    let known = match names.len() {
+        0 => String::new(),
+        1..=NAMED => format!(" (known: {named})"),
+        n => format!(" (known: {named} and {} more)", n - NAMED),
+    };
+    format!(
+        "unknown plugin {plugin}: check its name{known}, install it or, where only workers \
+         have it, start one of them, or the server with --remote-plugin {plugin}{hint}"
+    )
 }
 
 /// What of a step is compiled.

@@ -8,7 +8,7 @@ use super::{Message, NoData, Reason, events};
 use crate::{
     artifact::Artifact,
     dag::DagSpec,
-    ids::{DagId, PluginName, RunId, ScheduleId, StepId, WorkerId},
+    ids::{DagId, PluginDigest, PluginName, PluginVersion, RunId, ScheduleId, StepId, WorkerId},
     json::CanonicalJson,
     time::Timestamp,
 };
@@ -114,6 +114,12 @@ pub struct StepStarted {
     pub attempt: u32,
     /// How long the lease holds without a heartbeat, in milliseconds.
     pub lease_ms: u64,
+    /// The digest of the plugin's files, as the worker said it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plugin_digest: Option<PluginDigest>,
+    /// The version of the plugin that carries it out, as the worker said it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plugin_version: Option<PluginVersion>,
     /// The step.
     pub step_id: StepId,
     /// Milliseconds that the attempt may take, where that is less than the step's timeout: what

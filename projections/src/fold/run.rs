@@ -213,6 +213,7 @@ fn queue(run: &mut LiveRun, dag: &mut LiveDag, place: &Place, data: &StepQueued)
         (step.queued_at, step.queued_seq) = (place.at, place.seq);
         (step.started_at, step.ended_at, step.not_before) = (None, None, None);
         (step.worker_id, step.lease_ms, step.lease_version) = (None, None, None);
+        (step.plugin_digest, step.plugin_version) = (None, None);
         return Ok(());
     }
     let step = insert(run, place, &data.step_id, Some(data.plugin.clone()), StepState::Queued);
@@ -247,6 +248,8 @@ fn insert<'a>(
         outputs: None,
         phase,
         plugin,
+        plugin_digest: None,
+        plugin_version: None,
         priority: row.priority,
         queued_at: place.at,
         queued_seq: place.seq,
@@ -266,6 +269,8 @@ fn start(run: &mut LiveRun, dag: &mut LiveDag, place: &Place, data: &StepStarted
     step.attempt = data.attempt;
     step.started_at = Some(place.at);
     step.worker_id = Some(data.worker_id.clone());
+    step.plugin_digest.clone_from(&data.plugin_digest);
+    step.plugin_version.clone_from(&data.plugin_version);
     step.lease_ms = Some(data.lease_ms);
     step.lease_version = Some(place.stream_version);
     Ok(())

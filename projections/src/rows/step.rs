@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use stella_domain::{
     artifact::Artifact,
     event::{ErrorCode, StepConcurrency},
-    ids::{DagId, FencingToken, PluginName, RunId, StepId, WorkerId},
+    ids::{DagId, FencingToken, PluginDigest, PluginName, PluginVersion, RunId, StepId, WorkerId},
     json::CanonicalJson,
     time::Timestamp,
 };
@@ -127,6 +127,12 @@ pub struct StepRow {
     /// What carries it out, if it was given to a plugin.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub plugin: Option<PluginName>,
+    /// The digest of the plugin's files in the newest attempt, if its worker said it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plugin_digest: Option<PluginDigest>,
+    /// The version of the plugin in the newest attempt, likewise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plugin_version: Option<PluginVersion>,
     /// Its run's priority.
     pub priority: i32,
     /// When the newest attempt was queued, or what becomes of it was decided.

@@ -20,6 +20,7 @@ use stella_domain::{
     hash::Salt,
     ids::{Actor, LedgerId, RunId, StepId, StreamId, Tenant},
     json::CanonicalJson,
+    plugin::PluginBuild,
     time::Timestamp,
 };
 use stella_ledger::{
@@ -29,6 +30,14 @@ use stella_ledger::{
     recorded::Recorded,
 };
 use stella_projections::Projections;
+
+/// What workers say of their plugin.
+fn plugin_build() -> PluginBuild {
+    PluginBuild {
+        digest: format!("b3:{}", "0".repeat(64)).parse().ok(),
+        version: "1.0.0".parse().ok(),
+    }
+}
 
 pub fn tenant() -> Tenant {
     "acme".parse().unwrap()
@@ -264,6 +273,7 @@ impl History {
                 let lease = |run: &Run, step: usize| RunCommand::GrantLease {
                     step_id: id_of(run, step),
                     worker_id: format!("w{}", step % 3).parse().unwrap(),
+                    plugin: plugin_build(),
                     lease_ms: 30_000,
                     now,
                 };

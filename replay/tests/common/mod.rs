@@ -20,6 +20,7 @@ use stella_domain::{
     hash::Salt,
     ids::{Actor, PluginName, RunId, StreamId, Tenant, WorkerId},
     json::CanonicalJson,
+    plugin::PluginBuild,
     time::Timestamp,
 };
 use stella_ledger::{port::Ledger as _, sqlite::SqliteLedger};
@@ -159,7 +160,13 @@ impl Story {
         let worker_id = worker();
         let step_id = step.parse().unwrap();
         let now = self.now();
-        let command = RunCommand::GrantLease { step_id, worker_id, lease_ms: 30_000, now };
+        let command = RunCommand::GrantLease {
+            step_id,
+            worker_id,
+            plugin: PluginBuild::default(),
+            lease_ms: 30_000,
+            now,
+        };
         self.run("worker:w-1", command);
         version
     }

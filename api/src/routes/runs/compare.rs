@@ -43,10 +43,11 @@ pub(crate) struct CompareParams {
     min_seq: Option<u64>,
 }
 
-/// Compare two runs: version, inputs, and step by step what came of them; where they first differ.
+/// Compare two runs: version, inputs, and step by step what carried them out and what came of them;
+/// where they first differ.
 ///
-/// As far as they have come, if they go on. Which version of a plugin carried out a step is not
-/// recorded, and so not compared.
+/// As far as they have come, if they go on. Versions and digests of plugins are compared where they
+/// are recorded in both.
 #[utoipa::path(get, path = "/runs:compare", tag = "runs", params(CompareParams),
     responses((status = 200, description = "The two, the same or not.", body = RunComparison),
         RunNotFound))]
@@ -163,6 +164,8 @@ fn step_of(
     let differs = match (a, b) {
         (Some(a), Some(b)) => [
             ("plugin", a.plugin != b.plugin),
+            ("pluginVersion", both_differ(a.plugin_version.as_ref(), b.plugin_version.as_ref())),
+            ("pluginDigest", both_differ(a.plugin_digest.as_ref(), b.plugin_digest.as_ref())),
             ("phase", a.phase != b.phase),
             ("attempt", a.attempt != b.attempt),
             ("errorCode", a.error_code != b.error_code),
@@ -178,10 +181,17 @@ fn step_of(
     StepComparison { step_id: step_id.clone(), differs, a, b, outputs, outputs_differ }
 }
 
+/// What is not recorded in one of the two, as of a worker that does not say it, is no difference.
+fn both_differ<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
+    a.zip(b).is_some_and(|(a, b)| a != b)
+}
+
 impl From<&StepRow> for StepSide {
     fn from(row: &StepRow) -> Self {
         Self {
             plugin: row.plugin.clone(),
+            plugin_digest: row.plugin_digest.clone(),
+            plugin_version: row.plugin_version.clone(),
             phase: row.phase.into(),
             attempt: row.attempt,
             error_code: row.error_code.clone(),

@@ -115,6 +115,10 @@ async fn wanted(
         let detail = format!("status: a run that is {} has not ended", status.as_str());
         return Err(ApiError::bad_request("INVALID_BODY", detail));
     }
+    if body.plugin_version.is_some() && body.plugin.is_none() {
+        let detail = "pluginVersion is a version of `plugin`: name that too";
+        return Err(ApiError::bad_request("INVALID_BODY", detail));
+    }
     let filter = RunFilter {
         status: Some(status),
         dag_id: body.dag_id.clone(),
@@ -146,7 +150,7 @@ async fn wanted(
     }
 }
 
-/// Whether the run failed in a step of the plugin that is asked for, if one is.
+/// Whether the run failed in a step of the plugin, and of its version, that is asked for, if one is.
 async fn failed_in(
     app: &AppState,
     caller: &Caller,
@@ -159,7 +163,9 @@ async fn failed_in(
     loop {
         let steps = app.projections.steps(&caller.tenant, &row.run_id, request).await?;
         if let Some(step) = steps.items.iter().find(|step| step.step_id == *failed) {
-            return Ok(step.plugin.as_ref() == Some(plugin));
+            let version = body.plugin_version.as_ref();
+            return Ok(step.plugin.as_ref() == Some(plugin)
+                && (version.is_none() || step.plugin_version.as_ref() == version));
         }
         request.after = steps.next;
         if request.after.is_none() {

@@ -65,6 +65,8 @@ impl From<StepRow> for StepView {
         Self {
             step_id: row.step_id,
             plugin: row.plugin,
+            plugin_digest: row.plugin_digest,
+            plugin_version: row.plugin_version,
             phase: row.phase.into(),
             attempt: row.attempt,
             retries: row.retries,

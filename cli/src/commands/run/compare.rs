@@ -54,8 +54,8 @@ fn text(comparison: &RunComparison) -> String {
         table.row([
             mark(is_first, step.differs.is_empty()).to_owned(),
             step.step_id.to_string(),
-            side(step.a.as_ref()),
-            side(step.b.as_ref()),
+            side(step, step.a.as_ref()),
+            side(step, step.b.as_ref()),
             outputs(step),
             took(step.a.as_ref()),
             took(step.b.as_ref()),
@@ -120,8 +120,8 @@ fn run_took(run: &RunView) -> String {
     run.ended_at.map_or_else(|| "-".into(), |ended| duration(ended.ms_since(run.created_at)))
 }
 
-/// Where it stands; the attempt where it is not the first.
-fn side(side: Option<&StepSide>) -> String {
+/// Where it stands; the attempt where it is not the first, the plugin where that differs.
+fn side(step: &StepComparison, side: Option<&StepSide>) -> String {
     let Some(side) = side else { return "-".to_owned() };
     let mut text = side.phase.as_str().to_owned();
     if let Some(code) = &side.error_code {
@@ -129,6 +129,23 @@ fn side(side: Option<&StepSide>) -> String {
     }
     if side.attempt > 1 {
         text += &format!(" (attempt {})", side.attempt);
+    }
+    text + &plugin(step, side)
+}
+
+/// As much of the plugin as shows how it differs.
+fn plugin(step: &StepComparison, side: &StepSide) -> String {
+    /// `b3:` and twelve digits of a digest.
+    const SHORT: usize = 15;
+    let differs = |what: &str| step.differs.iter().any(|differs| differs == what);
+    let mut text = String::new();
+    if let Some(name) = side.plugin.as_ref().filter(|_| differs("plugin")) {
+        text += &format!(" {name}");
+    }
+    match (&side.plugin_version, &side.plugin_digest) {
+        (Some(version), _) if differs("pluginVersion") => text += &format!(" {version}"),
+        (_, Some(digest)) if differs("pluginDigest") => text += &format!(" {digest:.SHORT$}"),
+        _ => {}
     }
     text
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use stella_api::types::{BulkRerun, BulkRerunBody, RerunBody, StartedRun};
 use stella_domain::{
     aggregate::RunStatus,
-    ids::{DagId, PluginName, RunId},
+    ids::{DagId, PluginName, PluginVersion, RunId},
     time::Timestamp,
 };
 use stella_ledger::clock::{Clock as _, SystemClock};
@@ -26,6 +26,7 @@ use crate::{
 Examples:
   stella orch run rerun 0RQ9CWTXP9BPJR3KTYEG0MB9FF --reason 'disk was full'
   stella orch run rerun --dag nightly --error-code NO_SPACE --from 2026-11-28 --dry-run
+  stella orch run rerun --plugin scan --plugin-version 1.3.0 --from 2026-11-28 --dry-run
   stella orch run rerun --dag nightly --error-code NO_SPACE --from 2026-11-28 --to 2026-11-29 --reason 'disk was full'")]
 pub(crate) struct Rerun {
     /// The run; without it, what is asked for by --from and the others.
@@ -49,6 +50,9 @@ pub(crate) struct Rerun {
     /// Failed in a step of this plugin.
     #[arg(long, requires = "from")]
     plugin: Option<PluginName>,
+    /// And of this version of it.
+    #[arg(long, value_name = "VERSION", requires = "plugin")]
+    plugin_version: Option<PluginVersion>,
     /// How they ended: failed, timedOut or cancelled.
     #[arg(long, requires = "from", default_value = "failed", value_parser = status)]
     status: RunStatus,
@@ -106,6 +110,7 @@ impl Rerun {
             of_dag_version: self.of_dag_version,
             error_code: self.error_code,
             plugin: self.plugin,
+            plugin_version: self.plugin_version,
             dag_version: self.dag_version,
             cap: self.cap,
             dry_run: self.dry_run,

@@ -33,8 +33,9 @@ impl Steps {
 }
 
 fn table(steps: &[StepView]) -> String {
-    let mut table =
-        Table::new(&["STEP", "PHASE", "PLUGIN", "ATTEMPT#", "STARTED", "TOOK#", "ERROR"]);
+    let mut table = Table::new(&[
+        "STEP", "PHASE", "PLUGIN", "VERSION", "ATTEMPT#", "STARTED", "TOOK#", "ERROR",
+    ]);
     for step in steps {
         let took = step.started_at.zip(step.ended_at);
         let error = [step.error_code.as_ref().map(ToString::to_string), step.message.clone()];
@@ -42,6 +43,7 @@ fn table(steps: &[StepView]) -> String {
             step.step_id.to_string(),
             step.phase.as_str().to_owned(),
             step.plugin.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            step.plugin_version.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
             step.attempt.to_string(),
             time_or_dash(step.started_at),
             took.map_or_else(|| "-".to_owned(), |(start, end)| duration(end.ms_since(start))),

@@ -1,8 +1,7 @@
 //! `worker list`.
 
 use clap::Args;
-use stella_api::types::WorkersView;
-use stella_domain::ids::PluginName;
+use stella_api::types::{DescribedPlugin, WorkersView};
 
 use crate::{
     commands::ApiArgs,
@@ -27,11 +26,17 @@ impl List {
         self.api.output.print(&workers, |workers| {
             let mut table = Table::new(&["WORKER", "HEARD OF", "PLUGINS"]);
             for worker in &workers.items {
-                let plugins: Vec<&str> = worker.plugins.iter().map(PluginName::as_str).collect();
+                let plugins: Vec<String> = worker.plugins.iter().map(plugin).collect();
                 let (name, seen) = (worker.worker_id.to_string(), time(worker.seen_at));
                 table.row([name, seen, plugins.join(", ")]);
             }
             table.text("no worker was heard of: start one with `stella orch worker start`")
         })
     }
+}
+
+/// Its name, and its version where the worker says it.
+fn plugin(plugin: &DescribedPlugin) -> String {
+    let name = &plugin.name;
+    plugin.version.as_ref().map_or_else(|| name.to_string(), |version| format!("{name} {version}"))
 }

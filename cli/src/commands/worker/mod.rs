@@ -2,6 +2,7 @@
 
 mod list;
 mod start;
+mod warm;
 
 use clap::Subcommand;
 
@@ -14,6 +15,8 @@ pub(crate) enum Worker {
     Start(start::Start),
     /// The workers that there are.
     List(list::List),
+    /// Load plugin bundles again.
+    Warm(warm::Warm),
 }
 
 impl Worker {
@@ -21,6 +24,7 @@ impl Worker {
         match self {
             Self::Start(command) => command.run().await,
             Self::List(command) => command.run().await,
+            Self::Warm(command) => command.run().await,
         }
     }
 }

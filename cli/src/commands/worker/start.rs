@@ -6,7 +6,7 @@ use clap::Args;
 use ed25519_dalek::VerifyingKey;
 use stella_api::types::QueueView;
 use stella_domain::ids::{PluginName, WorkerId};
-use stella_worker::{Plugins, Worker, WorkerConfig};
+use stella_worker::{Plugins, Shelf, Worker, WorkerConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -74,7 +74,8 @@ impl Start {
             write_atomically(path, name.as_str())?;
         }
         let config = WorkerConfig::new(name, self.concurrency);
-        let worker = Worker::new(config, Arc::new(HttpLeases(client)), Arc::new(plugins));
+        let shelf = Arc::new(Shelf::new(plugins, self.plugin_key));
+        let worker = Worker::new(config, Arc::new(HttpLeases::new(client)), shelf);
         let ending = CancellationToken::new();
         let working = worker.run(ending.clone());
         tokio::pin!(working);

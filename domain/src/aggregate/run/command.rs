@@ -8,6 +8,7 @@ use crate::{
     event::{ErrorCode, Labels, ScheduleFire},
     ids::{RunId, RunToken, StepId, WorkerId},
     json::CanonicalJson,
+    plugin::PluginBuild,
     time::Timestamp,
 };
 
@@ -92,6 +93,8 @@ pub enum RunCommand {
         step_id: StepId,
         /// Who asked for work.
         worker_id: WorkerId,
+        /// What it says of the plugin that it has for the step.
+        plugin: PluginBuild,
         /// Milliseconds that the lease holds without a heartbeat.
         lease_ms: u64,
         /// Now: what remains of the step's total timeout is counted from here.

@@ -14,6 +14,7 @@ use crate::{
     },
     ids::{RunId, StepId, WorkerId},
     limits::{LEASE_EXPIRIES, MESSAGE_BYTES},
+    plugin::PluginBuild,
     time::Timestamp,
 };
 
@@ -33,8 +34,8 @@ impl Aggregate for Run {
     fn decide(&self, command: RunCommand) -> Result<Vec<RunEvent>, RunRefusal> {
         match command {
             RunCommand::Start(start) => self.decide_start(start),
-            RunCommand::GrantLease { step_id, worker_id, lease_ms, now } => {
-                self.decide_grant(step_id, worker_id, lease_ms, now)
+            RunCommand::GrantLease { step_id, worker_id, plugin, lease_ms, now } => {
+                self.decide_grant(step_id, worker_id, plugin, lease_ms, now)
             }
             RunCommand::Complete { token, worker_id, outcome, log, run_id, now } => {
                 let moment = Moment { run_id: &run_id, now, log };
@@ -72,6 +73,7 @@ impl Run {
         &self,
         step_id: StepId,
         worker_id: WorkerId,
+        plugin: PluginBuild,
         lease_ms: u64,
         now: Timestamp,
     ) -> Result<Vec<RunEvent>, RunRefusal> {
@@ -98,7 +100,15 @@ impl Run {
         }
         let whole_ms = self.spec_step(i)?.timeout_ms;
         let timeout_ms = left_ms.filter(|left_ms| *left_ms < whole_ms);
-        advance.start(StepStarted { attempt, lease_ms, step_id, timeout_ms, worker_id });
+        advance.start(StepStarted {
+            attempt,
+            lease_ms,
+            plugin_digest: plugin.digest,
+            plugin_version: plugin.version,
+            step_id,
+            timeout_ms,
+            worker_id,
+        });
         Ok(advance.finish())
     }
 
