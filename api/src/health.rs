@@ -1,5 +1,7 @@
 //! How well the parts of a node are, found out when asked.
 
+mod schedulers;
+
 use std::time::Duration;
 
 use stella_domain::{ids::Tenant, limits::CLOCK_TOLERANCE_MICROS};
@@ -21,14 +23,15 @@ type Found = (HealthStatus, String);
 
 /// The node's health, as it is for one tenant.
 pub(crate) async fn of(app: &AppState, tenant: &Tenant) -> Health {
-    let (ledger, checkpoints, clock, projections, workers) = tokio::join!(
+    let (ledger, checkpoints, clock, projections, workers, schedulers) = tokio::join!(
         component("ledger", ledger(app)),
         component("checkpoints", checkpoints(app)),
         component("clock", clock(app)),
         component("projections", projections(app, tenant)),
         component("workers", workers(app, tenant)),
+        component("schedulers", schedulers::schedulers(app, tenant)),
     );
-    let components = vec![ledger, checkpoints, clock, projections, workers];
+    let components = vec![ledger, checkpoints, clock, projections, workers, schedulers];
     let worst = components.iter().map(|part| part.status).max();
     Health { status: worst.unwrap_or(HealthStatus::Red), components }
 }

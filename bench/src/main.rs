@@ -6,7 +6,9 @@ mod appends;
 mod bundles;
 mod figures;
 mod http;
+mod operating;
 mod process;
+mod queued;
 mod reads;
 mod runs;
 mod server;
@@ -58,16 +60,39 @@ struct Args {
     /// Only this ledger: mongodb or sqlite.
     #[arg(long)]
     only: Option<String>,
+    /// Only these rows.
+    #[arg(long, value_enum)]
+    rows: Option<Rows>,
+    #[command(flatten)]
+    sizes: operating::Sizes,
+}
+
+/// A part of the figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Rows {
+    /// (a) to (j): the record, and what is folded and exported of it.
+    Record,
+    /// (k) to (o): workers, queue, streams, schedules, large runs.
+    Operating,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let args = Args::parse();
+    more_files()?;
     let mut figures = Figures::new(machine(), commit());
     for ledger in ["mongodb", "sqlite"] {
         if args.only.as_deref().is_none_or(|only| only == ledger) {
             eprintln!("{ledger}:");
-            measure(&args, ledger, &mut figures).await?;
+            if args.rows != Some(Rows::Operating) {
+                measure(&args, ledger, &mut figures).await?;
+            }
+            if args.rows != Some(Rows::Record) {
+                let (place, time) = (Place::new(&args, ledger).await?, args.seconds);
+                let time = Duration::from_secs(time);
+                operating::measure(&args.stella, &place, args.sizes, time, &mut figures).await?;
+                place.drop().await?;
+            }
         }
     }
     println!("{}\ncommit {}\n", figures.machine, figures.commit);
@@ -78,6 +103,13 @@ async fn main() -> Result<(), Failure> {
     std::fs::write(&args.json, serde_json::to_string_pretty(&figures)?)?;
     eprintln!("as JSON: {}", args.json.display());
     Ok(())
+}
+
+/// As many open files as may be: a subscriber is one here, and one in the server.
+fn more_files() -> Result<(), Failure> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
 }
 
 /// `RunCreated`, `RunSucceeded`, and three for each of three steps.
@@ -164,7 +196,7 @@ async fn measure(args: &Args, name: &str, figures: &mut Figures) -> Result<(), F
     let time = Duration::from_secs(args.seconds);
     let place = Place::new(args, name).await?;
     measure_appends(&place, time, figures).await?;
-    let server = Server::start(&args.stella, &place.uri, place.dir.path()).await?;
+    let server = Server::start(&args.stella, &place.uri, place.dir.path(), 64).await?;
     server.register_chain("three", 3).await?;
     runs::run_load(&server, 64, Duration::from_secs(2), None).await?;
     let rate = measure_runs(&place, &server, time, figures).await?;
@@ -172,7 +204,7 @@ async fn measure(args: &Args, name: &str, figures: &mut Figures) -> Result<(), F
     place.drop().await?;
 
     let place = Place::new(args, name).await?;
-    let server = Server::start(&args.stella, &place.uri, place.dir.path()).await?;
+    let server = Server::start(&args.stella, &place.uri, place.dir.path(), 64).await?;
     server.register_chain("three", 3).await?;
     let memory = process::memory_mib(server.pid())?;
     figures.put("(h) server memory at 0 events", "MiB", place.name, memory);

@@ -18,14 +18,20 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Start `stella orch serve` on `ledger` and wait until it answers.
-    pub(crate) async fn start(stella: &Path, ledger: &str, dir: &Path) -> Result<Self, Failure> {
+    /// Start `stella orch serve` on `ledger`, with so many steps at a time, and wait until it answers.
+    pub(crate) async fn start(
+        stella: &Path,
+        ledger: &str,
+        dir: &Path,
+        concurrency: u32,
+    ) -> Result<Self, Failure> {
         let ready: PathBuf = dir.join("ready");
         // A file of an earlier start would name an old address.
         let _ = std::fs::remove_file(&ready);
         let log = std::fs::File::options().create(true).append(true).open(dir.join("log"))?;
         let child = Command::new(stella)
-            .args(["orch", "serve", "--listen", "127.0.0.1:0", "--concurrency", "64"])
+            .args(["orch", "serve", "--listen", "127.0.0.1:0"])
+            .args(["--concurrency", &concurrency.to_string()])
             .args(["--tenant", "bench", "--ledger", ledger, "--data-dir"])
             .arg(dir)
             .arg("--ready-file")

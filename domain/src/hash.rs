@@ -10,7 +10,7 @@ use blake3::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
-    ids::{DagId, RunId, ScheduleId, Tenant},
+    ids::{DagId, LedgerId, RunId, ScheduleId, Tenant},
     json::CanonicalJson,
     time::Timestamp,
 };
@@ -158,6 +158,8 @@ context!(RUN_ID, "run id v1");
 context!(CONCURRENCY_KEY, "concurrency key v1");
 context!(JITTER, "jitter v1");
 context!(ARTIFACT, "artifact v1");
+context!(TRACE_ID, "trace id v1");
+context!(SPAN_ID, "span id v1");
 
 /// `dataHash`: the commitment to an event's data, given as canonical JSON text.
 pub fn data_hash(data: &str) -> Hash32 {
@@ -246,6 +248,19 @@ pub(crate) fn jitter(schedule_id: &ScheduleId, fire_time: Timestamp) -> u64 {
     let mut first = [0; 8];
     first.copy_from_slice(&hash.0[..8]);
     u64::from_le_bytes(first)
+}
+
+/// The OpenTelemetry trace of a run: 32 hex digits.
+pub fn trace_id(ledger: &LedgerId, run_id: &RunId) -> String {
+    let text = format!("{ledger}/{run_id}");
+    TRACE_ID.hash(&[text.as_bytes()]).to_string()[..32].to_owned()
+}
+
+/// A span of that trace: 16 hex digits. It is named by the stream version of the event that it began
+/// with, which is 1 for the run itself, and for an attempt the version in its fencing token.
+pub fn span_id(ledger: &LedgerId, run_id: &RunId, stream_version: u64) -> String {
+    let text = format!("{ledger}/{run_id}/{stream_version}");
+    SPAN_ID.hash(&[text.as_bytes()]).to_string()[..16].to_owned()
 }
 
 /// What a derived run id is derived from.

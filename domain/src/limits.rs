@@ -32,3 +32,9 @@ pub const ERASED_SEQS: usize = 2_000;
 pub const ERASURES_AT_ONCE: usize = 100;
 /// Bytes of the reason for an erasure, which stands in each of its events.
 pub const ERASURE_REASON_BYTES: usize = 1_024;
+/// Upper bounds of the buckets of run durations, in milliseconds, each inclusive; one more bucket
+/// takes what is above the last.
+pub const DURATION_BUCKETS_MS: [u64; 16] = [
+    5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 1_800_000,
+    7_200_000,
+];

@@ -39,9 +39,8 @@ pub use self::{
     },
     rebuild::{Progress, Rebuilt},
     rows::{
-        AttemptLog, BackfillRow, ControlRow, DURATION_BUCKETS_MS, DagRow, DagVersionRow, DrainRow,
-        FireRow, LastFireRow, LimitRow, Mark, MissRow, QueueRow, RunRow, ScheduleRow, StepRow,
-        StepState, TallyRow,
+        AttemptLog, BackfillRow, ControlRow, DagRow, DagVersionRow, DrainRow, FireRow, LastFireRow,
+        LimitRow, Mark, MissRow, QueueRow, RunRow, ScheduleRow, StepRow, StepState, TallyRow,
     },
 };
 

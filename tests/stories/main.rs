@@ -18,6 +18,7 @@ mod plugins;
 mod readme;
 mod schedules;
 mod stream;
+mod telemetry;
 mod unsound_storage;
 mod witness;
 mod workers;

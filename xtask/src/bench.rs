@@ -9,7 +9,7 @@ use crate::{Failure, child};
 
 /// Measure the orchestrator on this machine: a table, and JSON in target/bench.json.
 ///
-/// Takes about ten minutes. Nothing else should run meanwhile.
+/// Takes about a quarter of an hour. Nothing else should run meanwhile.
 #[derive(Parser)]
 pub(crate) struct Args {
     /// Passed on to the benchmark; `-- --help` lists what it takes.

@@ -164,7 +164,7 @@ impl Inner {
                 let (ledger, eraser) = (&*self.ledger, &*self.eraser);
                 let blanked = carry_out(ledger, eraser, &self.tenant, erased).await?;
                 if blanked > 0 {
-                    tracing::info!(run = %erased.run_id, seq, blanked, "payloads are erased");
+                    tracing::info!(tenant = %self.tenant, runId = %erased.run_id, seq, blanked, "payloads are erased");
                     // What it read of the run meanwhile had them still.
                     let forgotten = self.commands.forget_run(&self.tenant, &erased.run_id).await;
                     forgotten.map_err(|error| EraseError::Unavailable(error.to_string()))?;

@@ -6,6 +6,7 @@ mod data_dir;
 pub mod erasures;
 mod lease_source;
 mod start;
+mod telemetry;
 pub mod witnesses;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -28,6 +29,7 @@ use stella_worker::{CatalogError, Plugins, Shelf};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+pub use self::telemetry::{EndpointError, OtlpConfig, OtlpEndpoint};
 use self::{
     artifacts::Artifacts, checkpoints::CheckpointsConfig, data_dir::DataDir, start::Starter,
 };
@@ -75,6 +77,8 @@ pub struct NodeConfig {
     pub checkpoints: CheckpointsConfig,
     /// The same ledger with a credential that may blank payloads; none: nothing is erased here.
     pub erasure: Option<LedgerUri>,
+    /// Where telemetry is sent; none: nothing is sent.
+    pub otlp: Option<OtlpConfig>,
 }
 
 /// Why a node did not start.

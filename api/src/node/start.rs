@@ -24,6 +24,7 @@ use super::{
     data_dir::{DataDir, NodeName},
     erasures::Erasures,
     lease_source::LocalLeases,
+    telemetry,
 };
 use crate::{app::Record, warmth::Warmth};
 
@@ -60,6 +61,7 @@ pub(super) struct Begun {
     signing: Option<SigningTask>,
     erasing: Option<JoinHandle<()>>,
     sweeping: JoinHandle<()>,
+    telling: Vec<JoinHandle<()>>,
 }
 
 impl Starter {
@@ -94,7 +96,7 @@ impl Starter {
         };
         // What it holds would keep the writer from ending.
         drop(self);
-        let Begun { worker, follow, mut writer, signing, erasing, sweeping } = begun;
+        let Begun { worker, follow, mut writer, signing, erasing, sweeping, telling } = begun;
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
@@ -110,6 +112,9 @@ impl Starter {
         let _ = sweeping.await;
         if let Some(erasing) = erasing {
             let _ = erasing.await;
+        }
+        for telling in telling {
+            let _ = telling.await;
         }
         let _ = writer.await;
         if let Some(signing) = signing {
@@ -165,6 +170,7 @@ impl Starter {
         self.projections.verify(tenant).await?;
         let work = self.projections.open_work(tenant).await?;
         let is_begun = work.head.next_seq > 0;
+        let next_seq = self.ledger.head(tenant).await?.next_seq;
         let commands_config = CommandsConfig {
             origin: origin.clone(),
             clock: Arc::clone(&self.clock),
@@ -180,6 +186,8 @@ impl Starter {
             commands.open_ledger(tenant, &Actor::system("ledger")?).await?;
         }
         let (follow, worker) = (self.follow(), self.worker(&commands));
+        let otlp = self.config.otlp.as_ref();
+        let telling = telemetry::start(&name, &self.ledger, &self.feed, next_seq, otlp, &self.stop);
         let signing = checkpoints.start(self.config.checkpoints.every, &self.stop);
         let (ledger, feed) = (Arc::clone(&self.ledger), Arc::clone(&self.feed));
         let erasures = Erasures::new(
@@ -195,7 +203,7 @@ impl Starter {
         let record = Record { commands, ledger, checkpoints, erasures, feed };
         drop(self.opened.send_replace(Ok(record)));
         tracing::info!(%tenant, "the ledger answers, and is the one that the projections know");
-        Ok(Begun { worker, follow, writer, signing, erasing, sweeping })
+        Ok(Begun { worker, follow, writer, signing, erasing, sweeping, telling })
     }
 
     fn follow(&self) -> JoinHandle<()> {

@@ -1,11 +1,11 @@
 //! `/metrics`: counters folded from the ledger, for Prometheus. They survive restarts and can be
 //! recomputed; what is not a fold is said to be of the moment, or of the process.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use axum::{
     extract::State,
-    http::header,
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use prometheus_client::{
@@ -14,22 +14,27 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
-use stella_domain::time::Timestamp;
+use stella_domain::{limits::DURATION_BUCKETS_MS, time::Timestamp};
 use stella_ledger::append_times::{APPEND_BUCKETS_MICROS, AppendTally};
-use stella_projections::{DURATION_BUCKETS_MS, Metrics, Position, QueueDepth, TallyRow};
+use stella_projections::{Metrics, Position, QueueDepth, TallyRow};
 
 use crate::{auth::Caller, problem::ApiError, state::AppState};
 
-/// The media type of the text format that is written.
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The media type of OpenMetrics, which Prometheus asks for.
+const OPENMETRICS: &str = "application/openmetrics-text";
+/// Full names of the two formats.
+const OPENMETRICS_1_0: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const TEXT_0_0_4: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Counters and gauges in the text format of Prometheus (OpenMetrics 1.0).
+/// Counters and gauges for Prometheus: as OpenMetrics 1.0 where that is accepted, else in its own text
+/// format, which is what `promtool` and most other readers know.
 #[utoipa::path(get, path = "/metrics", tag = "probes",
-    responses((status = 200, description = "The metrics.", body = String,
-        content_type = "application/openmetrics-text")))]
+    responses((status = 200, description = "The metrics.", content(
+        (String = "application/openmetrics-text"), (String = "text/plain")))))]
 pub(crate) async fn metrics(
     State(app): State<AppState>,
     caller: Caller,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let signed = match app.record().map(|record| record.checkpoints) {
         Ok(checkpoints) => match checkpoints.signer() {
@@ -55,7 +60,34 @@ pub(crate) async fn metrics(
     let mut body = String::new();
     // Writing to a String cannot fail.
     let _ = text::encode(&mut body, &registry);
-    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], body).into_response())
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let (media_type, body) = match accepted.into_iter().any(|value| value.contains(OPENMETRICS)) {
+        true => (OPENMETRICS_1_0, body),
+        false => (TEXT_0_0_4, prometheus_text(&body)),
+    };
+    Ok(([(header::CONTENT_TYPE, media_type)], body).into_response())
+}
+
+/// OpenMetrics in the older text format: it knows no end mark, and a counter's `HELP` and `TYPE` have
+/// the name that its samples have.
+fn prometheus_text(openmetrics: &str) -> String {
+    let counter = |line: &str| {
+        let name = line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?;
+        Some(name.to_owned())
+    };
+    let counters: HashSet<String> = openmetrics.lines().filter_map(counter).collect();
+    let mut text = String::with_capacity(openmetrics.len());
+    for line in openmetrics.lines().filter(|line| *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(word), Some(name), Some(rest)) if counters.contains(name) => {
+                text.push_str(&format!("# {word} {name}_total {rest}"));
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
 }
 
 #[derive(Debug)]

@@ -27,7 +27,7 @@ pub struct Health {
 /// How well a part of the node is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ComponentHealth {
-    /// `ledger`, `clock`, `projections` or `workers`.
+    /// `ledger`, `checkpoints`, `clock`, `projections`, `workers` or `schedulers`.
     pub name: String,
     /// How well.
     pub status: HealthStatus,

@@ -46,6 +46,7 @@ async fn metrics_are_folds_of_the_ledger() {
         api.get(&format!("/runs?minSeq={}", run["seq"])).await;
     }
     let request = api.bare(Method::GET, "/metrics").header("authorization", api.bearer());
+    let request = request.header("accept", "application/openmetrics-text");
     let text = request.send().await.unwrap().text().await.unwrap();
     for line in [
         r#"orchestrator_runs_started_total{dag="echo"} 3"#,

@@ -17,4 +17,5 @@ mod runs;
 mod schedules;
 mod stream;
 mod support;
+mod telemetry;
 mod workers;

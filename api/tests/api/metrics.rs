@@ -1,6 +1,10 @@
 //! Metrics: well-formed, documented, and all that alerts ask for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
+    process::{Command, Stdio},
+};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -63,8 +67,38 @@ fn written(name: &str, family: &Family) -> String {
 }
 
 async fn served(api: &Api) -> BTreeMap<String, Family> {
-    let request = api.bare(Method::GET, "/metrics").header("authorization", api.bearer());
-    families(&Answer::of(request.send().await.unwrap()).await.text)
+    families(&text(api, Some("application/openmetrics-text;version=1.0.0,*/*;q=0.1")).await)
+}
+
+async fn text(api: &Api, accept: Option<&str>) -> String {
+    let mut request = api.bare(Method::GET, "/metrics").header("authorization", api.bearer());
+    request = match accept {
+        Some(accept) => request.header("accept", accept),
+        None => request,
+    };
+    let answer = Answer::of(request.send().await.unwrap()).await;
+    let expected = accept.map_or("text/plain", |_| "application/openmetrics-text");
+    assert!(answer.header("content-type").starts_with(expected), "{answer:?}");
+    answer.text
+}
+
+/// `promtool` with this on its stdin; `None`, and a word about it, where there is no such program.
+fn promtool(arguments: &[&str], input: &str) -> Option<(bool, String)> {
+    let mut command = Command::new("promtool");
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            eprintln!("NOT CHECKED: promtool is not on PATH (Debian has it in package prometheus)");
+            return None;
+        }
+        Err(error) => panic!("promtool: {error}"),
+    };
+    // One that reads files only may have closed it.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    Some((output.status.success(), String::from_utf8(said).unwrap()))
 }
 
 fn sum(family: &Family) -> f64 {
@@ -151,6 +185,33 @@ async fn metrics_are_well_formed_documented_and_enough_for_the_alerts() {
     }
     assert!(alerts.len() >= 10 && asked.len() >= 10, "{alerts:?} {asked:?}");
     api.stop().await;
+}
+
+/// The format that Prometheus' own tools read, and what those say about it and about the rules.
+#[tokio::test(flavor = "multi_thread")]
+async fn promtool_has_nothing_to_say() {
+    let api = Api::start().await;
+    api.register(ECHO).await;
+    api.register(FAILING).await;
+    api.finished("echo", &json!({})).await;
+    let run = api.finished("failing", &json!({})).await;
+    api.post_nothing("/ledger:sign").await;
+    api.get(&format!("/runs?minSeq={}", run["seq"])).await;
+    let text = text(&api, None).await;
+    api.stop().await;
+    assert!(text.contains("# TYPE orchestrator_runs_total counter\n"), "{text}");
+    assert!(text.contains("# HELP orchestrator_runs_total Runs that ended.\n"), "{text}");
+    assert!(!text.contains("# EOF"), "{text}");
+    if let Some(said) = promtool(&["check", "metrics"], &text) {
+        assert_eq!(said, (true, String::new()), "{text}");
+        // It does find something where there is something to find.
+        let (well, said) = promtool(&["check", "metrics"], "# TYPE a counter\na 1\n").unwrap();
+        assert!(!well && said.contains("counter metrics should have"), "{said}");
+    }
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/observability/alerts.yaml");
+    if let Some((well, said)) = promtool(&["check", "rules", rules], "") {
+        assert!(well && said.contains("SUCCESS"), "{said}");
+    }
 }
 
 /// The duration of a run that is in time is set to a minute here.

@@ -87,3 +87,48 @@ async fn a_trigger_and_a_backfill_start_runs_that_the_schedule_shows() {
     assert_eq!(report["identical"], true, "{report}");
     api.stop().await;
 }
+
+/// A schedule whose DAG is paused, one that is paused itself, and all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_says_why_schedules_do_not_fire() {
+    let api = Api::start().await;
+    api.register(ECHO).await;
+    let found = async |part: &'static str, min_seq: &serde_json::Value| {
+        api.get(&format!("/schedules?minSeq={min_seq}")).await;
+        let health = api.get("/admin/health").await.body;
+        let parts = health["components"].as_array().unwrap().clone();
+        let part = parts.into_iter().find(|found| found["name"] == part).unwrap();
+        (part["status"].as_str().unwrap().to_owned(), part["message"].as_str().unwrap().to_owned())
+    };
+    let body = json!({"scheduleId": "daily", "dagId": "echo", "cron": "0 0 * * *"});
+    let created = api.post("/schedules", &body).await.body;
+    let (status, message) = found("schedulers", &created["seq"]).await;
+    assert_eq!((&*status, &*message), ("green", "1 schedules, none overdue"));
+
+    let why = json!({"reason": "the source moves"});
+    let paused = api.post("/schedules/daily:pause", &why).await.body;
+    let (status, message) = found("schedulers", &paused["seq"]).await;
+    assert_eq!(status, "green");
+    assert!(message.contains("daily (since ") && message.contains("the source moves"), "{message}");
+
+    // A trigger fires whatever is paused, but for its DAG.
+    api.post("/dags/echo:pause", &why).await;
+    let fired = api.post("/schedules/daily:trigger", &json!({})).await.body;
+    let refused = async {
+        loop {
+            let (status, message) = found("schedulers", &fired["seq"]).await;
+            if status == "yellow" {
+                return message;
+            }
+        }
+    };
+    let message = tokio::time::timeout(std::time::Duration::from_secs(30), refused).await.unwrap();
+    assert!(message.contains("runs of fires are refused of daily ("), "{message}");
+    assert!(message.contains("its DAG is paused"), "{message}");
+
+    let held = api.post("/schedulers:pause", &why).await.body;
+    let (status, message) = found("schedulers", &held["seq"]).await;
+    assert_eq!(status, "yellow");
+    assert!(message.starts_with("no schedule fires: all are paused since "), "{message}");
+    api.stop().await;
+}

@@ -8,7 +8,7 @@ use reqwest::{
 };
 use serde_json::{Value, json};
 use stella_api::{
-    node::{Node, NodeConfig, checkpoints::CheckpointsConfig},
+    node::{Node, NodeConfig, OtlpConfig, checkpoints::CheckpointsConfig},
     slo::SloTargets,
 };
 use stella_ledger::uri::LedgerUri;
@@ -59,13 +59,21 @@ impl Api {
 
     /// Another node on the same ledger, with a key of its own, that may not erase.
     pub(crate) async fn beside(&self) -> Self {
-        Self::on(self.dir.path().join("ledger.sqlite"), tempfile::tempdir().unwrap(), 0, false)
-            .await
+        let dir = tempfile::tempdir().unwrap();
+        Self::on(self.dir.path().join("ledger.sqlite"), dir, 0, false, None).await
+    }
+
+    /// One that sends telemetry there.
+    pub(crate) async fn telling(endpoint: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let metrics_every = Duration::from_millis(200);
+        let otlp = OtlpConfig { endpoint: endpoint.parse().unwrap(), metrics_every };
+        Self::on(dir.path().join("ledger.sqlite"), dir, 4, true, Some(otlp)).await
     }
 
     async fn with_concurrency(concurrency: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self::on(dir.path().join("ledger.sqlite"), dir, concurrency, true).await
+        Self::on(dir.path().join("ledger.sqlite"), dir, concurrency, true, None).await
     }
 
     async fn on(
@@ -73,6 +81,7 @@ impl Api {
         dir: tempfile::TempDir,
         concurrency: u32,
         may_erase: bool,
+        otlp: Option<OtlpConfig>,
     ) -> Self {
         let ledger = LedgerUri::Sqlite(ledger);
         let erasure = may_erase.then(|| ledger.clone());
@@ -92,6 +101,7 @@ impl Api {
             artifacts: None,
             checkpoints: CheckpointsConfig::default(),
             erasure,
+            otlp,
         })
         .await
         .unwrap();

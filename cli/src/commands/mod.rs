@@ -17,6 +17,7 @@ mod serve;
 mod signing;
 mod slo;
 mod storage;
+mod telemetry;
 mod witness;
 mod worker;
 
@@ -55,6 +56,9 @@ pub(crate) enum Command {
     /// Look at the past.
     #[command(subcommand)]
     Replay(replay::Replay),
+    /// Logs, counters and traces as they follow from the ledger.
+    #[command(subcommand)]
+    Telemetry(telemetry::Telemetry),
     /// Work off steps in a process of its own.
     #[command(subcommand)]
     Worker(worker::Worker),
@@ -100,6 +104,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Ledger(command) => command.run().await,
         Command::Projections(command) => command.run().await,
         Command::Replay(command) => command.run().await,
+        Command::Telemetry(command) => command.run().await,
         Command::Worker(command) => command.run().await,
         Command::Witness(witness) => witness.run().await,
         Command::Health(health) => health.run().await,

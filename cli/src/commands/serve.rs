@@ -3,13 +3,14 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::Args;
 use ed25519_dalek::VerifyingKey;
 use stella_api::{
     catalog::RemotePlugin,
-    node::{Node, NodeConfig, NodeError},
+    node::{Node, NodeConfig, NodeError, OtlpConfig, OtlpEndpoint},
     slo::{Percent, SloTargets},
 };
 use stella_artifacts::ArtifactUri;
@@ -22,7 +23,7 @@ use super::{
     signing::SigningArgs,
     storage::{StorageArgs, ledger_failure},
 };
-use crate::{failure::Failure, output};
+use crate::{failure::Failure, logging::LogFormat, output};
 
 /// Run a server on this machine: HTTP API, projections, dispatch, and a worker.
 ///
@@ -36,7 +37,9 @@ Examples:
   stella orch serve --ledger 'mongodb://127.0.0.1:27017/stella?replicaSet=rs0'
   stella orch serve --artifacts s3://stella-artifacts/prod
   stella orch serve --plugins ./plugins/scan --plugins ./plugins/notify --concurrency 8
-  stella orch serve --remote-plugin scan=run,report --remote-plugin notify")]
+  stella orch serve --remote-plugin scan=run,report --remote-plugin notify
+  stella orch serve --log-format json
+  stella orch serve --otlp-endpoint http://127.0.0.1:4318")]
 pub(crate) struct Serve {
     #[command(flatten)]
     storage: StorageArgs,
@@ -78,6 +81,8 @@ pub(crate) struct Serve {
     #[command(flatten)]
     slo: SloArgs,
     #[command(flatten)]
+    telemetry: TelemetryArgs,
+    #[command(flatten)]
     signing: SigningArgs,
     #[command(flatten)]
     erasing: ErasingArgs,
@@ -113,6 +118,33 @@ struct SloArgs {
     slo_days: u32,
 }
 
+/// What the server tells others about what it does.
+#[derive(Debug, Clone, Args)]
+struct TelemetryArgs {
+    /// How the log on stderr is written; as JSON it has lines about runs, too.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
+    /// Send traces, logs and counters there, as OpenTelemetry in JSON (OTLP/HTTP). Without it, nothing
+    /// is sent anywhere.
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<OtlpEndpoint>,
+    /// Seconds between two times that counters are sent there.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60,
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    otlp_metrics_every: u64,
+}
+
+impl TelemetryArgs {
+    fn otlp(self) -> Option<OtlpConfig> {
+        let metrics_every = Duration::from_secs(self.otlp_metrics_every);
+        self.otlp_endpoint.map(|endpoint| OtlpConfig { endpoint, metrics_every })
+    }
+}
+
 impl SloArgs {
     fn targets(self) -> SloTargets {
         SloTargets {
@@ -137,6 +169,11 @@ pub(super) fn verifying_key(text: &str) -> Result<VerifyingKey, String> {
 }
 
 impl Serve {
+    /// How the log is written.
+    pub(crate) fn log_format(&self) -> LogFormat {
+        self.telemetry.log_format
+    }
+
     pub(crate) async fn run(self) -> Result<(), Failure> {
         // From here on a signal ends the server in good order, also while it starts.
         let mut stop = Stop::listen()?;
@@ -158,6 +195,7 @@ impl Serve {
             artifacts: self.artifacts,
             checkpoints: self.signing.config()?,
             erasure: self.erasing.config(&uri)?,
+            otlp: self.telemetry.otlp(),
         };
         let node = tokio::select! {
             node = Node::start(config) => node.map_err(node_failure)?,

@@ -3,17 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use stella_domain::ids::{DagId, PluginName};
+use stella_domain::{
+    ids::{DagId, PluginName},
+    limits::DURATION_BUCKETS_MS,
+};
 
 use super::{Row, run::is_zero};
 use crate::model::{Model, Value};
-
-/// Upper bounds of the buckets of run durations, in milliseconds, each inclusive; one more bucket
-/// takes what is above the last.
-pub const DURATION_BUCKETS_MS: [u64; 16] = [
-    5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 1_800_000,
-    7_200_000,
-];
 
 /// What happened to a DAG's runs so far.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,20 +1,20 @@
 //! Where a run's events come from: a live ledger, or exported files.
 
-use std::{borrow::Cow, path::Path};
+use std::path::Path;
 
 use stella_domain::{
-    chain::{Commit, StoredEvent, StoredPayload},
+    chain::Commit,
     event::RunCreated,
     ids::{RunId, StreamId, Tenant},
-    json::CanonicalJson,
 };
 use stella_ledger::port::Ledger;
 use stella_verify::{
-    Line, hash_of,
+    Line,
     ndjson::{Verifier, VerifyError},
 };
 
 use super::{Fact, History, ShowError};
+use crate::stored::stored_of;
 
 pub(super) async fn history_of(
     ledger: &dyn Ledger,
@@ -95,27 +95,11 @@ fn facts_of(commit: &Commit) -> impl Iterator<Item = Fact> {
     })
 }
 
-/// An event of a line that was verified, so nothing of it fails to parse.
 fn fact_of(line: &Line<'_>) -> Fact {
-    let hash = |digits| hash_of("", digits).unwrap_or(stella_domain::hash::Hash32::ZERO);
-    let payload = match line.payload {
-        Some((json, salt)) => {
-            StoredPayload::Present { salt, json: CanonicalJson::trusted(json.to_owned()) }
-        }
-        None if line.is_erased() => StoredPayload::Erased(hash(line.payload_hash)),
-        None => StoredPayload::None,
-    };
     Fact {
         seq: line.seq,
         stream_version: line.stream_version,
         recorded_at: line.recorded_at.parse().unwrap_or_default(),
-        stored: StoredEvent {
-            event_type: Cow::Owned(line.event_type.to_owned()),
-            // A schema beyond 32 bits is none that this build knows.
-            schema: u32::try_from(line.schema).unwrap_or(u32::MAX),
-            data: CanonicalJson::trusted(line.data.to_owned()),
-            payload,
-            hash: hash(line.hash),
-        },
+        stored: stored_of(line),
     }
 }

@@ -126,6 +126,7 @@ async fn start(dir: &Path, ledger: Option<LedgerUri>) -> Result<(Node, String), 
         artifacts: None,
         checkpoints: CheckpointsConfig::default(),
         erasure: None,
+        otlp: None,
     })
     .await
     .map_err(node_failure)?;

@@ -83,6 +83,10 @@ pub(super) fn component(part: &ComponentHealth) -> Check {
             "wait if the number falls; if it does not: `stella orch projections rebuild --online`"
         }
         (_, "workers") => "start one: `stella orch worker start --name NAME`",
+        (_, "schedulers") => {
+            "see why: `stella orch schedule get NAME`; then `stella orch dag resume DAG`, \
+             `stella orch schedule resume-all`, or `stella orch schedule clear NAME`"
+        }
         (_, _) => "see docs/operations.md",
     };
     let (name, found) = (part.name.clone(), part.message.clone());
@@ -212,7 +216,9 @@ mod tests {
 
     #[test]
     fn whatever_is_not_green_has_a_remedy() {
-        for name in ["ledger", "checkpoints", "clock", "projections", "workers", "another"] {
+        let parts =
+            ["ledger", "checkpoints", "clock", "projections", "workers", "schedulers", "other"];
+        for name in parts {
             for status in [HealthStatus::Yellow, HealthStatus::Red] {
                 let (name, message) = (name.to_owned(), "m".to_owned());
                 let check = component(&ComponentHealth { name, status, message });

@@ -18,7 +18,7 @@ use stella_api::types::LedgerHead;
 use stella_verify::ndjson::Report;
 
 pub(crate) use self::{
-    export::{Window, export_bundle, pins, write_failure},
+    export::{Window, WindowArgs, download, export_bundle, pins, write_failure},
     key::witness_name,
     verify::verify_failure,
     verify_bundle::{judge, verdict},

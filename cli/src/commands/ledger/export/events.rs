@@ -24,7 +24,7 @@ struct Place {
 }
 
 /// Hand whole lines to `take`, in order, until all of the window's events have come.
-pub(super) async fn download(
+pub(crate) async fn download(
     client: &Client,
     window: Window,
     take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,

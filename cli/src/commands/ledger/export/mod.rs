@@ -15,8 +15,11 @@ use stella_domain::time::Timestamp;
 use stella_ledger::clock::{Clock as _, SystemClock};
 use stella_replay::bundle::Destination;
 
-pub(crate) use self::bundle::{export as export_bundle, pins, write_failure};
-use self::{bundle::Since, events::download};
+use self::bundle::Since;
+pub(crate) use self::{
+    bundle::{export as export_bundle, pins, write_failure},
+    events::download,
+};
 use crate::{
     client::{Client, ServerArgs},
     failure::Failure,
@@ -41,12 +44,8 @@ Examples:
   stella orch ledger export --file events.ndjson
   stella orch ledger export --from 2026-11-23T09:00:00Z | gzip > events.ndjson.gz")]
 pub(crate) struct Export {
-    /// Begin of the window (RFC 3339, or a day; UTC); the ledger's own otherwise.
-    #[arg(long, value_name = "TIME", value_parser = input::time)]
-    from: Option<Timestamp>,
-    /// End of the window, not part of it; with --seal now, else the time of the newest event.
-    #[arg(long, value_name = "TIME", value_parser = input::time)]
-    to: Option<Timestamp>,
+    #[command(flatten)]
+    window: WindowArgs,
     /// Write a bundle here: a new directory, or a new archive if the name ends in .tar.zst.
     #[arg(long, value_name = "PATH", value_parser = destination)]
     out: Option<Destination>,
@@ -56,11 +55,22 @@ pub(crate) struct Export {
     /// Write the events alone to this file, once it is whole; without --out and --file to stdout.
     #[arg(long, value_name = "FILE", conflicts_with = "out")]
     file: Option<PathBuf>,
-    /// Record `LedgerSealed` first, if the window is open otherwise.
-    #[arg(long)]
-    seal: bool,
     #[command(flatten)]
     server: ServerArgs,
+}
+
+/// Which window is exported.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct WindowArgs {
+    /// Begin of the window (RFC 3339, or a day; UTC); the ledger's own otherwise.
+    #[arg(long, value_name = "TIME", value_parser = input::time)]
+    pub(crate) from: Option<Timestamp>,
+    /// End of the window, not part of it; with --seal now, else the time of the newest event.
+    #[arg(long, value_name = "TIME", value_parser = input::time)]
+    pub(crate) to: Option<Timestamp>,
+    /// Record `LedgerSealed` first, if the window is open otherwise.
+    #[arg(long)]
+    pub(crate) seal: bool,
 }
 
 /// A time window [from, to).
@@ -106,7 +116,7 @@ impl Export {
         if let Some(since) = &since {
             since.check_ledger(&head.ledger)?;
         }
-        let window = self.window(&client, &head).await?;
+        let window = self.window.resolve(&client, &head).await?;
         match (self.out, self.file) {
             (Some(out), _) => {
                 let path = out.path().to_owned();
@@ -121,9 +131,15 @@ impl Export {
             (None, None) => window.write(&client, &mut io::stdout()).await,
         }
     }
+}
 
+impl WindowArgs {
     /// The window that is meant; sealed, if that was asked for and it is open.
-    async fn window(&self, client: &Client, head: &LedgerHead) -> Result<Window, Failure> {
+    pub(crate) async fn resolve(
+        self,
+        client: &Client,
+        head: &LedgerHead,
+    ) -> Result<Window, Failure> {
         let from = self.from.unwrap_or(Timestamp::ZERO);
         let to = match self.to {
             // One that is upside down is refused by the server.
