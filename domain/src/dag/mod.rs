@@ -160,6 +160,10 @@ impl DagSpec {
             check_plugins(&source.steps, catalog, &mut problems);
         }
         let parts = compile_steps(&source.steps, &graph, &inputs, &mut problems);
+        // A spec that was registered before this was checked fails when it calls what is not there.
+        if catalog.is_some() {
+            check_functions(&source.steps, &parts, &mut problems);
+        }
         let outputs = source.outputs.map(|outputs| {
             let compiler = Compiler::new(Reader::Run, &graph, &inputs, &mut problems);
             compiler.template("outputs", Some(outputs))
@@ -305,6 +309,14 @@ fn check_plugins(steps: &[StepSource<'_>], catalog: &dyn PluginCatalog, problems
         let known = actions.join(", ");
         let message = format!("plugin {plugin} has no action {action:?}; it has {known}{hint}");
         problems.push(member(&step.path, "action"), message);
+    }
+}
+
+fn check_functions(steps: &[StepSource<'_>], parts: &[StepParts], problems: &mut Problems) {
+    for (step, parts) in steps.iter().zip(parts) {
+        for message in parts.when.iter().flat_map(Condition::unknown_functions) {
+            problems.push(member(&step.path, "when"), message);
+        }
     }
 }
 
