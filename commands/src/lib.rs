@@ -94,7 +94,10 @@ impl Commands {
         let now = config.clock.now();
         let mut dispatch = Dispatch::default();
         let mut known: HashMap<Tenant, Head> = HashMap::new();
-        for (tenant, work) in config.open_work {
+        let mut starts = vec![];
+        for (tenant, mut work) in config.open_work {
+            let counted = std::mem::take(&mut work.starts).into_iter();
+            starts.extend(counted.map(|start| (tenant.clone(), start)));
             known.insert(tenant.clone(), work.head);
             dispatch.open(&tenant, work, now);
         }
@@ -107,7 +110,7 @@ impl Commands {
             cancelled: tokio::sync::Notify::new(),
         });
         let writer_config = WriterConfig { origin: config.origin, clock: config.clock, known };
-        let engine = Engine::new(Arc::clone(&shared));
+        let engine = Engine::new(Arc::clone(&shared), starts);
         let (writer, task) = Writer::start(writer_config, Arc::clone(&ledger), feed, engine);
         (Self { writer, ledger, shared }, task)
     }

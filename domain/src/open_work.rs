@@ -7,7 +7,7 @@ use crate::{
     aggregate::Control,
     chain::Head,
     event::StepConcurrency,
-    ids::{DagId, FencingToken, PluginName, RunId, ScheduleId, StepId, WorkerId},
+    ids::{Actor, DagId, FencingToken, PluginName, RunId, ScheduleId, StepId, WorkerId},
     time::Timestamp,
 };
 
@@ -34,6 +34,8 @@ pub struct OpenWork {
     pub retries: Vec<PendingRetry>,
     /// Runs that have a timeout and have not ended.
     pub deadlines: Vec<RunDeadline>,
+    /// Runs that still count against their DAG's budget, or may.
+    pub starts: Vec<CountedStart>,
 }
 
 impl Default for OpenWork {
@@ -50,6 +52,7 @@ impl Default for OpenWork {
             leases: vec![],
             retries: vec![],
             deadlines: vec![],
+            starts: vec![],
         }
     }
 }
@@ -140,4 +143,21 @@ pub struct RunDeadline {
     pub run_id: RunId,
     /// When its time is over.
     pub deadline: Timestamp,
+}
+
+/// A run that counts against its DAG's budget of starts until the window has passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CountedStart {
+    /// The DAG.
+    pub dag_id: DagId,
+    /// The version that the run is pinned to: it counts if that one has a budget.
+    pub dag_version: u32,
+    /// The run.
+    pub run_id: RunId,
+    /// When it was started.
+    pub at: Timestamp,
+    /// Who started it.
+    pub actor: Actor,
+    /// For this schedule.
+    pub schedule_id: Option<ScheduleId>,
 }

@@ -5,6 +5,7 @@ mod append_only;
 mod architecture;
 mod backup;
 mod bad_input;
+mod budget;
 mod bundles;
 mod checkpoints;
 mod crash;

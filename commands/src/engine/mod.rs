@@ -21,6 +21,7 @@ use stella_domain::{
     event::{DagEvent, Event, RunCreated, RunEvent},
     hash::inputs_hash,
     ids::{Actor, FencingToken, RunId, StreamId, Tenant, WorkerId},
+    open_work::CountedStart,
     time::Timestamp,
 };
 use stella_ledger::{
@@ -75,9 +76,16 @@ impl Shared {
 type Outcome = Decision<Result<Answer, Refusal>, Effect>;
 
 impl Engine {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let (caches, starts) = (Caches::default(), Starts::default());
-        Self { caches, starts, shared, untold: HashMap::new() }
+    /// `starts` is what counts against the budgets of DAGs already.
+    pub(crate) fn new(shared: Arc<Shared>, starts: Vec<(Tenant, CountedStart)>) -> Self {
+        let mut engine = Self {
+            caches: Caches::default(),
+            starts: Starts::default(),
+            shared,
+            untold: HashMap::new(),
+        };
+        starts.into_iter().for_each(|(tenant, start)| engine.starts.add(&tenant, start));
+        engine
     }
 
     fn start_run(
@@ -135,7 +143,10 @@ impl Engine {
             started.replayed = outcome.commit.is_none();
         }
         if budget.is_some() && outcome.commit.is_some() {
-            self.starts.add(tenant, actor, new, at);
+            let schedule_id = new.schedule.as_ref().map(|fire| fire.schedule_id.clone());
+            let (dag_id, run_id, actor) = (new.dag_id.clone(), new.run_id.clone(), actor.clone());
+            let start = CountedStart { dag_id, dag_version, run_id, at, actor, schedule_id };
+            self.starts.add(tenant, start);
         }
         outcome
     }
@@ -344,7 +355,9 @@ impl Decider for Engine {
             self.untold.remove(tenant);
         } else {
             cache.drop_stream(&recorded.commit.stream);
+            self.count_starts_of_others(tenant, recorded);
         }
+        let cache = self.caches.tenant(tenant);
         // Nothing is staged on a run that has ended.
         for (_, erased) in recorded.erasures() {
             cache.drop_stream(&StreamId::Run(erased.run_id.clone()));

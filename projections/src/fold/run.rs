@@ -4,7 +4,7 @@ use stella_domain::{
     aggregate::RunStatus,
     artifact::Artifact,
     event::{ErrorCode, RunCreated, RunEvent, RunRequest, StepQueued, StepStarted},
-    ids::{PluginName, RunId, StepId},
+    ids::{Actor, PluginName, RunId, StepId},
 };
 
 use super::{LiveDag, LiveRun, Place};
@@ -20,11 +20,13 @@ const NEVER_QUEUED: &str = "the step was never queued";
 /// The row of a new run.
 pub(super) fn created(
     id: &RunId,
+    actor: &Actor,
     place: &Place,
     created: &RunCreated,
     request: Option<&RunRequest>,
 ) -> RunRow {
     RunRow {
+        actor: actor.clone(),
         attempt: created.attempt,
         created_at: place.at,
         created_seq: place.seq,

@@ -6,6 +6,7 @@ mod open_work;
 mod outcomes;
 mod runs;
 mod schedules;
+mod starts;
 mod waiting;
 
 use std::path::Path;

@@ -10,6 +10,7 @@ use stella_domain::{
     },
 };
 
+use super::starts::counted_starts;
 use crate::{
     ProjectionError, Projections,
     rows::{ControlRow, DagRow, Row, RunRow, ScheduleRow, StepRow, StepState},
@@ -73,6 +74,7 @@ impl Projections {
             work.deadlines.extend(deadline.map(|deadline| RunDeadline { run_id, deadline }));
         }
         drop(runs);
+        work.starts = counted_starts(&mut snapshot, &work.head, path).await?;
         Ok(work)
     }
 }
