@@ -34,10 +34,8 @@ pub(super) async fn counted_starts(
     path: &Path,
 ) -> Result<Vec<CountedStart>, ProjectionError> {
     let storage = || ProjectionError::storage(path);
-    let versions: Vec<String> = sqlx::query_scalar(BUDGETED_VERSIONS)
-        .fetch_all(&mut *snapshot)
-        .await
-        .map_err(storage())?;
+    let versions: Vec<String> =
+        sqlx::query_scalar(BUDGETED_VERSIONS).fetch_all(&mut *snapshot).await.map_err(storage())?;
     let mut dags: BTreeMap<DagId, BTreeMap<u32, Budget>> = BTreeMap::new();
     for text in &versions {
         let row = DagVersionRow::from_text(text)?;
