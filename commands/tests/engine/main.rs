@@ -15,5 +15,6 @@ mod restart;
 mod run_timeout;
 mod run_tokens;
 mod schedules;
+mod snapshots;
 mod steps;
 mod two_writers;
