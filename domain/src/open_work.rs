@@ -32,6 +32,8 @@ pub struct OpenWork {
     pub leases: Vec<OpenLease>,
     /// Steps that wait for their next attempt.
     pub retries: Vec<PendingRetry>,
+    /// Approvals that have a timeout and are not decided.
+    pub approvals: Vec<PendingApproval>,
     /// Runs that have a timeout and have not ended.
     pub deadlines: Vec<RunDeadline>,
     /// Runs that still count against their DAG's budget, or may.
@@ -51,6 +53,7 @@ impl Default for OpenWork {
             queued: vec![],
             leases: vec![],
             retries: vec![],
+            approvals: vec![],
             deadlines: vec![],
             starts: vec![],
         }
@@ -134,6 +137,17 @@ pub struct PendingRetry {
     pub step_id: StepId,
     /// When it is queued at the earliest.
     pub not_before: Timestamp,
+}
+
+/// An approval that operators have only so long for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingApproval {
+    /// The run.
+    pub run_id: RunId,
+    /// The step.
+    pub step_id: StepId,
+    /// When it is decided without them.
+    pub deadline: Timestamp,
 }
 
 /// A run that may take only so long.

@@ -94,6 +94,9 @@ impl Dispatch {
         for retry in open.retries {
             of.insert_retry(retry.run_id, retry.step_id, retry.not_before);
         }
+        for approval in open.approvals {
+            of.insert_approval(approval.run_id, approval.step_id, approval.deadline);
+        }
         for run in open.deadlines {
             of.set_deadline(&run.run_id, run.deadline);
         }
@@ -219,7 +222,7 @@ impl Dispatch {
             Open::Leased(lease) if lease.cancel && lease.worker_id == *worker_id => {
                 Some(lease.token.clone())
             }
-            Open::Leased(_) | Open::Queued(..) | Open::BackingOff(_) => None,
+            Open::Leased(_) | Open::Queued(..) | Open::BackingOff(_) | Open::Asked(_) => None,
         })
         .collect()
     }
@@ -324,6 +327,9 @@ impl Dispatch {
                 }
             }
             Due::Retry(run_id, step_id) => self.of(tenant).insert_retry(run_id, step_id, later),
+            Due::Approval(run_id, step_id) => {
+                self.of(tenant).insert_approval(run_id, step_id, later);
+            }
             Due::Deadline(run_id) => self.of(tenant).set_deadline(&run_id, later),
             Due::Drained => self.timers.set(tenant, later, Timer::Drained),
             Due::Attend(id) => self.of(tenant).look_at(&id, Some(later)),
@@ -336,6 +342,7 @@ impl Dispatch {
     fn timer_fired(&mut self, tenant: &Tenant, timer: Timer, now: Timestamp) -> Option<Due> {
         match timer {
             Timer::Retry(run_id, step_id) => Some(Due::Retry(run_id, step_id)),
+            Timer::Approval(run_id, step_id) => Some(Due::Approval(run_id, step_id)),
             Timer::CatchUp => Some(Due::CatchUp),
             Timer::Deadline(run_id) => {
                 let fired = self.of(tenant).deadline_fired(&run_id);

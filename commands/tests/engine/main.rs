@@ -2,6 +2,7 @@
 //! plays and a clock that it turns.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod approvals;
 mod dropped;
 mod erasing;
 mod holds;

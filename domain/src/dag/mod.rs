@@ -22,6 +22,7 @@ mod work;
 
 use std::{collections::HashMap, fmt, num::NonZeroU32};
 
+pub(crate) use self::duration::spell_ms;
 use self::{
     compile::{Compiler, Reader},
     error::{Problems, did_you_mean, member},
@@ -40,7 +41,9 @@ pub use self::{
     source::{MAX_BUDGET_STARTS, MAX_BUDGET_WINDOW_MS, MAX_STEPS},
     template::{Item, MAX_RENDERED_BYTES, RenderError, Scope, Template},
     text::{MAX_CANONICAL_BYTES, MAX_TEXT_BYTES},
-    work::{Action, Approval, ForEach, ItemsError, MAX_ITEMS, MAX_PARALLELISM, Work},
+    work::{
+        Action, Approval, ApprovalTimeout, ForEach, ItemsError, MAX_ITEMS, MAX_PARALLELISM, Work,
+    },
 };
 use crate::{
     ids::{DagId, PluginName, StepId},
@@ -358,7 +361,7 @@ impl StepSource<'_> {
     fn into_step(self, parts: StepParts, edges: graph::Edges) -> Option<Step> {
         let parallelism = self.parallelism;
         let work = match self.approval {
-            Some(message) => Work::Approval(Approval { message }),
+            Some(approval) => Work::Approval(approval),
             None => Work::Action(Box::new(Action {
                 plugin: self.plugin?,
                 name: self.action?,

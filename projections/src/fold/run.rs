@@ -127,6 +127,7 @@ pub(super) fn fold(
         RunEvent::ApprovalRequested(data, payload) => {
             let step = insert(run, place, &data.step_id, None, StepState::AwaitingApproval);
             step.message = payload.as_ref().map(|payload| payload.message.clone());
+            step.deadline = data.deadline;
         }
         RunEvent::StepApproved(data, payload) => {
             let step = close(run, dag, place, &data.step_id, StepState::Succeeded)?;
@@ -237,6 +238,7 @@ fn insert<'a>(
         attempt: 0,
         concurrency: None,
         dag_id: row.dag_id.clone(),
+        deadline: None,
         ended_at: None,
         error_code: None,
         last_seq: place.seq,

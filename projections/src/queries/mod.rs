@@ -1,5 +1,6 @@
 //! What can be asked of the read models. Every answer is of one snapshot.
 
+mod approvals;
 mod counters;
 mod dags;
 mod open_work;

@@ -6,7 +6,8 @@ use stella_domain::{
     event::FireCause,
     ids::Tenant,
     open_work::{
-        OpenFireWork, OpenLease, OpenRun, OpenWork, PendingRetry, QueuedStep, RunDeadline,
+        OpenFireWork, OpenLease, OpenRun, OpenWork, PendingApproval, PendingRetry, QueuedStep,
+        RunDeadline,
     },
 };
 
@@ -127,9 +128,13 @@ fn add(work: &mut OpenWork, step: StepRow) -> Result<(), ProjectionError> {
             run_id: step.run_id,
             step_id: step.step_id,
         }),
-        // No worker has to do anything about these.
-        StepState::AwaitingApproval
-        | StepState::Expanded
+        StepState::AwaitingApproval => {
+            let (run_id, step_id) = (step.run_id, step.step_id);
+            let approval = |deadline| PendingApproval { run_id, step_id, deadline };
+            work.approvals.extend(step.deadline.map(approval));
+        }
+        // Nobody has to do anything about these.
+        StepState::Expanded
         | StepState::Skipped
         | StepState::Succeeded
         | StepState::Failed

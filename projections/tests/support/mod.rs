@@ -198,7 +198,7 @@ fn specs() -> Vec<Arc<DagSpec>> {
             {"id":"odd","plugin":"core","action":"noop","needs":["a"],
              "when":"inputs.n == 1 || steps.a.outputs.n == 1"},
             {"id":"after","plugin":"core","action":"noop","needs":["odd"]},
-            {"id":"gate","needs":["each"],"approval":{"message":"may it go on?"}},
+            {"id":"gate","needs":["each"],"approval":{"message":"may it go on?","timeout":"2d"}},
             {"id":"last","plugin":"core","action":"noop","needs":["gate","after"],"when":"true"}]}"#,
     ]
     .map(|text| {
