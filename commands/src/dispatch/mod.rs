@@ -10,12 +10,13 @@ mod events;
 mod fires;
 mod holds;
 mod queue;
+mod shares;
 mod timers;
 mod waiting;
 mod work;
 mod workers;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, num::NonZeroU32, sync::Arc};
 
 use stella_domain::{
     aggregate::{OpenFire, Run},
@@ -152,7 +153,8 @@ impl Dispatch {
         {
             return None;
         }
-        let slot = self.waiters.claim(tenant, &kind.plugin, run_id, step_id)?;
+        let slot = self.waiters.claim(&mut self.tenants, tenant, &kind.plugin, run_id, step_id)?;
+        let work = self.tenants.entry(tenant.clone()).or_default();
         work.claim(run_id, step_id, kind.clone());
         Some(slot)
     }
@@ -165,18 +167,26 @@ impl Dispatch {
         }
     }
 
-    /// A worker waits for up to `slots` leases.
+    /// Let this tenant have so many times the share of a tenant of weight 1, of the workers that work
+    /// for both. A tenant has weight 1 unless told otherwise.
+    pub fn set_weight(&mut self, tenant: &Tenant, weight: NonZeroU32) {
+        self.waiters.set_weight(tenant, weight);
+    }
+
+    /// A worker waits for up to `slots` leases of these tenants.
     pub fn wait(
         &mut self,
-        tenant: &Tenant,
+        tenants: Arc<[Tenant]>,
         worker_id: &WorkerId,
         plugins: Arc<[PluginName]>,
         slots: u32,
         now: Timestamp,
     ) -> (WaiterId, tokio::sync::mpsc::UnboundedReceiver<Grant>) {
-        let work = self.tenants.entry(tenant.clone()).or_default();
-        work.workers.asks(worker_id, &plugins, now);
-        self.waiters.add(tenant, worker_id, plugins, slots)
+        for tenant in &*tenants {
+            let work = self.tenants.entry(tenant.clone()).or_default();
+            work.workers.asks(worker_id, &plugins, now);
+        }
+        self.waiters.add(tenants, worker_id, plugins, slots)
     }
 
     /// The worker waits no longer; what it claimed already still reaches it.

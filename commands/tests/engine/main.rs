@@ -16,6 +16,7 @@ mod restart;
 mod run_timeout;
 mod run_tokens;
 mod schedules;
+mod shares;
 mod snapshots;
 mod steps;
 mod two_writers;

@@ -28,7 +28,8 @@ fn a_grant_that_failed_is_tried_again_later_and_others_go_first() {
     let queued = vec![step(1), step(2)];
     let work = OpenWork { queued, ..OpenWork::default() };
     dispatch.open(&acme(), work, now);
-    let (_, _grants) = dispatch.wait(&acme(), &worker("w1"), Arc::new([plugin.clone()]), 1, now);
+    let (_, _grants) =
+        dispatch.wait(Arc::new([acme()]), &worker("w1"), Arc::new([plugin.clone()]), 1, now);
     let due = |dispatch: &mut Dispatch, at| loop {
         match dispatch.next_due(at) {
             Some((_, Due::CatchUp)) => {}
