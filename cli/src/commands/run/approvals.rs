@@ -16,7 +16,7 @@ use crate::{
 #[command(after_help = "\
 Examples:
   stella orch run approvals
-  stella orch run approvals --dag release --limit 500 -o json | jq .runId")]
+  stella orch run approvals --dag release --limit 500 -o json | jq '.[].runId'")]
 pub(crate) struct Approvals {
     /// Of this DAG.
     #[arg(long, value_name = "DAG")]
