@@ -18,8 +18,8 @@ use crate::{
     openapi::{self, Document, PREFIX, Verbs},
     problem::ApiError,
     routes::{
-        admin, artifacts, bundle, checkpoints, control, dag_versions, dags, export, ledger,
-        metrics, probes, proofs, queue, runs, schedules, slo, warm, workers,
+        admin, approvals, artifacts, bundle, checkpoints, control, dag_versions, dags, export,
+        ledger, metrics, probes, proofs, queue, runs, schedules, slo, warm, workers,
     },
     state::AppState,
 };
@@ -90,6 +90,7 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(queue::list_waiting))
         .routes(routes!(queue::list_waiting_of_run))
         .routes(routes!(queue::list_workers))
+        .routes(routes!(approvals::list_approvals))
         .routes(routes!(control::pause_queue))
         .routes(routes!(control::resume_queue))
         .routes(routes!(control::drain_queue))

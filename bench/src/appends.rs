@@ -24,6 +24,7 @@ use stella_ledger::{
     feed::Feed,
     port::{AppendError, Finding, Ledger, LedgerError},
     recorded::Recorded,
+    snapshots::NoSnapshots,
     writer::{Decided, Decider, Decision, Writer, WriterConfig},
 };
 
@@ -36,11 +37,16 @@ impl Decider for ThreeEvents {
     type Command = RunId;
     type Answer = ();
     type Effect = ();
+    type Fold = ();
+
+    fn fold(_: &StreamId, _: &str) -> Option<()> {
+        None
+    }
 
     fn missing(&self, _: &Tenant, _: &RunId) -> Vec<StreamId> {
         vec![]
     }
-    fn load(&mut self, _: &Tenant, _: &[StreamId], _: Vec<Recorded>) {}
+    fn load(&mut self, _: &Tenant, _: &[StreamId], _: Vec<(StreamId, u64, ())>, _: Vec<Recorded>) {}
     fn decide(&mut self, _: &Tenant, run_id: &RunId, _: Timestamp) -> Decision<(), ()> {
         let commit = Some(three_events(run_id, 1));
         Decision { commit, answer: (), effects: vec![] }
@@ -172,6 +178,7 @@ pub(crate) async fn append(
     let config = WriterConfig {
         origin: "stella.local".parse()?,
         clock: Arc::new(SystemClock),
+        snapshots: Arc::new(NoSnapshots),
         known: HashMap::new(),
     };
     let shared: Arc<dyn Ledger> = Arc::<Noting>::clone(&noting);

@@ -191,8 +191,10 @@ impl Commands {
     fn wait<'a>(&'a self, tenant: &'a Tenant, poll: &Poll) -> Waiting<'a> {
         let plugins = Arc::clone(&poll.plugins);
         let now = self.shared.clock.now();
+        // Until there is authentication, a worker works for one.
+        let tenants = Arc::new([tenant.clone()]);
         let (id, grants) =
-            self.shared.dispatch().wait(tenant, &poll.worker_id, plugins, poll.max, now);
+            self.shared.dispatch().wait(tenants, &poll.worker_id, plugins, poll.max, now);
         Waiting { commands: self, tenant, id, grants, taken: vec![] }
     }
 

@@ -36,6 +36,7 @@ use stella_ledger::{
     clock::Clock,
     feed::Feed,
     port::{Ledger, LedgerError},
+    snapshots::Snapshots,
     writer::{Receipt, WriteError, Writer, WriterConfig, Written},
 };
 
@@ -61,6 +62,8 @@ pub struct CommandsConfig {
     pub lease_ms: u64,
     /// What attempts write about their work.
     pub logs: Arc<dyn StepLogs>,
+    /// Where folds of streams that never end are kept.
+    pub snapshots: Arc<dyn Snapshots>,
     /// What is open, by tenant, as the projections know it.
     pub open_work: Vec<(Tenant, OpenWork)>,
 }
@@ -87,14 +90,17 @@ pub struct Commands {
 impl Commands {
     /// Start the writer. Its task ends when every `Commands` is dropped.
     pub fn start(
-        config: CommandsConfig,
+        mut config: CommandsConfig,
         ledger: Arc<dyn Ledger>,
         feed: Arc<Feed>,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let now = config.clock.now();
         let mut dispatch = Dispatch::default();
         let mut known: HashMap<Tenant, Head> = HashMap::new();
-        for (tenant, work) in config.open_work {
+        let mut starts = vec![];
+        for (tenant, mut work) in std::mem::take(&mut config.open_work) {
+            let counted = std::mem::take(&mut work.starts).into_iter();
+            starts.extend(counted.map(|start| (tenant.clone(), start)));
             known.insert(tenant.clone(), work.head);
             dispatch.open(&tenant, work, now);
         }
@@ -102,12 +108,14 @@ impl Commands {
             dispatch: Mutex::new(dispatch),
             run_ends: RunEnds::default(),
             clock: Arc::clone(&config.clock),
+            snapshots: Arc::clone(&config.snapshots),
             lease_ms: config.lease_ms,
             logs: config.logs,
             cancelled: tokio::sync::Notify::new(),
         });
-        let writer_config = WriterConfig { origin: config.origin, clock: config.clock, known };
-        let engine = Engine::new(Arc::clone(&shared));
+        let CommandsConfig { origin, clock, snapshots, .. } = config;
+        let writer_config = WriterConfig { origin, clock, snapshots, known };
+        let engine = Engine::new(Arc::clone(&shared), starts);
         let (writer, task) = Writer::start(writer_config, Arc::clone(&ledger), feed, engine);
         (Self { writer, ledger, shared }, task)
     }
@@ -222,6 +230,7 @@ impl Commands {
         store::WriterStore {
             writer: self.writer.clone(),
             ledger: Arc::clone(&self.ledger),
+            snapshots: Arc::clone(&self.shared.snapshots),
             tenant: tenant.clone(),
             actor: actor.clone(),
         }

@@ -19,6 +19,7 @@ use stella_domain::{
 use stella_ledger::{
     port::Ledger,
     recorded::Recorded,
+    snapshots::{ReadOn, Snapshots, read_on},
     writer::{Receipt, Writer},
 };
 
@@ -143,6 +144,7 @@ impl<A: Standard> cqrs_es::Aggregate for Folded<A> {
 pub struct WriterStore {
     pub(crate) writer: Writer<Engine>,
     pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) snapshots: Arc<dyn Snapshots>,
     pub(crate) tenant: Tenant,
     pub(crate) actor: Actor,
 }
@@ -207,8 +209,13 @@ impl<A: Standard> EventStore<Folded<A>> for WriterStore {
         aggregate_id: &str,
     ) -> Result<Loaded<A>, AggregateError<A::Error>> {
         let stream: StreamId = aggregate_id.parse().map_err(outside)?;
-        let commits = self.stream(&stream).await.map_err(outside)?;
-        let (mut aggregate, mut version) = (A::default(), 0);
+        let fold = |state: &str| serde_json::from_str::<A>(state).ok();
+        let read_on = read_on(&*self.ledger, &*self.snapshots, &self.tenant, &stream, fold).await;
+        let (mut aggregate, mut version, commits) = match read_on {
+            Ok(Some(ReadOn { fold, version, commits })) => (fold, version, commits),
+            // Read whole, it is found out what is wrong with it.
+            Ok(None) | Err(_) => (A::default(), 0, self.stream(&stream).await.map_err(outside)?),
+        };
         for event in commits.into_iter().flat_map(|recorded| recorded.events) {
             version += 1;
             if let Some(fact) = A::from_event(event) {

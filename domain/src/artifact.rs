@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(Artifact::named_by(&rest["large"]).as_ref(), Some(artifact));
         assert_eq!(artifact.digest, ArtifactDigest::of(bytes.as_str().as_bytes()));
         assert_eq!(artifact.size, bytes.as_str().len() as u64);
-        assert_eq!(named_in_text(&spilled.rest), [artifact.clone()]);
+        assert_eq!(named_in_text(&spilled.rest), std::slice::from_ref(artifact));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
     aggregate::Control,
     chain::Head,
     event::StepConcurrency,
-    ids::{DagId, FencingToken, PluginName, RunId, ScheduleId, StepId, WorkerId},
+    ids::{Actor, DagId, FencingToken, PluginName, RunId, ScheduleId, StepId, WorkerId},
     time::Timestamp,
 };
 
@@ -32,8 +32,12 @@ pub struct OpenWork {
     pub leases: Vec<OpenLease>,
     /// Steps that wait for their next attempt.
     pub retries: Vec<PendingRetry>,
+    /// Approvals that have a timeout and are not decided.
+    pub approvals: Vec<PendingApproval>,
     /// Runs that have a timeout and have not ended.
     pub deadlines: Vec<RunDeadline>,
+    /// Runs that still count against their DAG's budget, or may.
+    pub starts: Vec<CountedStart>,
 }
 
 impl Default for OpenWork {
@@ -49,7 +53,9 @@ impl Default for OpenWork {
             queued: vec![],
             leases: vec![],
             retries: vec![],
+            approvals: vec![],
             deadlines: vec![],
+            starts: vec![],
         }
     }
 }
@@ -133,6 +139,17 @@ pub struct PendingRetry {
     pub not_before: Timestamp,
 }
 
+/// An approval that operators have only so long for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingApproval {
+    /// The run.
+    pub run_id: RunId,
+    /// The step.
+    pub step_id: StepId,
+    /// When it is decided without them.
+    pub deadline: Timestamp,
+}
+
 /// A run that may take only so long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunDeadline {
@@ -140,4 +157,21 @@ pub struct RunDeadline {
     pub run_id: RunId,
     /// When its time is over.
     pub deadline: Timestamp,
+}
+
+/// A run that counts against its DAG's budget of starts until the window has passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CountedStart {
+    /// The DAG.
+    pub dag_id: DagId,
+    /// The version that the run is pinned to: it counts if that one has a budget.
+    pub dag_version: u32,
+    /// The run.
+    pub run_id: RunId,
+    /// When it was started.
+    pub at: Timestamp,
+    /// Who started it.
+    pub actor: Actor,
+    /// For this schedule.
+    pub schedule_id: Option<ScheduleId>,
 }

@@ -205,6 +205,11 @@ enum RunAsk {
         reason: String,
     },
     #[serde(rename_all = "camelCase")]
+    PassApproval {
+        step: StepId,
+        at_ms: u64,
+    },
+    #[serde(rename_all = "camelCase")]
     PassDeadline {
         at_ms: u64,
     },
@@ -297,6 +302,9 @@ impl Subject for Run {
             RunAsk::Cancel { reason } => RunCommand::Cancel { reason },
             RunAsk::Approve { step, reason } => decide(step, Verdict::Approved, reason),
             RunAsk::Reject { step, reason } => decide(step, Verdict::Rejected, reason),
+            RunAsk::PassApproval { step, at_ms } => {
+                RunCommand::PassApproval { step_id: step, now: at(at_ms) }
+            }
             RunAsk::PassDeadline { at_ms } => RunCommand::PassDeadline { now: at(at_ms) },
         }
     }

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use proptest::prelude::*;
 use serde_json::json;
 use stella_domain::{
-    dag::{DagSpec, PluginCatalog, RenderError, Scope, SpecErrors, StepIndex},
+    dag::{DagSpec, PluginCatalog, RenderError, Scope, SpecErrors, StepFacts, StepIndex},
     ids::{PluginName, StepId},
     json::CanonicalJson,
 };
@@ -117,6 +117,42 @@ fn deep_conditions_are_refused_or_evaluated() {
         let step = json!({"id": "a", "plugin": "core", "action": "noop", "when": when});
         let _ = parse(&json!({"id": "d", "steps": [step]}).to_string());
     }
+}
+
+/// What may be called according to the spec's check can be.
+#[test]
+fn every_function_that_a_condition_may_call_is_there() {
+    for when in [
+        "bool('true')",
+        "bytes('a') == b'a'",
+        "'abc'.contains('b')",
+        "double(1) == 1.0",
+        "dyn(1) == 1",
+        "'abc'.endsWith('c')",
+        "int('1') == 1",
+        "size('abc') == 3 && [1].size() == 1",
+        "'abc'.startsWith('a')",
+        "string(1) == '1'",
+        "type(1) == type(2)",
+        "uint(1) == 1u",
+        "has(inputs.b) && !has(inputs.a)",
+    ] {
+        let step = json!({"id": "a", "plugin": "core", "action": "noop", "when": when});
+        let spec = accepted(&json!({"id": "d", "steps": [step]}).to_string());
+        let nothing = |_| -> Result<StepFacts<'static>, String> { Err("no step".to_owned()) };
+        let holds =
+            spec.steps()[0].when.as_ref().unwrap().holds(&canonical(json!({"b": 1})), nothing);
+        assert_eq!(holds, Ok(true), "{when}");
+    }
+}
+
+/// What was registered before functions were checked goes on as it was.
+#[test]
+fn a_stored_spec_may_name_a_function_that_there_is_not() {
+    let step = json!({"id": "a", "plugin": "core", "action": "noop", "when": "true || lower('A')"});
+    let spec = canonical(json!({"id": "d", "steps": [step]}));
+    assert!(parse(spec.as_str()).is_err());
+    assert!(DagSpec::from_stored(&spec).is_ok());
 }
 
 #[test]

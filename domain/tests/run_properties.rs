@@ -93,6 +93,9 @@ fn spec(shapes: &[Shape], retries: u8, limited: bool) -> Arc<DagSpec> {
                 step["continueOnFailure"] = true.into();
             }
             match &shape.kind {
+                Kind::Approval if shape.tolerated => {
+                    step["approval"] = serde_json::json!({"message": "well?", "timeout": "1h"});
+                }
                 Kind::Approval => step["approval"] = serde_json::json!({"message": "well?"}),
                 Kind::Once | Kind::Each(..) | Kind::EachOf => {
                     step["plugin"] = "p".into();
@@ -205,6 +208,7 @@ enum Ask {
     Retry(usize, bool),
     Cancel,
     Decide(usize, bool),
+    PassApproval(usize, bool),
     PassDeadline(bool),
     StartAgain,
 }
@@ -219,6 +223,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         3 => (any::<usize>(), any::<bool>()).prop_map(|(s, due)| Ask::Retry(s, due)),
         1 => Just(Ask::Cancel),
         3 => (any::<usize>(), any::<bool>()).prop_map(|(s, yes)| Ask::Decide(s, yes)),
+        1 => (any::<usize>(), any::<bool>()).prop_map(|(s, due)| Ask::PassApproval(s, due)),
         1 => prop::bool::weighted(0.2).prop_map(Ask::PassDeadline),
         1 => Just(Ask::StartAgain),
     ]
@@ -303,6 +308,10 @@ impl History {
                 verdict: if *yes { Verdict::Approved } else { Verdict::Rejected },
                 reason: "because".to_owned(),
                 now: self.now,
+            },
+            Ask::PassApproval(i, due) => RunCommand::PassApproval {
+                step_id: step_id(i % n),
+                now: if *due { self.now.plus_ms(3_600_000) } else { self.now },
             },
             Ask::PassDeadline(late) => RunCommand::PassDeadline {
                 now: if *late { self.now.plus_ms(50_000_000) } else { self.now },

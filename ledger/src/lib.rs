@@ -15,6 +15,7 @@ pub mod name;
 mod page;
 pub mod port;
 pub mod recorded;
+pub mod snapshots;
 mod sound;
 pub mod sqlite;
 pub mod uri;

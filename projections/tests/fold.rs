@@ -43,6 +43,11 @@ async fn folded(history: &History, cuts: &[usize]) -> String {
     dump(&models).await
 }
 
+fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
+    items.sort();
+    items
+}
+
 /// Every row says what the aggregate says.
 async fn assert_agrees(history: &History, models: &Projections) {
     for (id, run) in &history.runs {
@@ -123,6 +128,18 @@ async fn assert_counts(history: &History, models: &Projections) {
     assert_eq!(work.leases.into_iter().map(|lease| lease.token).collect::<Vec<_>>(), tokens);
     assert_eq!(work.queued.len() as u64, queue.total.queued);
     assert_eq!(work.retries.len() as u64, retries);
+    let asked = models.pending_approvals(&tenant(), None, ALL).await.unwrap().items;
+    let asked: Vec<_> =
+        asked.into_iter().map(|step| (step.run_id, step.step_id, step.deadline.unwrap())).collect();
+    let timed = work.approvals.iter();
+    let timed: Vec<_> =
+        timed.map(|of| (of.run_id.clone(), of.step_id.clone(), of.deadline)).collect();
+    assert_eq!(sorted(timed), sorted(asked));
+    let waiting = history.runs.iter().filter(|(_, run)| run.status() == Some(RunStatus::Running));
+    let waiting = waiting
+        .flat_map(|(_, run)| run.records().map(|(_, record)| record.phase).collect::<Vec<_>>());
+    let waiting = waiting.filter(|phase| *phase == StepPhase::AwaitingApproval).count();
+    assert_eq!(work.approvals.len(), waiting);
     let oldest = work.queued.iter().map(|step| step.seq).min();
     let recorded_at = oldest.map(|seq| {
         let commit = history.commits.iter().find(|commit| commit.last_seq() >= seq).unwrap();

@@ -13,7 +13,7 @@ use mongodb::bson::{Document, RawDocumentBuf, doc};
 use serde_json::{Value, json};
 use stella_commands::{Commands, CommandsConfig};
 use stella_domain::ids::{Actor, Tenant};
-use stella_ledger::{clock::SystemClock, feed::Feed, uri::LedgerUri};
+use stella_ledger::{clock::SystemClock, feed::Feed, snapshots::NoSnapshots, uri::LedgerUri};
 use stella_mongod::{Mongod, Options};
 
 /// Each stands in another place; none of them occurs anywhere else.
@@ -140,6 +140,7 @@ async fn record_and_nothing_else(uri: &str, run: &Value) {
         clock: Arc::new(SystemClock),
         lease_ms: 30_000,
         logs: Arc::new(stella_commands::NoLogs),
+        snapshots: Arc::new(NoSnapshots),
         open_work: vec![],
     };
     let feed = Feed::new(Arc::clone(&ledger));

@@ -6,6 +6,7 @@ mod architecture;
 mod artifacts;
 mod backup;
 mod bad_input;
+mod budget;
 mod bundles;
 mod checkpoints;
 mod crash;

@@ -13,9 +13,17 @@ use stella_domain::{
 const KILLS: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_server_fires_nothing_twice_and_starts_what_it_fired() {
+async fn a_killed_server_fires_nothing_twice_and_starts_what_it_fired_on_mongodb() {
     let database = Database::new().await;
-    let mut server = TestServer::builder().ledger(&database.uri).start().await;
+    is_killed_while_it_fires(TestServer::builder().ledger(&database.uri).start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_fires_nothing_twice_and_starts_what_it_fired_on_sqlite() {
+    is_killed_while_it_fires(TestServer::start().await).await;
+}
+
+async fn is_killed_while_it_fires(mut server: TestServer) {
     let step = json!({"id": "a", "plugin": "core", "action": "noop"});
     server.client.register(&json!({"id": "d", "steps": [step]})).await;
     for (id, overlap) in [("beside", "allow"), ("behind", "queueOne")] {

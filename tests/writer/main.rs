@@ -19,6 +19,7 @@ use stella_domain::{
 use stella_ledger::{
     clock::SystemClock,
     feed::Feed,
+    snapshots::NoSnapshots,
     uri::LedgerUri,
     writer::{Receipt, WriteError},
 };
@@ -79,6 +80,7 @@ impl Process {
             clock: Arc::new(SystemClock),
             lease_ms: LEASE_MS,
             logs: Arc::new(stella_commands::NoLogs),
+            snapshots: Arc::new(NoSnapshots),
             // Nothing is known before the first event: dispatch follows the ledger from there.
             open_work: vec![(tenant.clone(), nothing_open())],
         };

@@ -83,6 +83,11 @@ impl DataDir {
         self.path.join("projections")
     }
 
+    /// Folds of streams that never end.
+    pub(super) fn snapshots(&self) -> PathBuf {
+        self.path.join("snapshots")
+    }
+
     /// The node's lasting name, drawn when the directory is first used, with a worker id for this
     /// process.
     pub(super) fn node_name(&self) -> Result<NodeName, NodeError> {

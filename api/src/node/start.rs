@@ -10,7 +10,7 @@ use stella_domain::{
 };
 use stella_ledger::{
     checkpoints::gate::Gate, clock::Clock, erasure::Eraser, feed::Feed, name::check_name,
-    port::Ledger, uri::Storage,
+    port::Ledger, snapshots::SnapshotFiles, uri::Storage,
 };
 use stella_projections::Projections;
 use stella_worker::{Shelf, Worker, WorkerConfig};
@@ -176,6 +176,7 @@ impl Starter {
             clock: Arc::clone(&self.clock),
             lease_ms: *lease_ms,
             logs: Arc::new(self.artifacts.clone()),
+            snapshots: Arc::new(SnapshotFiles::new(self.data_dir.snapshots())),
             open_work: vec![(tenant.clone(), self.without_own_leases(work))],
         };
         let (commands, writer) =

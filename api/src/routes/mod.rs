@@ -1,6 +1,7 @@
 //! The routes, one file a resource.
 
 pub(crate) mod admin;
+pub(crate) mod approvals;
 pub(crate) mod artifacts;
 pub(crate) mod bundle;
 pub(crate) mod checkpoints;

@@ -60,8 +60,10 @@ impl Reasons {
             }
             None if step.phase == StepState::AwaitingApproval => {
                 let (run_id, step_id) = (&step.run_id, &step.step_id);
+                let until = step.deadline.map(|at| format!(" until {at}")).unwrap_or_default();
                 let detail = format!(
-                    "it waits for an operator: `stella orch run approve {run_id} {step_id}`, or reject"
+                    "it waits for an operator{until}: `stella orch run approve {run_id} {step_id}`, \
+                     or reject"
                 );
                 ("APPROVAL", detail)
             }

@@ -4,6 +4,7 @@
 //! parses or fails as a whole. Bodies of requests refuse members that they do not know.
 
 mod admin;
+mod approval;
 mod artifact;
 mod checkpoint;
 mod compare;
@@ -23,7 +24,7 @@ mod warm;
 mod window;
 
 pub use self::{
-    admin::*, artifact::*, checkpoint::*, compare::*, control::*, dag::*, event::*, lease::*,
-    ledger::*, page::*, problem::*, queue::*, run::*, schedule::*, slo::*, step::*, warm::*,
-    window::*,
+    admin::*, approval::*, artifact::*, checkpoint::*, compare::*, control::*, dag::*, event::*,
+    lease::*, ledger::*, page::*, problem::*, queue::*, run::*, schedule::*, slo::*, step::*,
+    warm::*, window::*,
 };

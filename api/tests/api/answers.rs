@@ -318,6 +318,7 @@ const CASES: &[Case] = &[
     ),
     ("post /schedules/{scheduleId}:delete", 200, "/schedules/hourly:delete", "", ""),
     ("post /queue:resume", 200, "/queue:resume", "", ""),
+    ("get /approvals", 200, "/approvals?dagId=gated", "", ""),
     ("get /queue/steps", 200, "/queue/steps?plugin=core", "", ""),
     ("get /runs/{runId}/waiting", 200, "/runs/{run}/waiting", "", ""),
     ("get /runs/{runId}/waiting", 404, "/runs/{none}/waiting", "", ""),

@@ -21,6 +21,8 @@ pub enum Due {
     TimeOut(FencingToken),
     /// A retry's time has come.
     Retry(RunId, StepId),
+    /// An approval's time is over.
+    Approval(RunId, StepId),
     /// A run's time is over.
     Deadline(RunId),
     /// The queue was drained, and nothing is left.

@@ -54,6 +54,14 @@ impl WorkOf<'_> {
             RunEvent::StepRetryScheduled(data) => {
                 self.insert_retry(run_id, data.step_id.clone(), data.not_before);
             }
+            RunEvent::ApprovalRequested(data, _) => {
+                if let Some(deadline) = data.deadline {
+                    self.insert_approval(run_id, data.step_id.clone(), deadline);
+                }
+            }
+            RunEvent::StepApproved(data, _) | RunEvent::StepRejected(data, _) => {
+                self.remove(&run_id, &data.step_id);
+            }
             RunEvent::StepFailed(data, _) => self.remove(&run_id, &data.step_id),
             RunEvent::StepSucceeded(data, _)
             | RunEvent::StepTimedOut(data, _)
@@ -75,10 +83,7 @@ impl WorkOf<'_> {
             // No worker waits for these, and none holds them.
             RunEvent::StepSkipped(_)
             | RunEvent::StepFailureTolerated(_)
-            | RunEvent::StepExpanded(_)
-            | RunEvent::ApprovalRequested(..)
-            | RunEvent::StepApproved(..)
-            | RunEvent::StepRejected(..) => {}
+            | RunEvent::StepExpanded(_) => {}
         }
     }
 

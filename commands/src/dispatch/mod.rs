@@ -10,12 +10,13 @@ mod events;
 mod fires;
 mod holds;
 mod queue;
+mod shares;
 mod timers;
 mod waiting;
 mod work;
 mod workers;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, num::NonZeroU32, sync::Arc};
 
 use stella_domain::{
     aggregate::{OpenFire, Run},
@@ -95,6 +96,9 @@ impl Dispatch {
         for retry in open.retries {
             of.insert_retry(retry.run_id, retry.step_id, retry.not_before);
         }
+        for approval in open.approvals {
+            of.insert_approval(approval.run_id, approval.step_id, approval.deadline);
+        }
         for run in open.deadlines {
             of.set_deadline(&run.run_id, run.deadline);
         }
@@ -150,7 +154,8 @@ impl Dispatch {
         {
             return None;
         }
-        let slot = self.waiters.claim(tenant, &kind.plugin, run_id, step_id)?;
+        let slot = self.waiters.claim(&mut self.tenants, tenant, &kind.plugin, run_id, step_id)?;
+        let work = self.tenants.entry(tenant.clone()).or_default();
         work.claim(run_id, step_id, kind.clone());
         Some(slot)
     }
@@ -163,18 +168,26 @@ impl Dispatch {
         }
     }
 
-    /// A worker waits for up to `slots` leases.
+    /// Let this tenant have so many times the share of a tenant of weight 1, of the workers that work
+    /// for both. A tenant has weight 1 unless told otherwise.
+    pub fn set_weight(&mut self, tenant: &Tenant, weight: NonZeroU32) {
+        self.waiters.set_weight(tenant, weight);
+    }
+
+    /// A worker waits for up to `slots` leases of these tenants.
     pub fn wait(
         &mut self,
-        tenant: &Tenant,
+        tenants: Arc<[Tenant]>,
         worker_id: &WorkerId,
         plugins: Arc<[WorkerPlugin]>,
         slots: u32,
         now: Timestamp,
     ) -> (WaiterId, tokio::sync::mpsc::UnboundedReceiver<Grant>) {
-        let work = self.tenants.entry(tenant.clone()).or_default();
-        work.workers.asks(worker_id, &plugins, now);
-        self.waiters.add(tenant, worker_id, plugins, slots)
+        for tenant in &*tenants {
+            let work = self.tenants.entry(tenant.clone()).or_default();
+            work.workers.asks(worker_id, &plugins, now);
+        }
+        self.waiters.add(tenants, worker_id, plugins, slots)
     }
 
     /// The worker waits no longer; what it claimed already still reaches it.
@@ -220,7 +233,7 @@ impl Dispatch {
             Open::Leased(lease) if lease.cancel && lease.worker_id == *worker_id => {
                 Some(lease.token.clone())
             }
-            Open::Leased(_) | Open::Queued(..) | Open::BackingOff(_) => None,
+            Open::Leased(_) | Open::Queued(..) | Open::BackingOff(_) | Open::Asked(_) => None,
         })
         .collect()
     }
@@ -325,6 +338,9 @@ impl Dispatch {
                 }
             }
             Due::Retry(run_id, step_id) => self.of(tenant).insert_retry(run_id, step_id, later),
+            Due::Approval(run_id, step_id) => {
+                self.of(tenant).insert_approval(run_id, step_id, later);
+            }
             Due::Deadline(run_id) => self.of(tenant).set_deadline(&run_id, later),
             Due::Drained => self.timers.set(tenant, later, Timer::Drained),
             Due::Attend(id) => self.of(tenant).look_at(&id, Some(later)),
@@ -337,6 +353,7 @@ impl Dispatch {
     fn timer_fired(&mut self, tenant: &Tenant, timer: Timer, now: Timestamp) -> Option<Due> {
         match timer {
             Timer::Retry(run_id, step_id) => Some(Due::Retry(run_id, step_id)),
+            Timer::Approval(run_id, step_id) => Some(Due::Approval(run_id, step_id)),
             Timer::CatchUp => Some(Due::CatchUp),
             Timer::Deadline(run_id) => {
                 let fired = self.of(tenant).deadline_fired(&run_id);

@@ -1,5 +1,5 @@
 //! What is to happen at a time: leases that may expire, retries that come due, steps that go back
-//! into the queue, runs whose time is over, ledgers to catch up with.
+//! into the queue, approvals and runs whose time is over, ledgers to catch up with.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +12,8 @@ use stella_domain::{
 pub(super) enum Timer {
     Lease(FencingToken),
     Retry(RunId, StepId),
+    /// An approval's time is over.
+    Approval(RunId, StepId),
     /// A queued step that could not be leased may be tried again.
     Queue(RunId, StepId),
     /// The queue was drained, and something may be left or not.

@@ -81,6 +81,8 @@ pub(super) enum Open {
     Queued(StepKind, QueueKey),
     Leased(Lease),
     BackingOff(Timestamp),
+    /// An operator has until then.
+    Asked(Timestamp),
 }
 
 pub(super) struct Lease {
@@ -119,7 +121,7 @@ impl TenantWork {
     pub(super) fn lease(&self, token: &FencingToken) -> Option<&Lease> {
         self.runs.get(&token.run_id)?.steps.values().find_map(|open| match open {
             Open::Leased(lease) if lease.token == *token => Some(lease),
-            Open::Leased(_) | Open::Queued(..) | Open::BackingOff(_) => None,
+            Open::Leased(_) | Open::Queued(..) | Open::BackingOff(_) | Open::Asked(_) => None,
         })
     }
 
@@ -127,7 +129,7 @@ impl TenantWork {
         let steps = &mut self.runs.get_mut(&token.run_id)?.steps;
         steps.values_mut().find_map(|open| match open {
             Open::Leased(lease) if lease.token == *token => Some(lease),
-            Open::Leased(_) | Open::Queued(..) | Open::BackingOff(_) => None,
+            Open::Leased(_) | Open::Queued(..) | Open::BackingOff(_) | Open::Asked(_) => None,
         })
     }
 
@@ -148,14 +150,14 @@ impl TenantWork {
     pub(super) fn queued(&self, run_id: &RunId, step_id: &StepId) -> Option<&StepKind> {
         match self.runs.get(run_id)?.steps.get(step_id)? {
             Open::Queued(kind, _) => Some(kind),
-            Open::Leased(_) | Open::BackingOff(_) => None,
+            Open::Leased(_) | Open::BackingOff(_) | Open::Asked(_) => None,
         }
     }
 
     /// Why a step waits; `None` where it does not.
     pub(super) fn why(&self, run_id: &RunId, step_id: &StepId, now: Timestamp) -> Option<Wait> {
         match self.runs.get(run_id)?.steps.get(step_id)? {
-            Open::Leased(_) => None,
+            Open::Leased(_) | Open::Asked(_) => None,
             Open::BackingOff(until) => Some(Wait::BackingOff(*until)),
             Open::Queued(kind, _) => Some(match self.holds.of(kind) {
                 Some(hold) => Wait::Held(hold),
@@ -228,6 +230,13 @@ impl WorkOf<'_> {
         self.insert(run_id, step_id, Open::BackingOff(at));
     }
 
+    /// An operator is asked about the step, and has until `at`.
+    pub(super) fn insert_approval(&mut self, run_id: RunId, step_id: StepId, at: Timestamp) {
+        self.remove(&run_id, &step_id);
+        self.timers.set(self.tenant, at, Timer::Approval(run_id.clone(), step_id.clone()));
+        self.insert(run_id, step_id, Open::Asked(at));
+    }
+
     pub(super) fn remove(&mut self, run_id: &RunId, step_id: &StepId) {
         let run = self.work.runs.get_mut(run_id);
         if let Some(open) = run.and_then(|run| run.steps.remove(step_id)) {
@@ -247,7 +256,7 @@ impl WorkOf<'_> {
                         Open::Leased(Lease { cancel: true, ..lease }),
                     );
                 }
-                open @ (Open::Queued(..) | Open::BackingOff(_)) => {
+                open @ (Open::Queued(..) | Open::BackingOff(_) | Open::Asked(_)) => {
                     self.close(run_id, &step_id, open);
                 }
             }
@@ -283,6 +292,10 @@ impl WorkOf<'_> {
             }
             Open::BackingOff(at) => {
                 let timer = Timer::Retry(run_id.clone(), step_id.clone());
+                self.timers.unset(self.tenant, at, timer);
+            }
+            Open::Asked(at) => {
+                let timer = Timer::Approval(run_id.clone(), step_id.clone());
                 self.timers.unset(self.tenant, at, timer);
             }
         }

@@ -260,6 +260,9 @@ pub(super) fn at(command: RunCommand, at: Timestamp) -> RunCommand {
         RunCommand::QueueRetry { step_id, now } => {
             RunCommand::QueueRetry { step_id, now: now.max(at) }
         }
+        RunCommand::PassApproval { step_id, now } => {
+            RunCommand::PassApproval { step_id, now: now.max(at) }
+        }
         RunCommand::PassDeadline { now } => RunCommand::PassDeadline { now: now.max(at) },
         other @ (RunCommand::Start(_) | RunCommand::Cancel { .. }) => other,
     }

@@ -42,6 +42,9 @@ impl Command {
                     command: RunCommand::Cancel { reason },
                 }
             }
+            Due::Approval(run_id, step_id) => {
+                Self::dispatch(run_id, RunCommand::PassApproval { step_id, now })
+            }
             Due::Deadline(run_id) => Self::dispatch(run_id, RunCommand::PassDeadline { now }),
             Due::CatchUp => Self::CatchUp,
         }
@@ -63,6 +66,7 @@ impl Command {
                 }
                 RunCommand::QueueRetry { step_id, .. } => Some(Due::Retry(run_id, step_id)),
                 RunCommand::Cancel { .. } => Some(Due::CancelFor(run_id)),
+                RunCommand::PassApproval { step_id, .. } => Some(Due::Approval(run_id, step_id)),
                 RunCommand::PassDeadline { .. } => Some(Due::Deadline(run_id)),
                 RunCommand::Start(_)
                 | RunCommand::GrantLease { .. }

@@ -18,7 +18,9 @@ use stella_domain::{
     aggregate::{Aggregate as _, Control, ControlChange, ControlRefusal, DagRefusal},
     event::{DagEvent, Event, LimitScope, RunEvent},
     ids::{RunId, StreamId},
+    open_work::{CountedStart, OpenWork},
 };
+use stella_ledger::clock::Clock as _;
 use tempfile::TempDir;
 
 use crate::node::{
@@ -314,4 +316,49 @@ async fn a_dag_of_which_too_many_runs_start_is_paused_and_the_causes_are_named()
         start(token).await.unwrap();
     }
     refusal(start("h").await);
+}
+
+/// What a projection has seen comes as open work, what it has not as news; both count.
+#[tokio::test]
+async fn starts_count_against_a_budget_over_restarts_until_the_dag_is_resumed() {
+    let dir = TempDir::new().unwrap();
+    let clock = TestClock::new();
+    let node = Node::new(open(&dir).await, &clock).await;
+    let step = r#""steps":[{"id":"a","plugin":"core","action":"noop"}]"#;
+    node.register(&format!(r#"{{"id":"d",{step}}}"#)).await;
+    let free = node.started("d").await;
+    node.register(&format!(r#"{{"id":"d","budget":{{"starts":3,"window":"1m"}},{step}}}"#)).await;
+    let seen = node.started("d").await;
+    let head = node.ledger.head(&acme()).await.unwrap();
+    node.started("d").await;
+    node.stop().await;
+
+    let start = |dag_version, run_id| CountedStart {
+        dag_id: Node::dag("d"),
+        dag_version,
+        run_id,
+        at: clock.now(),
+        actor: operator(),
+        schedule_id: None,
+    };
+    let starts = vec![start(1, free), start(2, seen)];
+    let work = OpenWork { head, starts, ..OpenWork::default() };
+    let node = Node::start(open(&dir).await, &clock, Some(work));
+    node.started("d").await;
+    let spent = DagRefusal::BudgetSpent { starts: 3, window_ms: 60_000 };
+    let one_more = node.run(new_run("d", None)).await;
+    assert_eq!(refusal(one_more), Refusal::Dag(Node::dag("d"), spent.clone()));
+    let head = node.ledger.head(&acme()).await.unwrap();
+    pause_dag(&node, "d", false).await;
+    node.started("d").await;
+    node.stop().await;
+
+    let stale = vec![start(2, new_run("d", None).run_id)];
+    let work = OpenWork { head, starts: stale, ..OpenWork::default() };
+    let node = Node::start(open(&dir).await, &clock, Some(work));
+    // It was resumed since, and one run was started.
+    node.started("d").await;
+    node.started("d").await;
+    let one_more = node.run(new_run("d", None)).await;
+    assert_eq!(refusal(one_more), Refusal::Dag(Node::dag("d"), spent));
 }

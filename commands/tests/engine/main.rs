@@ -2,6 +2,7 @@
 //! plays and a clock that it turns.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod approvals;
 mod dropped;
 mod erasing;
 mod holds;
@@ -15,5 +16,7 @@ mod restart;
 mod run_timeout;
 mod run_tokens;
 mod schedules;
+mod shares;
+mod snapshots;
 mod steps;
 mod two_writers;

@@ -24,7 +24,12 @@ use stella_domain::{
     time::Timestamp,
 };
 use stella_ledger::{
-    clock::Clock, feed::Feed, port::Ledger, recorded::Recorded, sqlite::SqliteLedger,
+    clock::Clock,
+    feed::Feed,
+    port::Ledger,
+    recorded::Recorded,
+    snapshots::{NoSnapshots, Snapshots},
+    sqlite::SqliteLedger,
     writer::Written,
 };
 use tempfile::TempDir;
@@ -182,11 +187,21 @@ impl Node {
         clock: &Arc<TestClock>,
         work: Option<OpenWork>,
     ) -> Self {
+        Self::start_with(ledger, clock, work, Arc::new(NoSnapshots))
+    }
+
+    pub(crate) fn start_with(
+        ledger: Arc<dyn Ledger>,
+        clock: &Arc<TestClock>,
+        work: Option<OpenWork>,
+        snapshots: Arc<dyn Snapshots>,
+    ) -> Self {
         let config = CommandsConfig {
             origin: "stella.test".parse().unwrap(),
             clock: clock.clone(),
             lease_ms: LEASE_MS,
             logs: Arc::new(stella_commands::NoLogs),
+            snapshots,
             open_work: work.map(|work| (acme(), work)).into_iter().collect(),
         };
         let feed = Feed::new(Arc::clone(&ledger));

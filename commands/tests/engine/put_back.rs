@@ -29,7 +29,7 @@ fn a_grant_that_failed_is_tried_again_later_and_others_go_first() {
     let work = OpenWork { queued, ..OpenWork::default() };
     dispatch.open(&acme(), work, now);
     let (_, _grants) =
-        dispatch.wait(&acme(), &worker("w1"), Arc::new([plugin.clone().into()]), 1, now);
+        dispatch.wait(Arc::new([acme()]), &worker("w1"), Arc::new([plugin.clone().into()]), 1, now);
     let due = |dispatch: &mut Dispatch, at| loop {
         match dispatch.next_due(at) {
             Some((_, Due::CatchUp)) => {}

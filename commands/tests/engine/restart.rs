@@ -7,7 +7,9 @@ use stella_domain::{
     chain::Head,
     event::{Event, RunEvent},
     ids::{FencingToken, StreamId},
-    open_work::{OpenLease, OpenRun, OpenWork, PendingRetry, QueuedStep, RunDeadline},
+    open_work::{
+        OpenLease, OpenRun, OpenWork, PendingApproval, PendingRetry, QueuedStep, RunDeadline,
+    },
 };
 use stella_ledger::recorded::Recorded;
 use tempfile::TempDir;
@@ -71,6 +73,7 @@ pub(crate) fn open_work(commits: &[Recorded]) -> OpenWork {
     let mut queued = BTreeMap::new();
     let mut leases = BTreeMap::new();
     let mut retries = BTreeMap::new();
+    let mut approvals = BTreeMap::new();
     let mut deadlines = vec![];
     for recorded in commits {
         let commit = &recorded.commit;
@@ -120,6 +123,15 @@ pub(crate) fn open_work(commits: &[Recorded]) -> OpenWork {
                     let not_before = data.not_before;
                     retries.insert(key, PendingRetry { run_id, step_id: data.step_id, not_before });
                 }
+                RunEvent::ApprovalRequested(data, _) => {
+                    let (key, step_id) = ((run_id.clone(), data.step_id.clone()), data.step_id);
+                    if let Some(deadline) = data.deadline {
+                        approvals.insert(key, PendingApproval { run_id, step_id, deadline });
+                    }
+                }
+                RunEvent::StepApproved(data, _) | RunEvent::StepRejected(data, _) => {
+                    drop(approvals.remove(&(run_id, data.step_id)));
+                }
                 RunEvent::StepFailed(data, _) => drop(leases.remove(&(run_id, data.step_id))),
                 RunEvent::StepSucceeded(data, _) => drop(leases.remove(&(run_id, data.step_id))),
                 _ => {}
@@ -132,6 +144,7 @@ pub(crate) fn open_work(commits: &[Recorded]) -> OpenWork {
         leases: leases.into_values().collect(),
         retries: retries.into_values().collect(),
         runs: dags.into_iter().map(|(run_id, dag_id)| OpenRun { run_id, dag_id }).collect(),
+        approvals: approvals.into_values().collect(),
         deadlines,
         ..OpenWork::default()
     }

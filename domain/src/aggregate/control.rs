@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// State of the stream `control/<tenant>`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Control {
     /// Whether no step is leased.
     pub dispatch_paused: bool,
@@ -29,9 +30,29 @@ pub struct Control {
     /// While the queue is being drained: no run is admitted.
     pub draining: Option<DrainStarted>,
     /// Steps that run at once at most.
+    #[serde(with = "as_list")]
     pub limits: BTreeMap<LimitScope, NonZeroU32>,
     /// Events in the stream.
     pub version: u64,
+}
+
+/// Members of JSON objects are named by texts, and scopes are more than that.
+mod as_list {
+    use std::{collections::BTreeMap, num::NonZeroU32};
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::event::LimitScope;
+
+    type Limits = BTreeMap<LimitScope, NonZeroU32>;
+
+    pub(super) fn serialize<S: Serializer>(limits: &Limits, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(limits)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Limits, D::Error> {
+        Ok(Vec::deserialize(from)?.into_iter().collect())
+    }
 }
 
 /// What can be asked. Each is safe to repeat.

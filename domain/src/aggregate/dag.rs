@@ -30,6 +30,7 @@ pub struct Dag {
 
 /// One version of a DAG.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "StoredVersion")]
 pub struct RegisteredVersion {
     /// `b3:` and the hex digest of the canonical spec.
     pub digest: String,
@@ -40,6 +41,22 @@ pub struct RegisteredVersion {
     /// The spec, compiled. `None` if this build cannot read it: such a version starts nothing.
     #[serde(skip)]
     pub spec: Option<Arc<DagSpec>>,
+}
+
+/// A version without what follows from its spec.
+#[derive(Deserialize)]
+struct StoredVersion {
+    digest: String,
+    #[serde(deserialize_with = "crate::json::stored")]
+    source: CanonicalJson,
+    disabled: bool,
+}
+
+impl From<StoredVersion> for RegisteredVersion {
+    fn from(StoredVersion { digest, source, disabled }: StoredVersion) -> Self {
+        let spec = DagSpec::from_stored(&source).ok().map(Arc::new);
+        Self { digest, source, disabled, spec }
+    }
 }
 
 /// What can be asked of a DAG.
@@ -286,13 +303,9 @@ impl Aggregate for Dag {
         self.version += 1;
         match event {
             DagEvent::DagVersionRegistered(data) => {
-                let version = RegisteredVersion {
-                    digest: data.digest.clone(),
-                    source: data.spec.clone(),
-                    disabled: false,
-                    spec: DagSpec::from_stored(&data.spec).ok().map(Arc::new),
-                };
-                self.versions.insert(data.version, version);
+                let (digest, source) = (data.digest.clone(), data.spec.clone());
+                let version = StoredVersion { digest, source, disabled: false };
+                self.versions.insert(data.version, version.into());
             }
             DagEvent::DagVersionActivated(data, _) => self.active = Some(data.version),
             DagEvent::DagRolledBack(data, _) => self.active = Some(data.to),

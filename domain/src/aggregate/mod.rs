@@ -9,6 +9,10 @@ mod schedule;
 
 pub use self::{control::*, dag::*, erasure::*, ledger::*, run::*, schedule::*};
 
+/// Version of what [`Dag`], [`Schedule`] and [`Control`] fold to, and of how that is written. Raised
+/// with every change of either: folds that are kept beside a ledger are then made anew.
+pub const FOLD_VERSION: u32 = 1;
+
 /// A consistency boundary: its events stand in one stream, and one decision sees them all.
 ///
 /// Pure: time and fresh identifiers arrive inside the command.

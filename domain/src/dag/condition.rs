@@ -15,7 +15,7 @@ use cel::{
     parser::Expression,
 };
 
-use super::{graph::StepIndex, template::ReadStep};
+use super::{error::did_you_mean, graph::StepIndex, template::ReadStep};
 use crate::json::CanonicalJson;
 
 /// Longest `when`, in bytes.
@@ -23,6 +23,22 @@ pub const MAX_CONDITION_BYTES: usize = 512;
 /// How deep an expression may nest: it is walked by recursion.
 const MAX_DEPTH: usize = 64;
 const INDEX: &str = "_[_]";
+/// What may be called, beside operators and `has`, which is read before there are calls. The
+/// library does not tell which it has; a test calls each.
+const FUNCTIONS: [&str; 12] = [
+    "bool",
+    "bytes",
+    "contains",
+    "double",
+    "dyn",
+    "endsWith",
+    "int",
+    "size",
+    "startsWith",
+    "string",
+    "type",
+    "uint",
+];
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
@@ -82,6 +98,21 @@ impl Condition {
 
     pub(super) fn new(text: String, program: Program, reads: Vec<ReadStep>) -> Self {
         Self { text, program, reads }
+    }
+
+    /// What is wrong with each function that it calls and that there is not.
+    pub(super) fn unknown_functions(&self) -> Vec<String> {
+        let references = self.program.references();
+        // Operators are calls too, of names that nobody can write: `_>_`, `@in`.
+        let is_name = |name: &str| name.starts_with(|c: char| c.is_ascii_alphabetic());
+        let mut unknown = references.functions();
+        unknown.retain(|name| is_name(name) && !FUNCTIONS.contains(name));
+        unknown.sort_unstable();
+        let say = |name: &str| {
+            let (hint, known) = (did_you_mean(name, FUNCTIONS), FUNCTIONS.join(", "));
+            format!("unknown function {name}: a condition may call has, {known}{hint}")
+        };
+        unknown.into_iter().map(say).collect()
     }
 
     /// As the author wrote it.

@@ -30,6 +30,14 @@ pub fn parse_ms(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A duration as an author would write it.
+pub(crate) fn spell_ms(ms: u64) -> String {
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+    let (unit, unit_ms) =
+        units.into_iter().find(|(_, of)| ms.is_multiple_of(*of)).unwrap_or(("ms", 1));
+    format!("{}{unit}", ms / unit_ms)
+}
+
 fn not_a_duration(text: &str) -> String {
     format!(
         "{text:?} is not a duration: write a whole number and ms, s, m, h or d, such as \"30s\" \

@@ -22,6 +22,7 @@ mod work;
 
 use std::{collections::HashMap, fmt, num::NonZeroU32};
 
+pub(crate) use self::duration::spell_ms;
 use self::{
     compile::{Compiler, Reader},
     error::{Problems, did_you_mean, member},
@@ -40,7 +41,9 @@ pub use self::{
     source::{MAX_BUDGET_STARTS, MAX_BUDGET_WINDOW_MS, MAX_STEPS},
     template::{Item, MAX_RENDERED_BYTES, RenderError, Scope, Template},
     text::{MAX_CANONICAL_BYTES, MAX_TEXT_BYTES},
-    work::{Action, Approval, ForEach, ItemsError, MAX_ITEMS, MAX_PARALLELISM, Work},
+    work::{
+        Action, Approval, ApprovalTimeout, ForEach, ItemsError, MAX_ITEMS, MAX_PARALLELISM, Work,
+    },
 };
 use crate::{
     ids::{DagId, PluginName, StepId},
@@ -166,6 +169,10 @@ impl DagSpec {
             check_plugins(&source.steps, catalog, &mut problems);
         }
         let parts = compile_steps(&source.steps, &graph, &inputs, &mut problems);
+        // A spec that was registered before this was checked fails when it calls what is not there.
+        if catalog.is_some() {
+            check_functions(&source.steps, &parts, &mut problems);
+        }
         let outputs = source.outputs.map(|outputs| {
             let compiler = Compiler::new(Reader::Run, &graph, &inputs, &mut problems);
             compiler.template("outputs", Some(outputs))
@@ -332,6 +339,14 @@ fn unknown_plugin(plugin: &PluginName, catalog: &dyn PluginCatalog) -> String {
     )
 }
 
+fn check_functions(steps: &[StepSource<'_>], parts: &[StepParts], problems: &mut Problems) {
+    for (step, parts) in steps.iter().zip(parts) {
+        for message in parts.when.iter().flat_map(Condition::unknown_functions) {
+            problems.push(member(&step.path, "when"), message);
+        }
+    }
+}
+
 /// What of a step is compiled.
 struct StepParts {
     with: Template,
@@ -370,7 +385,7 @@ impl StepSource<'_> {
     fn into_step(self, parts: StepParts, edges: graph::Edges) -> Option<Step> {
         let parallelism = self.parallelism;
         let work = match self.approval {
-            Some(message) => Work::Approval(Approval { message }),
+            Some(approval) => Work::Approval(approval),
             None => Work::Action(Box::new(Action {
                 plugin: self.plugin?,
                 name: self.action?,

@@ -12,7 +12,7 @@ use super::{
         Members, action, boolean, duration_ms, identifier, kind, list, object, text, whole_number,
     },
     retry::RetryPolicy,
-    work::{DEFAULT_PARALLELISM, MAX_PARALLELISM},
+    work::{Approval, ApprovalTimeout, DEFAULT_PARALLELISM, MAX_PARALLELISM},
 };
 use crate::{
     event::ErrorCode,
@@ -51,7 +51,7 @@ const STEP_MEMBERS: &[&str] = &[
 const BUDGET_MEMBERS: &[&str] = &["starts", "window"];
 const CONCURRENCY_MEMBERS: &[&str] = &["limit", "key"];
 const RETRY_MEMBERS: &[&str] = &["max", "backoff", "maxBackoff", "factor", "nonRetryable"];
-const APPROVAL_MEMBERS: &[&str] = &["message"];
+const APPROVAL_MEMBERS: &[&str] = &["message", "timeout", "onTimeout"];
 /// What says how a plugin is used, and has no meaning where an operator decides.
 const NOT_WITH_APPROVAL: &[&str] =
     &["plugin", "action", "with", "forEach", "parallelism", "timeout", "totalTimeout", "retries"];
@@ -83,8 +83,8 @@ pub(super) struct StepSource<'a> {
     pub(super) plugin: Option<PluginName>,
     pub(super) action: Option<String>,
     pub(super) with: Option<&'a Value>,
-    /// What the operator is told, if the step is an approval.
-    pub(super) approval: Option<Option<String>>,
+    /// What an operator is asked, if the step is an approval.
+    pub(super) approval: Option<Approval>,
     pub(super) when: Option<&'a str>,
     pub(super) for_each: Option<&'a Value>,
     pub(super) parallelism: u32,
@@ -179,19 +179,34 @@ fn read_work<'a>(source: &mut StepSource<'a>, step: &Members<'a>, problems: &mut
     }
 }
 
-/// `approval: {message?}`; answers the message.
+/// `approval: {message?, timeout?, onTimeout?}`.
 fn read_approval(
     path: &str,
     value: &Value,
     step: &Members<'_>,
     problems: &mut Problems,
-) -> Option<Option<String>> {
+) -> Option<Approval> {
     for (path, _) in NOT_WITH_APPROVAL.iter().filter_map(|name| step.optional(name)) {
         problems.push(path, "an approval waits for an operator and runs nothing: remove this");
     }
     let approval = Members::of(path, value, APPROVAL_MEMBERS, problems)?;
     let message = approval.optional("message").and_then(|(p, v)| text(&p, v, problems));
-    Some(message.map(str::to_owned))
+    let after_ms = approval.optional("timeout").and_then(|(p, v)| duration_ms(&p, v, problems));
+    let mut approves = false;
+    if let Some((path, value)) = approval.optional("onTimeout") {
+        match value.as_str() {
+            Some("reject") => {}
+            Some("approve") => approves = true,
+            _ => {
+                problems.push(&path, "expected \"reject\" (what happens without it) or \"approve\"")
+            }
+        }
+        if approval.optional("timeout").is_none() {
+            problems.push(path, "onTimeout belongs to timeout: add that, or remove this");
+        }
+    }
+    let timeout = after_ms.map(|after_ms| ApprovalTimeout { after_ms, approves });
+    Some(Approval { message: message.map(str::to_owned), timeout })
 }
 
 fn for_each<'a>(path: &str, value: &'a Value, problems: &mut Problems) -> Option<&'a Value> {

@@ -32,10 +32,21 @@ pub struct Action {
 }
 
 /// An operator's decision.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Approval {
     /// What the operator is told.
     pub message: Option<String>,
+    /// How long it is waited for; none means for ever.
+    pub timeout: Option<ApprovalTimeout>,
+}
+
+/// What becomes of an approval that nobody decided about in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApprovalTimeout {
+    /// Milliseconds from the question on.
+    pub after_ms: u64,
+    /// Whether it counts as approved then, and not as rejected.
+    pub approves: bool,
 }
 
 /// A list, for each item of which a step is carried out.

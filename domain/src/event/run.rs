@@ -200,6 +200,17 @@ pub struct StepNamed {
     pub step_id: StepId,
 }
 
+/// Data of `ApprovalRequested`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovalRequested {
+    /// When it is decided without an operator, if the approval has a timeout.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deadline: Option<Timestamp>,
+    /// The step.
+    pub step_id: StepId,
+}
+
 /// Data of `StepSkipped`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -322,10 +333,10 @@ events! {
         /// The step is carried out for each item of a list.
         StepExpanded = 1 (StepExpanded),
         /// The step waits for an operator.
-        ApprovalRequested = 1 (StepNamed, payload: Message),
-        /// An operator approved; the step is done.
+        ApprovalRequested = 1 (ApprovalRequested, payload: Message),
+        /// An operator approved, or the approval's timeout did; the step is done.
         StepApproved = 1 (StepNamed, payload: Reason),
-        /// An operator rejected; the step has failed.
+        /// An operator rejected, or the approval's timeout did; the step has failed.
         StepRejected = 1 (StepNamed, payload: Reason),
         /// Somebody wants the run to end; nothing new starts.
         RunCancelRequested = 1 (NoData, payload: Reason),

@@ -20,13 +20,25 @@ pub trait Decider: Send + 'static {
     type Answer: Send + 'static;
     /// What is to be done once the decision is durable.
     type Effect: Send + 'static;
+    /// What a stream that never ends folds to.
+    type Fold: Send + 'static;
+
+    /// The fold of such a stream that a [snapshot](crate::snapshots) of this build spells.
+    fn fold(stream: &StreamId, state: &str) -> Option<Self::Fold>;
 
     /// Streams that must be loaded before `command` can be decided. Asked again after a load:
     /// what was loaded may refer to more.
     fn missing(&self, tenant: &Tenant, command: &Self::Command) -> Vec<StreamId>;
 
-    /// All there is of `streams`, by seq. A stream without commits does not exist yet.
-    fn load(&mut self, tenant: &Tenant, streams: &[StreamId], commits: Vec<Recorded>);
+    /// All there is of `streams`: folds of some, each with the stream version that it reaches, and
+    /// what follows, by seq. A stream of which there is neither does not exist yet.
+    fn load(
+        &mut self,
+        tenant: &Tenant,
+        streams: &[StreamId],
+        folds: Vec<(StreamId, u64, Self::Fold)>,
+        commits: Vec<Recorded>,
+    );
 
     /// What to record and what to answer. `at` will be the commit's `recordedAt`.
     fn decide(

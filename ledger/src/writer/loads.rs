@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt as _};
 use stella_domain::ids::{LedgerId, StreamId, Tenant};
 use tokio::{task::JoinSet, time::Instant};
 
@@ -14,25 +14,30 @@ use super::{
 use crate::{
     port::{Ledger, LedgerError},
     recorded::Recorded,
+    snapshots::{Snapshots, read_on},
 };
 
 /// Streams loaded by one query at most.
 const LOADED_AT_ONCE: usize = 256;
+/// Streams read from snapshots on at a time.
+const READ_AT_ONCE: usize = 16;
 /// How often clocks are compared.
 pub(super) const CLOCK_CHECK_EVERY: Duration = Duration::from_secs(30);
 
 /// Reading that has ended.
-pub(super) enum Loaded {
+pub(super) enum Loaded<F> {
     /// A ledger; with it, how far the clock is off where clocks were compared.
     Opened(Tenant, Result<(Opened, Option<i64>), LedgerError>),
-    Streams(Tenant, Result<Streams, LedgerError>),
+    Streams(Tenant, Result<Streams<F>, LedgerError>),
     ClockSkew(Result<i64, LedgerError>),
 }
 
 /// Streams that were read.
-pub(super) struct Streams {
+pub(super) struct Streams<F> {
     streams: Vec<StreamId>,
-    /// All there is of them, by seq.
+    /// Of some of them what a snapshot had, and the stream version that it reaches.
+    folds: Vec<(StreamId, u64, F)>,
+    /// All else there is of them, by seq.
     commits: Vec<Recorded>,
     /// Streams of which something does not verify or decode.
     unreadable: Vec<(StreamId, LedgerError)>,
@@ -40,7 +45,7 @@ pub(super) struct Streams {
 
 impl<D: Decider> Task<D> {
     /// Start what reading is needed before parked requests can be decided, one reading a tenant.
-    pub(super) fn start_loads(&mut self, loads: &mut JoinSet<Loaded>) {
+    pub(super) fn start_loads(&mut self, loads: &mut JoinSet<Loaded<D::Fold>>) {
         let mut ready = vec![];
         let tenants = &self.tenants;
         self.waiting.retain(|tenant| tenants.get(tenant).is_some_and(|s| !s.parked.is_empty()));
@@ -88,8 +93,9 @@ impl<D: Decider> Task<D> {
             state.loading = true;
             let name = Arc::clone(&state.ledger);
             let streams: Vec<StreamId> = missing.into_iter().take(LOADED_AT_ONCE).collect();
+            let snapshots = Arc::clone(&self.config.snapshots);
             loads.spawn(async move {
-                let reading = read_streams(&*ledger, &tenant, streams);
+                let reading = read_streams::<D>(&*ledger, &*snapshots, &tenant, streams);
                 let streams = unless_it_panics(&name, reading).await;
                 Loaded::Streams(tenant, streams)
             });
@@ -99,12 +105,12 @@ impl<D: Decider> Task<D> {
         }
     }
 
-    pub(super) fn compare_clocks(&self, loads: &mut JoinSet<Loaded>) {
+    pub(super) fn compare_clocks(&self, loads: &mut JoinSet<Loaded<D::Fold>>) {
         let (ledger, clock) = (Arc::clone(&self.ledger), Arc::clone(&self.config.clock));
         loads.spawn(async move { Loaded::ClockSkew(skew::compare(&*ledger, &*clock).await) });
     }
 
-    pub(super) fn loaded(&mut self, loaded: Loaded) {
+    pub(super) fn loaded(&mut self, loaded: Loaded<D::Fold>) {
         match loaded {
             Loaded::Opened(tenant, Ok((opened, skew))) => {
                 if let Some(skew) = skew {
@@ -171,8 +177,8 @@ impl<D: Decider> Task<D> {
     }
 
     /// What cannot be read concerns those alone who need it.
-    fn streams_loaded(&mut self, tenant: &Tenant, loaded: Streams) {
-        self.decider.load(tenant, &loaded.streams, loaded.commits);
+    fn streams_loaded(&mut self, tenant: &Tenant, loaded: Streams<D::Fold>) {
+        self.decider.load(tenant, &loaded.streams, loaded.folds, loaded.commits);
         if !loaded.unreadable.is_empty() {
             for request in std::mem::take(&mut self.tenant(tenant).parked) {
                 let missing = self.decider.missing(tenant, &request.command);
@@ -208,15 +214,36 @@ async fn unless_it_panics<T>(
     })
 }
 
-/// Read `streams`, all at once; where something of them cannot be read, halves of them, until it is
-/// known of which.
-async fn read_streams(
+/// Read `streams`: from a snapshot on where there is one, the others all at once; where something of
+/// them cannot be read, halves of them, until it is known of which.
+async fn read_streams<D: Decider>(
     ledger: &dyn Ledger,
+    snapshots: &dyn Snapshots,
     tenant: &Tenant,
-    streams: Vec<StreamId>,
-) -> Result<Streams, LedgerError> {
-    let mut loaded = Streams { streams: vec![], commits: vec![], unreadable: vec![] };
-    let mut open = vec![streams];
+    asked: Vec<StreamId>,
+) -> Result<Streams<D::Fold>, LedgerError> {
+    let (streams, folds, commits, unreadable) = (vec![], vec![], vec![], vec![]);
+    let mut loaded = Streams { streams, folds, commits, unreadable };
+    let reading = asked.into_iter().map(async |stream| {
+        let fold = |state: &str| D::fold(&stream, state);
+        let read = read_on(ledger, snapshots, tenant, &stream, fold).await;
+        (stream, read)
+    });
+    let mut reading = futures::stream::iter(reading).buffer_unordered(READ_AT_ONCE);
+    let mut whole = vec![];
+    while let Some((stream, read)) = reading.next().await {
+        match read {
+            Ok(Some(read)) => {
+                loaded.streams.push(stream.clone());
+                loaded.commits.extend(read.commits);
+                loaded.folds.push((stream, read.version, read.fold));
+            }
+            Err(error @ LedgerError::Unavailable(_)) => return Err(error),
+            // Read whole, it is found out what is wrong with it.
+            Ok(None) | Err(_) => whole.push(stream),
+        }
+    }
+    let mut open = Vec::from_iter((!whole.is_empty()).then_some(whole));
     while let Some(mut streams) = open.pop() {
         match read_all(ledger, tenant, &streams).await {
             Ok(commits) => {

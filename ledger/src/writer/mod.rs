@@ -28,7 +28,7 @@ use stella_domain::{
 use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use self::decider::{Decided, Decider, Decision};
-use crate::{clock::Clock, feed::Feed, port::Ledger};
+use crate::{clock::Clock, feed::Feed, port::Ledger, snapshots::Snapshots};
 
 /// Commands that wait for the writer at most; a caller beyond that waits to be let in.
 const QUEUED_COMMANDS: usize = 8_192;
@@ -90,6 +90,8 @@ pub struct WriterConfig {
     pub origin: Origin,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
+    /// Where folds of long streams are kept.
+    pub snapshots: Arc<dyn Snapshots>,
     /// How far the decider knows each ledger already: the writer tells it what came since.
     pub known: HashMap<Tenant, Head>,
 }

@@ -79,7 +79,7 @@ impl<D: Decider> Task<D> {
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Request<D>>, wake: Arc<Notify>) {
         let mut taken = Vec::with_capacity(TAKEN_AT_ONCE);
         let mut batch: Option<BoxFuture<'static, BatchDone<D>>> = None;
-        let mut loads: JoinSet<Loaded> = JoinSet::new();
+        let mut loads: JoinSet<Loaded<D::Fold>> = JoinSet::new();
         let mut open_inbox = true;
         // The first time, it is part of opening a ledger.
         let first_check = Instant::now() + CLOCK_CHECK_EVERY;

@@ -94,13 +94,24 @@ impl Decider for Counters {
     type Command = Command;
     type Answer = usize;
     type Effect = String;
+    type Fold = ();
+
+    fn fold(_: &StreamId, _: &str) -> Option<()> {
+        None
+    }
 
     fn missing(&self, tenant: &Tenant, command: &Command) -> Vec<StreamId> {
         let key = (tenant.clone(), command.stream(tenant));
         if self.ids.contains_key(&key) { vec![] } else { vec![key.1] }
     }
 
-    fn load(&mut self, tenant: &Tenant, streams: &[StreamId], commits: Vec<Recorded>) {
+    fn load(
+        &mut self,
+        tenant: &Tenant,
+        streams: &[StreamId],
+        _: Vec<(StreamId, u64, ())>,
+        commits: Vec<Recorded>,
+    ) {
         for stream in streams {
             let of_stream = commits.iter().filter(|recorded| recorded.commit.stream == *stream);
             let ids = of_stream.flat_map(ids_of).collect();

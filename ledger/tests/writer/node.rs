@@ -19,6 +19,7 @@ use stella_ledger::{
     feed::Feed,
     port::{Ledger, READ_LIMIT},
     recorded::Recorded,
+    snapshots::NoSnapshots,
     sqlite::SqliteLedger,
     writer::{WriteError, Writer, WriterConfig, Written},
 };
@@ -48,7 +49,8 @@ impl Node {
         let feed = Feed::new(Arc::clone(&ledger));
         let watched = Watched::default();
         let origin = origin.parse().unwrap();
-        let config = WriterConfig { origin, clock, known: HashMap::new() };
+        let config =
+            WriterConfig { origin, clock, snapshots: Arc::new(NoSnapshots), known: HashMap::new() };
         let decider = Counters::new(&watched);
         let (writer, task) = Writer::start(config, ledger, Arc::clone(&feed), decider);
         Self { writer, task, feed, watched }

@@ -28,6 +28,7 @@ pub(super) fn fold(
                     disabled_versions: BTreeSet::new(),
                     latest_version: data.version,
                     paused: None,
+                    resumed_seq: None,
                     updated_at: place.at,
                 })
             });
@@ -54,6 +55,7 @@ pub(super) fn fold(
         DagEvent::DagResumed(..) => {
             let row = existing(dag, place)?;
             (row.paused, row.brake) = (None, None);
+            row.resumed_seq = Some(place.seq);
         }
         DagEvent::DagVersionDisabled(data, _) => {
             existing(dag, place)?.disabled_versions.insert(data.version);

@@ -188,7 +188,8 @@ impl State {
             if runs.contains(id) {
                 return Err(wrong("the run exists already"));
             }
-            let row = run::created(id, &place(recorded, 0), created, request.as_ref());
+            let (actor, place) = (&recorded.commit.actor, place(recorded, 0));
+            let row = run::created(id, actor, &place, created, request.as_ref());
             new_labels.extend(row.labels.iter().map(|(k, v)| (label_text(k, v), row.created_seq)));
             let row = Tracked::new(row);
             let run = LiveRun { row, steps: BTreeMap::new(), touched: false, counted_bytes: 0 };

@@ -4,7 +4,7 @@ use stella_domain::{
     aggregate::RunStatus,
     artifact::Artifact,
     event::{ErrorCode, RunCreated, RunEvent, RunRequest, StepQueued, StepStarted},
-    ids::{PluginName, RunId, StepId},
+    ids::{Actor, PluginName, RunId, StepId},
 };
 
 use super::{LiveDag, LiveRun, Place};
@@ -20,11 +20,13 @@ const NEVER_QUEUED: &str = "the step was never queued";
 /// The row of a new run.
 pub(super) fn created(
     id: &RunId,
+    actor: &Actor,
     place: &Place,
     created: &RunCreated,
     request: Option<&RunRequest>,
 ) -> RunRow {
     RunRow {
+        actor: actor.clone(),
         attempt: created.attempt,
         created_at: place.at,
         created_seq: place.seq,
@@ -125,6 +127,7 @@ pub(super) fn fold(
         RunEvent::ApprovalRequested(data, payload) => {
             let step = insert(run, place, &data.step_id, None, StepState::AwaitingApproval);
             step.message = payload.as_ref().map(|payload| payload.message.clone());
+            step.deadline = data.deadline;
         }
         RunEvent::StepApproved(data, payload) => {
             let step = close(run, dag, place, &data.step_id, StepState::Succeeded)?;
@@ -236,6 +239,7 @@ fn insert<'a>(
         attempt: 0,
         concurrency: None,
         dag_id: row.dag_id.clone(),
+        deadline: None,
         ended_at: None,
         error_code: None,
         last_seq: place.seq,

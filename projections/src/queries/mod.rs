@@ -1,11 +1,13 @@
 //! What can be asked of the read models. Every answer is of one snapshot.
 
+mod approvals;
 mod counters;
 mod dags;
 mod open_work;
 mod outcomes;
 mod runs;
 mod schedules;
+mod starts;
 mod waiting;
 
 use std::path::Path;

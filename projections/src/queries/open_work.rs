@@ -6,10 +6,12 @@ use stella_domain::{
     event::FireCause,
     ids::Tenant,
     open_work::{
-        OpenFireWork, OpenLease, OpenRun, OpenWork, PendingRetry, QueuedStep, RunDeadline,
+        OpenFireWork, OpenLease, OpenRun, OpenWork, PendingApproval, PendingRetry, QueuedStep,
+        RunDeadline,
     },
 };
 
+use super::starts::counted_starts;
 use crate::{
     ProjectionError, Projections,
     rows::{ControlRow, DagRow, Row, RunRow, ScheduleRow, StepRow, StepState},
@@ -73,6 +75,7 @@ impl Projections {
             work.deadlines.extend(deadline.map(|deadline| RunDeadline { run_id, deadline }));
         }
         drop(runs);
+        work.starts = counted_starts(&mut snapshot, &work.head, path).await?;
         Ok(work)
     }
 }
@@ -125,9 +128,13 @@ fn add(work: &mut OpenWork, step: StepRow) -> Result<(), ProjectionError> {
             run_id: step.run_id,
             step_id: step.step_id,
         }),
-        // No worker has to do anything about these.
-        StepState::AwaitingApproval
-        | StepState::Expanded
+        StepState::AwaitingApproval => {
+            let (run_id, step_id) = (step.run_id, step.step_id);
+            let approval = |deadline| PendingApproval { run_id, step_id, deadline };
+            work.approvals.extend(step.deadline.map(approval));
+        }
+        // Nobody has to do anything about these.
+        StepState::Expanded
         | StepState::Skipped
         | StepState::Succeeded
         | StepState::Failed

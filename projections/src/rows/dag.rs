@@ -30,6 +30,9 @@ pub struct DagRow {
     /// Since when nothing of it starts.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub paused: Option<Mark>,
+    /// `seq` of the newest `DagResumed`: earlier starts count against no budget.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub resumed_seq: Option<u64>,
     /// When it last changed.
     pub updated_at: Timestamp,
 }

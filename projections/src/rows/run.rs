@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use stella_domain::{
     aggregate::RunStatus,
     event::{ErrorCode, Labels, ScheduleFire},
-    ids::{DagId, RunId, StepId},
+    ids::{Actor, DagId, RunId, StepId},
     json::CanonicalJson,
     time::Timestamp,
 };
@@ -16,6 +16,8 @@ use crate::model::{Model, Value};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunRow {
+    /// Who started it.
+    pub actor: Actor,
     /// 0 for a first run, n for its n-th rerun.
     pub attempt: u32,
     /// When `RunCreated` was recorded.

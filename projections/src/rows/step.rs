@@ -93,6 +93,9 @@ pub struct StepRow {
     pub concurrency: Option<StepConcurrency>,
     /// The run's DAG.
     pub dag_id: DagId,
+    /// Of an approval with a timeout: when it is decided without an operator.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deadline: Option<Timestamp>,
     /// When the newest attempt ended.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended_at: Option<Timestamp>,

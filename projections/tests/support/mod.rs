@@ -207,7 +207,7 @@ fn specs() -> Vec<Arc<DagSpec>> {
             {"id":"odd","plugin":"core","action":"noop","needs":["a"],
              "when":"inputs.n == 1 || steps.a.outputs.n == 1"},
             {"id":"after","plugin":"core","action":"noop","needs":["odd"]},
-            {"id":"gate","needs":["each"],"approval":{"message":"may it go on?"}},
+            {"id":"gate","needs":["each"],"approval":{"message":"may it go on?","timeout":"2d"}},
             {"id":"last","plugin":"core","action":"noop","needs":["gate","after"],"when":"true"}]}"#,
     ]
     .map(|text| {
@@ -423,7 +423,7 @@ impl History {
             token,
             worker_id: worker.parse().unwrap(),
             outcome,
-            log: (pick % 2 == 0).then(log),
+            log: pick.is_multiple_of(2).then(log),
             run_id: some_run(),
             now,
         });

@@ -128,9 +128,8 @@ fn step_of(event: &RunEvent) -> Option<&StepId> {
         RunEvent::StepRetryScheduled(data) => Some(&data.step_id),
         RunEvent::StepSkipped(data) => Some(&data.step_id),
         RunEvent::StepExpanded(data) => Some(&data.step_id),
-        RunEvent::ApprovalRequested(data, _)
-        | RunEvent::StepApproved(data, _)
-        | RunEvent::StepRejected(data, _) => Some(&data.step_id),
+        RunEvent::ApprovalRequested(data, _) => Some(&data.step_id),
+        RunEvent::StepApproved(data, _) | RunEvent::StepRejected(data, _) => Some(&data.step_id),
         RunEvent::RunFailed(data) => Some(&data.step_id),
         RunEvent::RunCreated(..)
         | RunEvent::RunCancelRequested(..)

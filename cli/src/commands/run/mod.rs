@@ -1,6 +1,7 @@
 //! `run`: starting, watching, approving, cancelling and comparing runs.
 
 mod approval;
+mod approvals;
 mod artifacts;
 mod cancel;
 mod compare;
@@ -40,6 +41,8 @@ pub(crate) enum Run {
     Approve(approval::Approve),
     /// Reject a step that waits for an operator.
     Reject(approval::Reject),
+    /// What waits for an operator.
+    Approvals(approvals::Approvals),
     /// Run again what has ended.
     Rerun(Box<rerun::Rerun>),
     /// A run's steps, and what they gave.
@@ -67,6 +70,7 @@ impl Run {
             Self::Cancel(command) => command.run().await,
             Self::Rerun(command) => command.run().await,
             Self::Approve(command) => command.run().await,
+            Self::Approvals(command) => command.run().await,
             Self::Reject(command) => command.run().await,
             Self::Steps(command) => command.run().await,
             Self::Logs(command) => command.run().await,

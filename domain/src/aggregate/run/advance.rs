@@ -14,8 +14,8 @@ use super::{
 use crate::{
     dag::{DagSpec, RenderError, Step, Work},
     event::{
-        ErrorCode, NoData, RunEvent, RunFailed, RunOutputs, StepAttempt, StepExpanded, StepFailed,
-        StepNamed, StepQueued, StepRetryScheduled, StepSkipped, StepStarted,
+        ApprovalRequested, ErrorCode, NoData, RunEvent, RunFailed, RunOutputs, StepAttempt,
+        StepExpanded, StepFailed, StepQueued, StepRetryScheduled, StepSkipped, StepStarted,
     },
     ids::StepId,
     json::CanonicalJson,
@@ -235,7 +235,9 @@ impl<'a> Advance<'a> {
             Work::Approval(approval) => {
                 self.not_ready.insert(i);
                 let text = approval.message.as_deref().and_then(message);
-                let data = StepNamed { step_id: step.id.clone() };
+                let timeout = approval.timeout.as_ref();
+                let deadline = timeout.map(|timeout| self.now.plus_ms(timeout.after_ms));
+                let data = ApprovalRequested { deadline, step_id: step.id.clone() };
                 self.events.push(RunEvent::ApprovalRequested(data, text));
             }
             Work::Action(_) => match self.run.items_with(i, &self.done) {

@@ -147,6 +147,13 @@ pub enum RunCommand {
         /// In the operator's words.
         reason: String,
     },
+    /// Decide about an approval as its spec says, if its time is over.
+    PassApproval {
+        /// The step.
+        step_id: StepId,
+        /// The time.
+        now: Timestamp,
+    },
     /// Record what an operator decided about an approval.
     Decide {
         /// The step.

@@ -2,15 +2,15 @@
 //! it makes ready, and the run's end if it was the last.
 
 use super::{
-    Closing, Outcome, Run, RunCommand, RunRefusal, RunStatus, StepPhase, Verdict, advance::Advance,
+    Closing, Outcome, Run, RunCommand, RunRefusal, RunStatus, StepPhase, advance::Advance,
 };
 use crate::{
     aggregate::Aggregate,
     artifact::Artifact,
-    dag::{Step, Work},
+    dag::Step,
     event::{
         ErrorCode, Message, NoData, Reason, RunEvent, StepAttempt, StepFailed, StepFailure,
-        StepLogged, StepNamed, StepOutputs, StepRetryScheduled, StepStarted,
+        StepLogged, StepOutputs, StepRetryScheduled, StepStarted,
     },
     ids::{RunId, StepId, WorkerId},
     limits::{LEASE_EXPIRIES, MESSAGE_BYTES},
@@ -59,6 +59,7 @@ impl Aggregate for Run {
             RunCommand::Decide { step_id, verdict, reason, now } => {
                 self.decide_verdict(step_id, verdict, reason, now)
             }
+            RunCommand::PassApproval { step_id, now } => self.decide_unanswered(step_id, now),
             RunCommand::PassDeadline { now } => self.decide_deadline(now),
         }
     }
@@ -299,49 +300,7 @@ impl Run {
         Ok(events)
     }
 
-    fn decide_verdict(
-        &self,
-        step_id: StepId,
-        verdict: Verdict,
-        reason: String,
-        now: Timestamp,
-    ) -> Result<Vec<RunEvent>, RunRefusal> {
-        self.readable()?;
-        let i = self.index_of(&step_id).ok_or_else(|| RunRefusal::NoSuchStep(step_id.clone()))?;
-        let phase = self.steps[i].phase;
-        let is_approval = matches!(self.spec_step(i)?.work, Work::Approval(_));
-        match (phase, verdict) {
-            (StepPhase::AwaitingApproval, _) if self.status() == Some(RunStatus::Running) => {}
-            // Said twice; the fact is already recorded.
-            (StepPhase::Succeeded, Verdict::Approved) if is_approval => return Ok(vec![]),
-            (StepPhase::Failed, Verdict::Rejected) if is_approval => return Ok(vec![]),
-            (StepPhase::Succeeded, Verdict::Rejected) if is_approval => {
-                return Err(RunRefusal::AlreadyDecided { step_id, decided: "approved" });
-            }
-            (StepPhase::Failed, Verdict::Approved) if is_approval => {
-                return Err(RunRefusal::AlreadyDecided { step_id, decided: "rejected" });
-            }
-            _ => {
-                let phase = phase.as_str();
-                return Err(RunRefusal::NotAwaitingApproval { step_id, phase });
-            }
-        }
-        let (data, reason) = (StepNamed { step_id }, Some(Reason { reason }));
-        let mut advance = Advance::new(self, now)?;
-        match verdict {
-            Verdict::Approved => {
-                advance.push(RunEvent::StepApproved(data, reason));
-                advance.succeed(i, None);
-            }
-            Verdict::Rejected => {
-                advance.push(RunEvent::StepRejected(data, reason));
-                advance.fail(i, ErrorCode::lenient(ErrorCode::REJECTED));
-            }
-        }
-        Ok(advance.finish())
-    }
-
-    fn waiting_step(&self, id: &StepId) -> Result<usize, RunRefusal> {
+    pub(super) fn waiting_step(&self, id: &StepId) -> Result<usize, RunRefusal> {
         self.readable()?;
         self.index_of(id).ok_or_else(|| RunRefusal::NotQueued(id.clone()))
     }
@@ -356,7 +315,7 @@ impl Run {
         lease.is_some_and(|lease| lease.stream_version == token && lease.closing.is_none())
     }
 
-    fn readable(&self) -> Result<(), RunRefusal> {
+    pub(super) fn readable(&self) -> Result<(), RunRefusal> {
         let created = self.created.as_ref().ok_or(RunRefusal::Unknown)?;
         if created.spec.is_some() { Ok(()) } else { Err(RunRefusal::SpecMissing) }
     }

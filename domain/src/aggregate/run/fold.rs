@@ -54,6 +54,9 @@ impl Run {
             RunEvent::StepExpanded(data) => self.expand(&data.step_id, data.count),
             RunEvent::ApprovalRequested(data, _) => {
                 self.decided(&data.step_id, StepPhase::AwaitingApproval);
+                if let Some(i) = self.index_of(&data.step_id) {
+                    self.steps[i].deadline = data.deadline;
+                }
             }
             RunEvent::StepApproved(data, _) => self.succeed(&data.step_id, None),
             RunEvent::StepRejected(data, _) => {

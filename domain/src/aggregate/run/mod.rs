@@ -1,6 +1,7 @@
 //! A run as an aggregate: which steps wait, are queued, run or are done, and when the run ends.
 
 mod advance;
+mod approval;
 mod command;
 mod decide;
 mod fold;

@@ -181,7 +181,8 @@ pub struct StepRecord {
     pub outputs: Option<CanonicalJson>,
     /// Needs that are not met yet.
     pub unmet_needs: u32,
-    /// When its total timeout is over, once it was queued.
+    /// When its total timeout is over, once it was queued; of an approval with a timeout, when it is
+    /// decided without an operator.
     pub deadline: Option<Timestamp>,
     /// Its items, once it was expanded.
     pub items: Option<Items>,

@@ -5,8 +5,9 @@ mod command;
 
 use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc};
 
-pub use self::command::*;
+use serde::{Deserialize, Serialize};
 
+pub use self::command::*;
 use super::Aggregate;
 use crate::{
     event::{
@@ -28,10 +29,11 @@ const BACKFILL_AT_ONCE: usize = 500;
 pub const MAX_BACKFILL: u32 = 10_000;
 
 /// State of the stream `schedule/<scheduleId>`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Schedule {
     /// What it does; `None` before it exists, after it was deleted, and where this build cannot
     /// read it.
+    #[serde(with = "as_set")]
     pub spec: Option<Arc<CompiledSchedule>>,
     /// What its runs start with, while that is not erased.
     pub request: Option<ScheduleRequest>,
@@ -48,7 +50,7 @@ pub struct Schedule {
 }
 
 /// A backfill that is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backfill {
     /// Runs of it that go on at once at most.
     pub concurrency: NonZeroU32,
@@ -58,6 +60,29 @@ pub struct Backfill {
     pub seen: Timestamp,
     /// All are before this one.
     pub to: Timestamp,
+}
+
+/// A schedule's spec as its author set it; what follows from it is worked out again.
+mod as_set {
+    use std::sync::Arc;
+
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use crate::{
+        ids::ScheduleId,
+        schedule::{CompiledSchedule, ScheduleSpec},
+    };
+
+    type Spec = Option<Arc<CompiledSchedule>>;
+
+    pub(super) fn serialize<S: Serializer>(spec: &Spec, to: S) -> Result<S::Ok, S::Error> {
+        spec.as_ref().map(|spec| (spec.id(), spec.spec())).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Spec, D::Error> {
+        let set = Option::<(ScheduleId, ScheduleSpec)>::deserialize(from)?;
+        Ok(set.and_then(|(id, spec)| CompiledSchedule::compile(id, spec).ok()).map(Arc::new))
+    }
 }
 
 impl Schedule {
