@@ -14,7 +14,9 @@ use stella_domain::{
     event::{ErrorCode, Event, RunEvent},
     ids::{Actor, LedgerId, PluginName, RunId, StepId, StreamId, WorkerId},
     json::CanonicalJson,
-    limits::{COMMIT_BYTES, COMMIT_EVENTS, EVENT_PART_BYTES, LEASE_EXPIRIES, QUEUE_WAVE},
+    limits::{
+        COMMIT_BYTES, COMMIT_EVENTS, EVENT_PART_BYTES, INLINE_BYTES, LEASE_EXPIRIES, QUEUE_WAVE,
+    },
     plugin::PluginBuild,
     time::Timestamp,
 };
@@ -142,8 +144,8 @@ fn object(size: u8) -> CanonicalJson {
     let text = match size {
         0 => return CanonicalJson::empty_object(),
         1 => "x".repeat(1_000),
-        2 => "\u{1}".repeat((EVENT_PART_BYTES - 100) / 6),
-        _ => "x".repeat(EVENT_PART_BYTES - 100),
+        2 => "\u{1}".repeat((INLINE_BYTES - 100) / 6),
+        _ => "x".repeat(INLINE_BYTES - 100),
     };
     CanonicalJson::from_value(&serde_json::json!({ "a": text })).unwrap()
 }

@@ -54,6 +54,12 @@ impl Builder {
         self
     }
 
+    /// With leases that hold so many milliseconds without a heartbeat.
+    pub fn lease_ttl(mut self, ms: u64) -> Self {
+        self.lease_ttl_ms = ms;
+        self
+    }
+
     /// With more of the arguments of `serve`.
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(ToString::to_string));

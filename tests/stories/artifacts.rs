@@ -113,7 +113,7 @@ async fn a_log_survives_the_kill_of_its_server_whole() {
     );
     let builder = TestServer::builder().plugin(plugin.dir()).concurrency(0);
     // The lease has to outlive the restart.
-    let mut server = builder.args(&["--lease-ttl", "60000"]).start().await;
+    let mut server = builder.lease_ttl(60_000).start().await;
     let steps = json!([{"id": "a", "plugin": "counter", "action": "go"}]);
     server.client.register(&json!({"id": "d", "steps": steps})).await;
     // A worker finds its server again at the same place only.

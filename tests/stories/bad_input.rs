@@ -86,10 +86,22 @@ async fn bad_requests_are_refused_and_leave_no_trace() {
     let large = "x".repeat(1024 * 1024);
     let body = json!({"dagId": "strict", "inputs": {"name": large}});
     client.post("/runs", &body).await.problem(413, "BODY_TOO_LARGE");
-    let large = "x".repeat(65 * 1024);
-    let body = json!({"dagId": "strict", "inputs": {"name": large, "n": 1}});
+    let many: serde_json::Map<_, _> = (0..20_000).map(|i| (i.to_string(), json!(i))).collect();
+    let body = json!({"dagId": "strict", "inputs": many});
     let problem = client.post("/runs", &body).await.problem(422, "EVENT_TOO_LARGE");
-    assert!(problem["detail"].as_str().unwrap().contains("65536"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("61440"), "{problem}");
+    // One large member would be an artifact; this one is none, because its run is refused.
+    let large = "x".repeat(65 * 1024);
+    let body = json!({"dagId": "strict", "inputs": {"name": large, "n": "no number"}});
+    client.post("/runs", &body).await.problem(422, "INPUTS_INVALID");
+    let kept = server.data_dir().join("artifacts/stella.local/main");
+    let kept: usize = std::fs::read_dir(kept)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|run| std::fs::read_dir(run.path()).unwrap().count())
+        .sum();
+    assert_eq!(kept, 0, "nothing of it was kept");
     assert_eq!(client.get("/ledger/head").await.ok(), head, "nothing of it was recorded");
 
     let largest =
