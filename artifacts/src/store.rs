@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::uri::ArtifactUri;
 
-/// Bytes of an artifact that [`ArtifactStore::read`] takes into memory at most.
+/// Bytes of an artifact that [`Stored::whole`] takes into memory at most.
 pub const READ_BYTES: u64 = 32 * 1024 * 1024;
 
 /// How long a bucket that fails is tried again by itself; whoever asked may try again after that.
@@ -88,10 +88,37 @@ pub enum Checked {
 
 /// Bytes that come from the store.
 pub struct Stored {
+    digest: ArtifactDigest,
+    place: Arc<str>,
     /// How many they are.
     pub size: u64,
     /// They themselves.
     pub bytes: BoxStream<'static, io::Result<Bytes>>,
+}
+
+impl Stored {
+    /// All of them.
+    ///
+    /// # Errors
+    /// [`ArtifactError::TooLarge`], beyond [`READ_BYTES`]; and what they end in.
+    pub async fn whole(mut self) -> Result<Bytes, ArtifactError> {
+        let Self { digest, size, .. } = self;
+        if size > READ_BYTES {
+            return Err(ArtifactError::TooLarge { digest, size, limit: READ_BYTES });
+        }
+        let mut whole = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        while let Some(chunk) = self.bytes.next().await {
+            whole.extend_from_slice(&chunk.map_err(|error| self.broken_off(error))?);
+        }
+        Ok(whole.into())
+    }
+
+    fn broken_off(&self, error: io::Error) -> ArtifactError {
+        error.downcast().unwrap_or_else(|error| {
+            let (place, reason) = (self.place.to_string(), error.to_string());
+            ArtifactError::Unavailable { place, reason }
+        })
+    }
 }
 
 /// A store of artifacts; cheap to clone.
@@ -178,7 +205,7 @@ impl ArtifactStore {
         Ok(())
     }
 
-    /// Keep the file at `file`, whose bytes are `artifact`'s, unless they are kept already.
+    /// Keep what follows in `from`, whose bytes are `artifact`'s, unless they are kept already.
     ///
     /// # Errors
     /// [`ArtifactError::Unavailable`], [`ArtifactError::File`].
@@ -187,13 +214,12 @@ impl ArtifactStore {
         ledger: &LedgerId,
         run_id: &RunId,
         artifact: &Artifact,
-        file: &FilePath,
+        mut from: File,
     ) -> Result<(), ArtifactError> {
         let path = self.path(ledger, run_id, &artifact.digest);
         if self.is_kept(&path, artifact.size).await? {
             return Ok(());
         }
-        let mut from = File::open(file).await?;
         let mut to = BufWriter::new(Arc::clone(&self.store), path.clone());
         let copied = tokio::io::copy(&mut from, &mut to).await;
         let written = match copied {
@@ -228,7 +254,8 @@ impl ArtifactStore {
             found: "its digest is another".to_owned(),
         };
         let bytes = checked(got.into_stream().map_err(io::Error::other).boxed(), *digest, wrong);
-        Ok(Stored { size, bytes: bytes.boxed() })
+        let (digest, place) = (*digest, Arc::clone(&self.place));
+        Ok(Stored { digest, place, size, bytes: bytes.boxed() })
     }
 
     /// The bytes of an artifact, which are what was recorded.
@@ -242,20 +269,12 @@ impl ArtifactStore {
         artifact: &Artifact,
     ) -> Result<Bytes, ArtifactError> {
         let Artifact { digest, size, .. } = *artifact;
-        if size > READ_BYTES {
-            return Err(ArtifactError::TooLarge { digest, size, limit: READ_BYTES });
-        }
-        let corrupt =
-            |found: String| ArtifactError::Corrupt { run_id: run_id.clone(), digest, found };
-        let mut stored = self.get(ledger, run_id, &digest).await?;
+        let stored = self.get(ledger, run_id, &digest).await?;
         if stored.size != size {
-            return Err(corrupt(format!("it has {} bytes instead of {size}", stored.size)));
+            let found = format!("it has {} bytes instead of {size}", stored.size);
+            return Err(ArtifactError::Corrupt { run_id: run_id.clone(), digest, found });
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        while let Some(chunk) = stored.bytes.next().await {
-            bytes.extend_from_slice(&chunk.map_err(|error| self.broken_off(error))?);
-        }
-        Ok(bytes.into())
+        stored.whole().await
     }
 
     /// Whether an artifact is there, and is what was recorded.
@@ -379,17 +398,6 @@ impl ArtifactStore {
                 ArtifactError::Missing { run_id: run_id.clone(), digest: *digest }
             }
             error => self.error(error),
-        }
-    }
-
-    /// What ended a [`Stored`].
-    fn broken_off(&self, error: io::Error) -> ArtifactError {
-        match error.downcast() {
-            Ok(error) => error,
-            Err(error) => {
-                let (place, reason) = (self.place.to_string(), error.to_string());
-                ArtifactError::Unavailable { place, reason }
-            }
         }
     }
 

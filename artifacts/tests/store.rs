@@ -12,6 +12,7 @@ use stella_domain::{
     limits::LOG_BYTES,
 };
 use tempfile::TempDir;
+use tokio::fs::File;
 
 const RUN: &str = "0RQ9CWTXP9BPJR3KTYEG0MB9FF";
 const OTHER: &str = "0RQ9CWTXP9BPJR3KTYEG0MB9FG";
@@ -64,10 +65,10 @@ async fn what_is_put_is_where_the_format_says_and_comes_back() {
     // A file is kept likewise, and once more changes nothing.
     let file = place.dir.path().join("file");
     fs::write(&file, b"one").unwrap();
-    store.put_file(ledger, run, &one, &file).await.unwrap();
+    store.put_file(ledger, run, &one, File::open(&file).await.unwrap()).await.unwrap();
     fs::write(&file, b"two").unwrap();
     let two = artifact(b"two");
-    store.put_file(ledger, run, &two, &file).await.unwrap();
+    store.put_file(ledger, run, &two, File::open(&file).await.unwrap()).await.unwrap();
     assert_eq!(&*store.read(ledger, run, &two).await.unwrap(), b"two");
     let other: RunId = OTHER.parse().unwrap();
     assert!(!store.has(ledger, &other, &one).await.unwrap(), "each run has its own");

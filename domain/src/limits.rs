@@ -5,6 +5,8 @@ pub const EVENT_PART_BYTES: usize = 64 * 1024;
 /// Canonical bytes of inputs or outputs that an event holds itself: the rest of
 /// [`EVENT_PART_BYTES`] is for what the ledger puts around them. What is larger becomes an artifact.
 pub const INLINE_BYTES: usize = 60 * 1024;
+/// Bytes of one file that a step leaves.
+pub const FILE_BYTES: u64 = 256 * 1024 * 1024;
 /// Bytes of one step's log that are kept.
 pub const LOG_BYTES: usize = 16 * 1024 * 1024;
 /// Events in one commit (ledger format, section 2).

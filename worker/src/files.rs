@@ -5,14 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use stella_domain::artifact::is_file_name;
+use stella_domain::{artifact::is_file_name, limits::FILE_BYTES};
 
 /// The member of a step's outputs that names them.
 pub(crate) const MEMBER: &str = "artifacts";
 /// How many there may be.
 const FILES: usize = 64;
-/// Bytes that one may have.
-const FILE_BYTES: u64 = 256 * 1024 * 1024;
 
 /// The files by name, in order.
 ///

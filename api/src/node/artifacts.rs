@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use stella_artifacts::{ArtifactError, ArtifactStore, ArtifactUri, LiveLogs};
+use stella_artifacts::{ArtifactError, ArtifactStore, ArtifactUri, LiveLogs, Stored};
 use stella_commands::{
     CommandError, Commands, Completion, Poll, StepLogs,
     engine::{NewRun, RunStarted},
@@ -246,6 +246,30 @@ impl Artifacts {
             self.store.copy(&self.ledger, run_id, &rerun, &artifact).await?;
         }
         Ok(Some(rerun))
+    }
+
+    /// The bytes of an artifact of a run. The log of an attempt that has just ended without a report may
+    /// have to be put into the store first.
+    ///
+    /// # Errors
+    /// [`ArtifactError`].
+    pub async fn get(
+        &self,
+        commands: Option<&Commands>,
+        run_id: &RunId,
+        digest: &ArtifactDigest,
+    ) -> Result<Stored, ArtifactError> {
+        let Self { store, live, ledger } = self;
+        match (store.get(ledger, run_id, digest).await, commands) {
+            (Err(ArtifactError::Missing { .. }), Some(commands)) => {
+                let waits = |token: &FencingToken| {
+                    token.run_id != *run_id || commands.is_leased(&ledger.tenant, token)
+                };
+                live.sweep(store, ledger, waits).await?;
+                store.get(ledger, run_id, digest).await
+            }
+            (got, _) => got,
+        }
     }
 
     /// Until `stop`, keep the logs of attempts that ended without a report of their workers.

@@ -103,7 +103,9 @@ impl LeaseSource for LocalLeases {
         let (digest, size) = digest_of(path).await.map_err(store_error)?;
         let (media_type, name) = (media_type.into(), Some(name.into()));
         let artifact = Artifact { digest, media_type, name, size };
-        let put = store.put_file(self.artifacts.ledger(), &token.run_id, &artifact, path);
+        let file = tokio::fs::File::open(path).await;
+        let file = file.map_err(|error| store_error(error.into()))?;
+        let put = store.put_file(self.artifacts.ledger(), &token.run_id, &artifact, file);
         put.await.map_err(store_error)?;
         Ok(artifact)
     }

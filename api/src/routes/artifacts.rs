@@ -1,7 +1,5 @@
 //! What workers hand over while they carry out a step: the log as it is written, and files.
 
-use std::io;
-
 use axum::{
     Json,
     body::Body,
@@ -9,13 +7,17 @@ use axum::{
 };
 use futures::StreamExt as _;
 use serde::Deserialize;
-use stella_artifacts::LiveLogs;
+use stella_artifacts::{ArtifactError, LiveLogs};
 use stella_domain::{
     artifact::{self, Artifact},
     hash::ArtifactHasher,
     ids::{FencingToken, WorkerId},
+    limits::FILE_BYTES,
 };
-use tokio::io::AsyncWriteExt as _;
+use tokio::{
+    fs::File,
+    io::{AsyncSeekExt as _, AsyncWriteExt as _},
+};
 use utoipa::IntoParams;
 
 use crate::{
@@ -24,7 +26,7 @@ use crate::{
     openapi::{ArtifactRefused, LogRefused},
     problem::ApiError,
     state::AppState,
-    types::{ARTIFACT_BYTES, ArtifactView, LogSizeView},
+    types::{ArtifactView, LogSizeView},
 };
 
 /// How long a piece of a large body may take to arrive.
@@ -127,18 +129,17 @@ pub(crate) async fn put_artifact(
     let (media_type, name) = (params.media_type.into(), Some(params.name.into()));
     let artifact = Artifact { digest, media_type, name, size };
     let (store, ledger) = (&app.artifacts.store, app.artifacts.ledger());
-    store.put_file(ledger, &token.run_id, &artifact, file.path()).await?;
+    store.put_file(ledger, &token.run_id, &artifact, file).await?;
     Ok(Json(artifact.into()))
 }
 
-/// A large body, in a file of this node that goes when it is dropped.
+/// A large body, in a file of this node without a name: nothing is left of it, however this ends.
 async fn receive(
     live: &LiveLogs,
     body: Body,
-) -> Result<(tempfile::NamedTempFile, artifact::ArtifactDigest, u64), ApiError> {
-    let unwritable = |error: io::Error| stella_artifacts::ArtifactError::File(error);
-    let file = tempfile::NamedTempFile::new_in(live.folder()).map_err(unwritable)?;
-    let mut writer = tokio::fs::File::from_std(file.reopen().map_err(unwritable)?);
+) -> Result<(File, artifact::ArtifactDigest, u64), ApiError> {
+    let unwritable = ArtifactError::File;
+    let mut file = File::from_std(tempfile::tempfile_in(live.folder()).map_err(unwritable)?);
     let (mut hasher, mut size) = (ArtifactHasher::default(), 0);
     let mut chunks = body.into_data_stream();
     loop {
@@ -146,13 +147,13 @@ async fn receive(
         let Some(chunk) = chunk.map_err(|_| ApiError::body_too_slow())? else { break };
         let chunk = chunk.map_err(|e| ApiError::bad_request("BODY_INCOMPLETE", e))?;
         size += chunk.len() as u64;
-        if size > ARTIFACT_BYTES {
-            return Err(ApiError::body_too_large(ARTIFACT_BYTES));
+        if size > FILE_BYTES {
+            return Err(ApiError::body_too_large(FILE_BYTES));
         }
         hasher.update(&chunk);
-        writer.write_all(&chunk).await.map_err(unwritable)?;
+        file.write_all(&chunk).await.map_err(unwritable)?;
     }
-    writer.flush().await.map_err(unwritable)?;
+    file.rewind().await.map_err(unwritable)?;
     Ok((file, hasher.finish().into(), size))
 }
 

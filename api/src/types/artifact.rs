@@ -9,9 +9,6 @@ use stella_domain::{
 };
 use utoipa::ToSchema;
 
-/// Bytes of an artifact that a worker may leave.
-pub const ARTIFACT_BYTES: u64 = 256 * 1024 * 1024;
-
 /// What an event says of an artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

@@ -1,6 +1,7 @@
 //! The way to a server: HTTP with the access token, answers as the wire types, failures as
 //! [`Failure`].
 
+mod artifact;
 pub(crate) mod leases;
 mod log;
 mod stream;
@@ -218,14 +219,6 @@ impl Client {
         }
         items.truncate(limit);
         Ok(items)
-    }
-
-    /// All items of a list.
-    pub(crate) async fn list_all<T: DeserializeOwned>(
-        &self,
-        path: &str,
-    ) -> Result<Vec<T>, Failure> {
-        self.list(path, &[], usize::MAX).await
     }
 
     /// `GET` a resource whose body is taken piece by piece.

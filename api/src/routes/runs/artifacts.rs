@@ -126,7 +126,8 @@ pub(crate) async fn get_artifact(
 ) -> Result<Response, ApiError> {
     let digest: ArtifactDigest =
         digest.parse().map_err(|e| ApiError::bad_request("INVALID_PATH", e))?;
-    let stored = app.artifacts.store.get(app.artifacts.ledger(), &run_id, &digest).await?;
+    let commands = app.record().ok().map(|record| record.commands);
+    let stored = app.artifacts.get(commands.as_ref(), &run_id, &digest).await?;
     let headers = [
         // Whatever they are: bytes of anybody's program, of which no browser is to make something.
         (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),

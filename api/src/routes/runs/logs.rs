@@ -119,8 +119,9 @@ async fn find(
     let Some(left) = left else {
         return Ok(Log { attempt, bytes: Bytes::new(), size: 0, is_complete: over, digest: None });
     };
-    let (store, ledger) = (&app.artifacts.store, app.artifacts.ledger());
-    let whole = store.read(ledger, run_id, &left.log).await?;
+    let commands = app.record().ok().map(|record| record.commands);
+    let stored = app.artifacts.get(commands.as_ref(), run_id, &left.log.digest).await?;
+    let whole = stored.whole().await?;
     let from = usize::try_from(params.offset).unwrap_or(usize::MAX).min(whole.len());
     Ok(Log {
         attempt,

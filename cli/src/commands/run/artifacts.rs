@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use stella_api::types::NamedArtifact;
-use stella_domain::{artifact::ArtifactDigest, hash::ArtifactHasher, ids::RunId};
-use tokio::io::AsyncWriteExt as _;
+use stella_domain::{artifact::ArtifactDigest, ids::RunId};
 
 use crate::{
     client::{Client, path},
@@ -39,7 +38,7 @@ impl Artifacts {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let client = self.api.client()?;
         let artifacts: Vec<NamedArtifact> =
-            client.list_all(&path("runs", &self.run_id, "/artifacts")).await?;
+            client.list(&path("runs", &self.run_id, "/artifacts"), &[], usize::MAX).await?;
         let (Some(wanted), Some(file)) = (&self.get, &self.file) else {
             return self.api.output.print(&artifacts, |artifacts| table(artifacts));
         };
@@ -84,20 +83,8 @@ async fn download(
     let unwritable = |error| Failure::failed(format!("cannot write {}: {error}", file.display()));
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let part = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")));
-    let part = part.map_err(unwritable)?;
-    let mut writer = tokio::fs::File::from_std(part.reopen().map_err(unwritable)?);
-    let path = path("runs", run_id, &format!("/artifacts/{digest}"));
-    let mut response = client.open(&path, &[]).await?;
-    let mut hasher = ArtifactHasher::default();
-    while let Some(piece) = client.next_piece(&mut response).await? {
-        hasher.update(piece.as_ref());
-        writer.write_all(piece.as_ref()).await.map_err(unwritable)?;
-    }
-    writer.flush().await.map_err(unwritable)?;
-    if ArtifactDigest::from(hasher.finish()) != digest {
-        let what = format!("what the server sent is not artifact {digest}: nothing was written");
-        return Err(Failure::not_verified(what));
-    }
+    let mut part = part.map_err(unwritable)?;
+    client.artifact(run_id, digest, &mut part, &file.display().to_string()).await?;
     part.persist(file).map_err(|error| unwritable(error.error))?;
     Ok(())
 }

@@ -113,6 +113,15 @@ impl Logs {
             self.end_line(step, at)?;
             *at = Printed { attempt, ..Printed::default() };
         }
+        let finished = step.logs.iter().find(|log| log.attempt == attempt);
+        if let (Some(left), false) = (finished, at.is_complete) {
+            let mut whole = vec![];
+            client.artifact(&self.run_id, left.log.digest, &mut whole, "it").await?;
+            let printed = usize::try_from(at.offset).unwrap_or(usize::MAX).min(whole.len());
+            at.offset = whole.len() as u64;
+            at.is_complete = true;
+            self.show(step, at, &whole[printed..])?;
+        }
         while !at.is_complete {
             let piece = client.log(&self.run_id, &step.step_id, attempt, at.offset).await?;
             let LogPiece { bytes, is_complete } = piece;
