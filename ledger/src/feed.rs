@@ -169,6 +169,11 @@ impl Follower {
         self.next_seq
     }
 
+    /// Whether events from its place on are known to be durable.
+    pub fn is_behind(&self) -> bool {
+        *self.reached.borrow() > self.next_seq
+    }
+
     /// Commits from here on, at most `limit`, as soon as there are some. The first may begin
     /// before the follower's place when that lies within a commit.
     ///

@@ -24,7 +24,7 @@ use super::{
     data_dir::{DataDir, NodeName},
     erasures::Erasures,
     lease_source::LocalLeases,
-    telemetry,
+    telemetry::{self, Telling},
 };
 use crate::{app::Record, warmth::Warmth};
 
@@ -61,7 +61,7 @@ pub(super) struct Begun {
     signing: Option<SigningTask>,
     erasing: Option<JoinHandle<()>>,
     sweeping: JoinHandle<()>,
-    telling: Vec<JoinHandle<()>>,
+    telling: Telling,
 }
 
 impl Starter {
@@ -113,10 +113,8 @@ impl Starter {
         if let Some(erasing) = erasing {
             let _ = erasing.await;
         }
-        for telling in telling {
-            let _ = telling.await;
-        }
         let _ = writer.await;
+        telling.end().await;
         if let Some(signing) = signing {
             signing.end().await;
         }
@@ -188,7 +186,7 @@ impl Starter {
         }
         let (follow, worker) = (self.follow(), self.worker(&commands));
         let otlp = self.config.otlp.as_ref();
-        let telling = telemetry::start(&name, &self.ledger, &self.feed, next_seq, otlp, &self.stop);
+        let telling = telemetry::start(&name, &self.ledger, &self.feed, next_seq, otlp);
         let signing = checkpoints.start(self.config.checkpoints.every, &self.stop);
         let (ledger, feed) = (Arc::clone(&self.ledger), Arc::clone(&self.feed));
         let erasures = Erasures::new(

@@ -105,11 +105,17 @@ async fn what_is_left_at_a_stop_is_sent_before_it_ends() {
     let (collector, endpoint) = Collector::start(0).await;
     let api = Api::telling(&endpoint).await;
     api.register(ECHO).await;
-    let run = api.finished("echo", &json!({})).await;
+    let inputs = json!({});
+    let finished = (0..20).map(|_| api.finished("echo", &inputs));
+    let runs = futures::future::join_all(finished).await;
     api.stop().await;
     let taken = collector.0.lock().unwrap().taken.clone();
-    let run_id = run["runId"].as_str().unwrap();
-    assert!(taken.iter().any(|(of, body)| of == "traces" && body.to_string().contains(run_id)));
+    let traces: Vec<_> = taken.iter().filter(|(of, _)| of == "traces").collect();
+    let traces = traces.iter().map(|(_, body)| body.to_string()).collect::<String>();
+    for run in runs {
+        let run_id = run["runId"].as_str().unwrap();
+        assert!(traces.contains(run_id), "{run_id} is missing in {traces}");
+    }
 }
 
 /// It takes connections and never answers.

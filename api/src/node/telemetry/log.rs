@@ -23,8 +23,7 @@ pub(super) fn is_wanted() -> bool {
 /// Write them as events come.
 pub(super) async fn lines(mut committed: Committed) {
     let mut runs = Runs::default();
-    loop {
-        let recorded = committed.next(&mut runs).await;
+    while let Some(recorded) = committed.next(&mut runs).await {
         of_commit(&mut runs, &recorded);
         // Whoever has much to write leaves the thread to others now and then.
         tokio::task::yield_now().await;

@@ -16,7 +16,7 @@ use stella_ledger::{
 };
 use stella_replay::telemetry::Runs;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::push::{EndpointError, OtlpConfig, OtlpEndpoint};
 
@@ -24,6 +24,31 @@ pub use self::push::{EndpointError, OtlpConfig, OtlpEndpoint};
 const COMMITS_AT_ONCE: usize = 64;
 /// Between two attempts to read a ledger that does not answer.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// How long a stop waits for what is still to be told.
+const STOP_WAIT: Duration = Duration::from_secs(3);
+
+/// Those who tell.
+pub(super) struct Telling {
+    tasks: Vec<JoinHandle<()>>,
+    no_more: DropGuard,
+}
+
+impl Telling {
+    /// Nothing more is recorded here: tell what is left, if that goes quickly.
+    pub(super) async fn end(self) {
+        let Self { mut tasks, no_more } = self;
+        drop(no_more);
+        let all = async {
+            for task in &mut tasks {
+                let _ = task.await;
+            }
+        };
+        if tokio::time::timeout(STOP_WAIT, all).await.is_err() {
+            tasks.iter().for_each(JoinHandle::abort);
+            tracing::warn!("what was still to be told of the runs is left out: the server stops");
+        }
+    }
+}
 
 /// Begin to tell of what is recorded from `from_seq` on, to whom it is wanted.
 pub(super) fn start(
@@ -32,29 +57,23 @@ pub(super) fn start(
     feed: &Arc<Feed>,
     from_seq: u64,
     otlp: Option<&OtlpConfig>,
-    stop: &CancellationToken,
-) -> Vec<JoinHandle<()>> {
+) -> Telling {
+    let no_more = CancellationToken::new();
     let follow = || Committed {
         name: name.clone(),
         ledger: Arc::clone(ledger),
         follower: feed.follow(&name.tenant, from_seq),
         fetched: VecDeque::new(),
+        no_more: no_more.clone(),
     };
     let mut tasks = vec![];
     if log::is_wanted() {
-        let stop = stop.clone();
-        let lines = log::lines(follow());
-        tasks.push(tokio::spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = lines => {}
-            }
-        }));
+        tasks.push(tokio::spawn(log::lines(follow())));
     }
     if let Some(otlp) = otlp {
-        tasks.push(tokio::spawn(push::push(otlp.clone(), follow(), stop.clone())));
+        tasks.push(tokio::spawn(push::push(otlp.clone(), follow())));
     }
-    tasks
+    Telling { tasks, no_more: no_more.drop_guard() }
 }
 
 /// Committed events as they come.
@@ -63,17 +82,29 @@ struct Committed {
     ledger: Arc<dyn Ledger>,
     follower: Follower,
     fetched: VecDeque<Arc<Recorded>>,
+    /// Nothing more is recorded here.
+    no_more: CancellationToken,
 }
 
 impl Committed {
-    /// The next commit. If it is of a run, `runs` knows what came before it.
+    /// The next commit; none when nothing more comes. If it is of a run, `runs` knows what came before it.
     ///
     /// Safe to cancel: none is lost.
-    async fn next(&mut self, runs: &mut Runs) -> Arc<Recorded> {
+    async fn next(&mut self, runs: &mut Runs) -> Option<Arc<Recorded>> {
         let mut is_news = true;
         loop {
-            match self.try_next(runs).await {
-                Ok(recorded) => return recorded,
+            let no_more = self.no_more.clone();
+            let is_last = no_more.is_cancelled();
+            if is_last && self.fetched.is_empty() && !self.follower.is_behind() {
+                return None;
+            }
+            let tried = tokio::select! {
+                tried = self.try_next(runs) => tried,
+                () = no_more.cancelled(), if !is_last => continue,
+            };
+            match tried {
+                Ok(recorded) => return Some(recorded),
+                Err(_) if is_last => return None,
                 Err(error) => {
                     if std::mem::take(&mut is_news) {
                         let tenant = &self.name.tenant;

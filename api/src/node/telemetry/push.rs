@@ -17,7 +17,7 @@ use tokio::{
     sync::mpsc::{self, Receiver, Sender},
     time::{Instant, MissedTickBehavior},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Committed;
 
@@ -32,8 +32,6 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// How often a request is tried, with pauses that double: half a minute together.
 const ATTEMPTS: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// How long a stop waits for what is still to be sent.
-const STOP_WAIT: Duration = Duration::from_secs(3);
 
 /// Where telemetry is sent, and how often.
 #[derive(Debug, Clone)]
@@ -86,8 +84,8 @@ struct Request {
     records: usize,
 }
 
-/// Send what is recorded until `stop`, and then what is left, if that goes quickly.
-pub(super) async fn push(config: OtlpConfig, committed: Committed, stop: CancellationToken) {
+/// Send what is recorded, until nothing more comes.
+pub(super) async fn push(config: OtlpConfig, committed: Committed) {
     let http = Client::builder()
         .redirect(redirect::Policy::none())
         .no_proxy()
@@ -101,15 +99,12 @@ pub(super) async fn push(config: OtlpConfig, committed: Committed, stop: Cancell
     };
     let (sender, receiver) = mpsc::channel(WAITING_REQUESTS);
     let sending = tokio::spawn(send_each(http, config.endpoint.clone(), receiver));
-    let abort = sending.abort_handle();
+    let sending = AbortOnDropHandle::new(sending);
     let mut collect = Collect::new(&committed.name, sender);
-    collect.until(stop, committed, config.metrics_every).await;
+    collect.all(committed, config.metrics_every).await;
     // Nothing more comes: it ends with what waits.
     drop(collect);
-    if tokio::time::timeout(STOP_WAIT, sending).await.is_err() {
-        abort.abort();
-        tracing::warn!("telemetry that was still to be sent is left out: the server stops");
-    }
+    let _ = sending.await;
 }
 
 /// Turns what is recorded into requests.
@@ -132,15 +127,15 @@ impl Collect {
         Self { mapper, logs, metrics, traces, sender, left_out: 0 }
     }
 
-    async fn until(&mut self, stop: CancellationToken, mut committed: Committed, every: Duration) {
+    async fn all(&mut self, mut committed: Committed, every: Duration) {
         let mut flush = tokio::time::interval(REQUEST_EVERY);
         let mut measure = tokio::time::interval_at(Instant::now() + every, every);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
         measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = stop.cancelled() => break,
                 recorded = committed.next(self.mapper.runs()) => {
+                    let Some(recorded) = recorded else { break };
                     let told = self.mapper.told(&recorded);
                     told.logs.iter().for_each(|record| self.logs.push(record));
                     told.spans.iter().for_each(|span| self.traces.push(span));
