@@ -17,7 +17,7 @@ use stella_domain::{
 };
 use tokio::{
     fs::File,
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
 };
 
 use crate::uri::ArtifactUri;
@@ -208,7 +208,8 @@ impl ArtifactStore {
     /// Keep what follows in `from`, whose bytes are `artifact`'s, unless they are kept already.
     ///
     /// # Errors
-    /// [`ArtifactError::Unavailable`], [`ArtifactError::File`].
+    /// [`ArtifactError::Unavailable`]; [`ArtifactError::File`], also where these are other bytes: nothing is
+    /// kept then.
     pub async fn put_file(
         &self,
         ledger: &LedgerId,
@@ -221,8 +222,14 @@ impl ArtifactStore {
             return Ok(());
         }
         let mut to = BufWriter::new(Arc::clone(&self.store), path.clone());
-        let copied = tokio::io::copy(&mut from, &mut to).await;
-        let written = match copied {
+        let written = match copy(&mut from, &mut to).await {
+            Ok((digest, _)) if digest != artifact.digest => {
+                let _ = to.abort().await;
+                let wanted = artifact.digest;
+                let what =
+                    format!("it is {digest} instead of {wanted}: cut off, or changed meanwhile");
+                return Err(io::Error::other(what).into());
+            }
             Ok(_) => to.shutdown().await,
             Err(error) => Err(error),
         };
@@ -411,11 +418,19 @@ impl ArtifactStore {
 /// # Errors
 /// [`ArtifactError::File`].
 pub async fn digest_of(file: &FilePath) -> Result<(ArtifactDigest, u64), ArtifactError> {
-    let mut file = File::open(file).await?;
+    Ok(copy(&mut File::open(file).await?, &mut tokio::io::sink()).await?)
+}
+
+/// Digest and size of what was copied.
+async fn copy(
+    from: &mut File,
+    to: &mut (impl AsyncWrite + Unpin),
+) -> io::Result<(ArtifactDigest, u64)> {
     let (mut hasher, mut size, mut chunk) = (ArtifactHasher::default(), 0, vec![0; 256 * 1024]);
-    while let n @ 1.. = file.read(&mut chunk).await? {
+    while let n @ 1.. = from.read(&mut chunk).await? {
         hasher.update(&chunk[..n]);
         size += n as u64;
+        to.write_all(&chunk[..n]).await?;
     }
     Ok((hasher.finish().into(), size))
 }

@@ -70,6 +70,14 @@ async fn what_is_put_is_where_the_format_says_and_comes_back() {
     let two = artifact(b"two");
     store.put_file(ledger, run, &two, File::open(&file).await.unwrap()).await.unwrap();
     assert_eq!(&*store.read(ledger, run, &two).await.unwrap(), b"two");
+    // One that is not what it is said to be is not kept: cut off, or changed since its digest was taken.
+    let three = artifact(b"three");
+    for bytes in [&b"thre"[..], b"Three", b""] {
+        fs::write(&file, bytes).unwrap();
+        let put = store.put_file(ledger, run, &three, File::open(&file).await.unwrap()).await;
+        assert!(matches!(put, Err(ArtifactError::File(_))), "{put:?}");
+        assert!(!store.has(ledger, run, &three).await.unwrap());
+    }
     let other: RunId = OTHER.parse().unwrap();
     assert!(!store.has(ledger, &other, &one).await.unwrap(), "each run has its own");
     store.copy(ledger, run, &other, &one).await.unwrap();

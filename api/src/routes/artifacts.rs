@@ -153,6 +153,8 @@ async fn receive(
         hasher.update(&chunk);
         file.write_all(&chunk).await.map_err(unwritable)?;
     }
+    // Whether the last piece was written: going back to the beginning would not say.
+    file.flush().await.map_err(unwritable)?;
     file.rewind().await.map_err(unwritable)?;
     Ok((file, hasher.finish().into(), size))
 }
