@@ -2,12 +2,14 @@
 //! ledger, a folder or an S3-compatible bucket, each with its run; the logs of steps that run are
 //! [`live`] files of the node until their steps end.
 
+mod digested;
 pub mod live;
 pub mod store;
 mod uri;
 
 pub use self::{
+    digested::digest_of,
     live::{LiveLogs, LogError},
-    store::{ArtifactError, ArtifactStore, Checked, Stored, digest_of},
+    store::{ArtifactError, ArtifactStore, Checked, Stored},
     uri::ArtifactUri,
 };

@@ -2,10 +2,10 @@
 //! `<origin>/<tenant>/<runId>/<64 hex digits>`. That nothing is shared between runs is what makes
 //! erasing one of them simple.
 
-use std::{fmt, io, path::Path as FilePath, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{
     ObjectStore, ObjectStoreExt as _, RetryConfig, aws::AmazonS3Builder, buffered::BufWriter,
     local::LocalFileSystem, path::Path,
@@ -15,12 +15,12 @@ use stella_domain::{
     hash::ArtifactHasher,
     ids::{LedgerId, RunId},
 };
-use tokio::{
-    fs::File,
-    io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-};
+use tokio::{fs::File, io::AsyncWriteExt as _};
 
-use crate::uri::ArtifactUri;
+use crate::{
+    digested::{checked, copy},
+    uri::ArtifactUri,
+};
 
 /// Bytes of an artifact that [`Stored::whole`] takes into memory at most.
 pub const READ_BYTES: u64 = 32 * 1024 * 1024;
@@ -411,48 +411,4 @@ impl ArtifactStore {
     fn error(&self, error: object_store::Error) -> ArtifactError {
         ArtifactError::Unavailable { place: self.place.to_string(), reason: error.to_string() }
     }
-}
-
-/// Digest and size of a file.
-///
-/// # Errors
-/// [`ArtifactError::File`].
-pub async fn digest_of(file: &FilePath) -> Result<(ArtifactDigest, u64), ArtifactError> {
-    Ok(copy(&mut File::open(file).await?, &mut tokio::io::sink()).await?)
-}
-
-/// Digest and size of what was copied.
-async fn copy(
-    from: &mut File,
-    to: &mut (impl AsyncWrite + Unpin),
-) -> io::Result<(ArtifactDigest, u64)> {
-    let (mut hasher, mut size, mut chunk) = (ArtifactHasher::default(), 0, vec![0; 256 * 1024]);
-    while let n @ 1.. = from.read(&mut chunk).await? {
-        hasher.update(&chunk[..n]);
-        size += n as u64;
-        to.write_all(&chunk[..n]).await?;
-    }
-    Ok((hasher.finish().into(), size))
-}
-
-/// Bytes that end in `wrong` unless they are what `digest` says.
-fn checked(
-    bytes: BoxStream<'static, io::Result<Bytes>>,
-    digest: ArtifactDigest,
-    wrong: ArtifactError,
-) -> impl Stream<Item = io::Result<Bytes>> {
-    let end = futures::stream::once(async { None });
-    let mut wrong = Some(wrong);
-    bytes.map(Some).chain(end).scan(ArtifactHasher::default(), move |hasher, chunk| {
-        let next = match chunk {
-            Some(Ok(chunk)) => {
-                hasher.update(&chunk);
-                Some(Ok(chunk))
-            }
-            Some(Err(error)) => Some(Err(error)),
-            None if ArtifactDigest::from(hasher.finish()) == digest => None,
-            None => wrong.take().map(|wrong| Err(io::Error::other(wrong))),
-        };
-        futures::future::ready(next)
-    })
 }
