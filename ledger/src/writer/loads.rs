@@ -204,7 +204,7 @@ impl<D: Decider> Task<D> {
 }
 
 /// A reading that panics has failed: those who wait for it are told.
-async fn unless_it_panics<T>(
+pub(super) async fn unless_it_panics<T>(
     name: &LedgerId,
     reading: impl Future<Output = Result<T, LedgerError>>,
 ) -> Result<T, LedgerError> {

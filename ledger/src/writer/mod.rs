@@ -6,6 +6,7 @@
 //! staged is dropped, the new tail is read, and the same commands are decided again.
 
 mod append;
+mod confirm;
 mod decider;
 mod loads;
 mod salt;
@@ -138,6 +139,7 @@ impl<D: Decider> Writer<D> {
             settling: std::collections::VecDeque::new(),
             salts: salt::Salts::default(),
             outage: None,
+            unconfirmed: HashMap::new(),
             clock_skew_micros: 0,
             clock_compared_at: None,
         };

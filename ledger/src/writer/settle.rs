@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use super::{
     Decider, Receipt, Request, WriteError, Written,
     append::{Appended, Failure},
+    confirm::Unconfirmed,
     task::{PROBE_EVERY, Staged, Task},
     tenant::accepts_clock_fault,
 };
-use crate::port::LedgerError;
 
 /// Answers given before the next batch gets its turn.
 const SETTLED_AT_ONCE: usize = 64;
@@ -21,15 +21,12 @@ const SETTLED_AT_ONCE: usize = 64;
 pub(super) struct BatchDone<D: Decider> {
     pub(super) items: Vec<Staged<D>>,
     pub(super) appended: Appended,
-    /// For tenants of which the batch wrote nothing: whether what was answered is the newest state.
-    pub(super) confirmed: HashMap<Tenant, Result<bool, LedgerError>>,
 }
 
 impl<D: Decider> BatchDone<D> {
     /// Whether everything that it was to do was done.
     pub(super) fn is_whole(&self) -> bool {
         self.appended.failure.is_none()
-            && self.confirmed.values().all(|confirmed| matches!(confirmed, Ok(true)))
     }
 }
 
@@ -37,15 +34,19 @@ impl<D: Decider> Task<D> {
     /// All of it is durable. What waits for it is told at once, or in slices while the next batch is
     /// under way.
     pub(super) fn whole_batch_done(&mut self, done: BatchDone<D>, in_slices: bool) {
-        self.outage = None;
-        self.settling.extend(done.items);
+        let written = tenants_written(&done.items, done.appended.landed);
+        if !written.is_empty() {
+            self.outage = None;
+        }
+        let told = self.to_tell(done.items, &written);
+        self.settling.extend(told);
         if !in_slices {
             self.settle_all();
         }
     }
 
     pub(super) fn batch_done(&mut self, done: BatchDone<D>) {
-        let BatchDone { items, appended, confirmed } = done;
+        let BatchDone { items, appended } = done;
         let Appended { mut landed, mut failure } = appended;
         // Tenants whose state turned out not to be the newest, in the order of their commands.
         let mut overtaken: Vec<Tenant> = vec![];
@@ -53,9 +54,8 @@ impl<D: Decider> Task<D> {
         // Tenants of which something is unsent: what follows builds on it and waits with it.
         let mut held: HashSet<Tenant> = HashSet::new();
         let reached = tenants_written(&items, landed);
-        // A batch without commits proves something only where the storage answered.
-        if failure.is_none() && (landed > 0 || confirmed.values().any(Result::is_ok)) {
-            self.outage = None;
+        for tenant in &reached {
+            self.take_unconfirmed(tenant).into_iter().for_each(|item| self.durable(item));
         }
         let mut items = items.into_iter();
         while let Some(item) = items.next() {
@@ -89,26 +89,8 @@ impl<D: Decider> Task<D> {
                     }
                 },
                 None if held.contains(&tenant) => unsent.push(item),
-                None => match confirmed.get(&tenant) {
-                    Some(Ok(true)) => self.durable(item),
-                    // A commit of the tenant that landed in this batch shows that nobody else had
-                    // written before it. If none landed, the answer may be stale.
-                    None if reached.contains(&tenant) => self.durable(item),
-                    None => {
-                        held.insert(tenant);
-                        unsent.push(item);
-                    }
-                    Some(Ok(false)) => {
-                        held.insert(tenant.clone());
-                        overtaken.push(tenant);
-                        unsent.push(item);
-                    }
-                    Some(Err(error)) => {
-                        let error = WriteError::Unavailable(error.to_string());
-                        let request = self.abandon(item, false);
-                        self.refuse(request, error);
-                    }
-                },
+                None if self.is_certain(&item, &reached) => self.durable(item),
+                None => self.to_confirm(item),
             }
         }
         // What did not land and was not overtaken is sent again, before what was staged since.
@@ -153,7 +135,11 @@ impl<D: Decider> Task<D> {
         }
         let mut doubtful: HashSet<Tenant> = HashSet::new();
         let mut streams: HashMap<Tenant, Vec<StreamId>> = HashMap::new();
-        let staged: Vec<Staged<D>> = unsent.into_iter().chain(self.staged.drain(..)).collect();
+        // What waits to be confirmed was decided before anything of this.
+        let unconfirmed: Vec<Staged<D>> =
+            self.unconfirmed.values_mut().flat_map(Unconfirmed::take).collect();
+        let staged: Vec<Staged<D>> =
+            unconfirmed.into_iter().chain(unsent).chain(self.staged.drain(..)).collect();
         for item in staged {
             let tenant = item.request.tenant.clone();
             let may_be_written = match &item.commit {
@@ -182,12 +168,13 @@ impl<D: Decider> Task<D> {
     }
 
     /// Another writer was first: drop what the tenant has staged and decide it again.
-    fn redo(&mut self, tenant: &Tenant) {
-        let (again, keep): (VecDeque<_>, VecDeque<_>) =
+    pub(super) fn redo(&mut self, tenant: &Tenant) {
+        let (staged, keep): (VecDeque<_>, VecDeque<_>) =
             self.staged.drain(..).partition(|item| item.request.tenant == *tenant);
         self.staged = keep;
+        let again = self.take_unconfirmed(tenant).into_iter().chain(staged);
         let mut streams = vec![];
-        let mut requests = VecDeque::with_capacity(again.len());
+        let mut requests = VecDeque::new();
         for item in again {
             streams.extend(item.commit.as_ref().map(|recorded| recorded.commit.stream.clone()));
             requests.push_back(self.abandon(item, false));
@@ -207,7 +194,7 @@ impl<D: Decider> Task<D> {
     }
 
     /// `item` is not durable, and will not become so by itself.
-    fn abandon(&mut self, item: Staged<D>, may_be_written: bool) -> Request<D> {
+    pub(super) fn abandon(&mut self, item: Staged<D>, may_be_written: bool) -> Request<D> {
         let Staged { request, effects, .. } = item;
         for effect in effects {
             self.decider.abandon(&request.tenant, effect, may_be_written);
@@ -224,7 +211,7 @@ impl<D: Decider> Task<D> {
         }
     }
 
-    fn durable(&mut self, item: Staged<D>) {
+    pub(super) fn durable(&mut self, item: Staged<D>) {
         let Staged { request, commit, answer, effects, head } = item;
         let receipt = commit.as_deref().map(|recorded| Receipt {
             first_seq: recorded.commit.seq,

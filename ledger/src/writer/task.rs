@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     Decider, Request, WriteError, WriterConfig,
     append::append_resolved,
+    confirm::{Confirmed, Unconfirmed},
     decider::{Decided, Decision},
     loads::{CLOCK_CHECK_EVERY, Loaded},
     salt::Salts,
@@ -56,6 +57,7 @@ pub(super) struct Task<D: Decider> {
     pub(super) staged: VecDeque<Staged<D>>,
     /// Durable, and still to be told to everybody.
     pub(super) settling: VecDeque<Staged<D>>,
+    pub(super) unconfirmed: HashMap<Tenant, Unconfirmed<D>>,
     pub(super) salts: Salts,
     /// Set while the storage does not take writes: why, and when to try again.
     pub(super) outage: Option<(String, Instant)>,
@@ -80,11 +82,17 @@ impl<D: Decider> Task<D> {
         let mut taken = Vec::with_capacity(TAKEN_AT_ONCE);
         let mut batch: Option<BoxFuture<'static, BatchDone<D>>> = None;
         let mut loads: JoinSet<Loaded<D::Fold>> = JoinSet::new();
+        let mut reads: JoinSet<Confirmed> = JoinSet::new();
         let mut open_inbox = true;
         // The first time, it is part of opening a ledger.
         let first_check = Instant::now() + CLOCK_CHECK_EVERY;
         let mut clock_check = tokio::time::interval_at(first_check, CLOCK_CHECK_EVERY);
-        while open_inbox || batch.is_some() || !self.staged.is_empty() || !loads.is_empty() {
+        while open_inbox
+            || batch.is_some()
+            || !self.staged.is_empty()
+            || !loads.is_empty()
+            || !reads.is_empty()
+        {
             let wake_in = self.wake_in();
             tokio::select! {
                 biased;
@@ -105,6 +113,10 @@ impl<D: Decider> Task<D> {
                     Ok(loaded) => self.loaded(loaded),
                     Err(panicked) => tracing::error!(%panicked, "a load of the writer ended badly"),
                 },
+                Some(confirmed) = reads.join_next(), if !reads.is_empty() => match confirmed {
+                    Ok(confirmed) => self.confirmed(confirmed),
+                    Err(panicked) => tracing::error!(%panicked, "a read of the writer ended badly"),
+                },
                 n = inbox.recv_many(&mut taken, TAKEN_AT_ONCE), if open_inbox && self.room() > 0 => {
                     open_inbox = n > 0;
                     for request in taken.drain(..) {
@@ -117,6 +129,7 @@ impl<D: Decider> Task<D> {
             }
             self.decide_due();
             self.start_loads(&mut loads);
+            self.start_reads(&mut reads);
             if batch.is_none() && !self.staged.is_empty() {
                 batch = Some(self.next_batch());
             }
@@ -152,7 +165,8 @@ impl<D: Decider> Task<D> {
     fn room(&self) -> usize {
         let states = self.waiting.iter().filter_map(|tenant| self.tenants.get(tenant));
         let parked: usize = states.map(|state| state.parked.len()).sum();
-        STAGED_LIMIT.saturating_sub(self.staged.len() + parked)
+        let unconfirmed: usize = self.unconfirmed.values().map(Unconfirmed::len).sum();
+        STAGED_LIMIT.saturating_sub(self.staged.len() + parked + unconfirmed)
     }
 
     pub(super) fn tenant(&mut self, tenant: &Tenant) -> &mut TenantState<D> {
@@ -264,25 +278,12 @@ impl<D: Decider> Task<D> {
             commits.extend(staged.commit.clone());
             items.push(staged);
         }
-        let written: HashSet<&Tenant> = commits.iter().map(|c| &c.commit.ledger.tenant).collect();
-        let to_confirm: HashMap<Tenant, u64> = items
-            .iter()
-            .filter(|item| item.commit.is_none() && !written.contains(&item.request.tenant))
-            .map(|item| (item.request.tenant.clone(), item.head.next_seq))
-            .collect();
         let ledger = Arc::clone(&self.ledger);
         Box::pin(async move {
-            let confirm = futures::future::join_all(to_confirm.into_iter().map(
-                async |(tenant, next_seq)| {
-                    let confirmed = ledger.is_head(&tenant, next_seq).await;
-                    (tenant, confirmed)
-                },
-            ));
             let commits: Vec<Arc<Commit>> =
                 commits.iter().map(|recorded| Arc::clone(&recorded.commit)).collect();
-            let (appended, confirmed) =
-                futures::future::join(append_resolved(&*ledger, &commits), confirm).await;
-            BatchDone { items, appended, confirmed: confirmed.into_iter().collect() }
+            let appended = append_resolved(&*ledger, &commits).await;
+            BatchDone { items, appended }
         })
     }
 }

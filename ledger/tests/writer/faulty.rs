@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
 };
 
@@ -48,7 +48,12 @@ pub(crate) struct Faulty {
     /// Called when the server has looked at its clock, and has not answered yet.
     pub(crate) before_time_is_told: Mutex<Option<Box<dyn Fn() + Send>>>,
     /// How often it was asked where a ledger ends.
-    pub(crate) head_checks: AtomicUsize,
+    pub(crate) head_checks: watch::Sender<usize>,
+    /// While set, it does not say where a ledger ends.
+    pub(crate) heads_held: watch::Sender<bool>,
+    pub(crate) heads_panic: AtomicBool,
+    /// While set, it does not say that something is written.
+    pub(crate) acks_held: watch::Sender<bool>,
     /// Streams as they were read.
     pub(crate) streams_read: Mutex<Vec<StreamId>>,
     gate: Option<Semaphore>,
@@ -67,7 +72,10 @@ impl Faulty {
             unreadable: Mutex::default(),
             server_time: Mutex::default(),
             before_time_is_told: Mutex::default(),
-            head_checks: AtomicUsize::new(0),
+            head_checks: watch::Sender::new(0),
+            heads_held: watch::Sender::new(false),
+            heads_panic: AtomicBool::new(false),
+            acks_held: watch::Sender::new(false),
             streams_read: Mutex::default(),
             gate: None,
             appends: watch::Sender::new(0),
@@ -86,6 +94,15 @@ impl Faulty {
     /// Wait until so many appends were called.
     pub(crate) async fn appends(&self, count: usize) {
         self.appends.subscribe().wait_for(|appends| *appends >= count).await.unwrap();
+    }
+
+    /// Wait until it was asked so many times where a ledger ends.
+    pub(crate) async fn head_checks(&self, count: usize) {
+        self.head_checks.subscribe().wait_for(|checks| *checks >= count).await.unwrap();
+    }
+
+    pub(crate) fn head_checks_so_far(&self) -> usize {
+        *self.head_checks.borrow()
     }
 
     pub(crate) fn appends_so_far(&self) -> usize {
@@ -139,6 +156,7 @@ impl Ledger for Faulty {
             Fault::Unavailable | Fault::UnknownAndLost | Fault::FalseConflict => 0,
         };
         self.inner().append(&commits[..written]).await?;
+        self.acks_held.subscribe().wait_for(|held| !held).await.unwrap();
         let told = || "told so".to_owned();
         let cause = match fault {
             Fault::None => return Ok(()),
@@ -156,7 +174,9 @@ impl Ledger for Faulty {
     }
 
     async fn is_head(&self, tenant: &Tenant, next_seq: u64) -> Result<bool, LedgerError> {
-        self.head_checks.fetch_add(1, SeqCst);
+        self.head_checks.send_modify(|checks| *checks += 1);
+        self.heads_held.subscribe().wait_for(|held| !held).await.unwrap();
+        assert!(!self.heads_panic.load(SeqCst), "told so");
         if self.heads_fail.load(SeqCst) {
             return Err(LedgerError::Unavailable("told so".to_owned()));
         }

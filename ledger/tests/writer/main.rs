@@ -6,6 +6,7 @@ mod counter;
 mod faulty;
 mod node;
 mod outage;
+mod unconfirmed;
 
 use std::sync::Arc;
 

@@ -191,7 +191,7 @@ async fn an_outage_lasts_until_the_storage_answers() {
     ledger.heads_fail.store(true, SeqCst);
     node.run(add(1, 2)).await.unwrap_err();
     let mut pause = tokio::time::interval(std::time::Duration::from_millis(50));
-    while ledger.head_checks.load(SeqCst) == 0 {
+    while ledger.head_checks_so_far() == 0 {
         pause.tick().await;
         node.run(Command::Get { run: 1 }).await.unwrap_err();
     }
@@ -199,7 +199,7 @@ async fn an_outage_lasts_until_the_storage_answers() {
     for _ in 0..5 {
         node.run(Command::Get { run: 1 }).await.unwrap_err();
     }
-    assert_eq!(ledger.head_checks.load(SeqCst), 1, "refused at once");
+    assert_eq!(ledger.head_checks_so_far(), 1, "refused at once");
 }
 
 #[tokio::test]
