@@ -111,6 +111,8 @@ impl WorkOf<'_> {
                 let backfill = cause == FireCause::Backfill;
                 let open = OpenFire { fire_time, run_id, backfill, started: false };
                 self.insert_fire(id, open, after, cancels, now);
+                // The other fires that wait are about to start, or are held back still.
+                return self.look_at(id, Some(now));
             }
             ScheduleEvent::TriggersCleared(data, _) => {
                 data.fire_times.iter().for_each(|time| self.end_fire(id, *time, now));
