@@ -101,6 +101,7 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(control::pause_schedulers))
         .routes(routes!(control::resume_schedulers))
         .routes(routes!(workers::poll_workers))
+        .routes(routes!(workers::wait_for_cancellations))
         .routes(routes!(warm::warm_workers))
         .route("/leases/{token}", post(workers::lease_verb))
         .routes(routes!(artifacts::append_log))

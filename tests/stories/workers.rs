@@ -127,6 +127,20 @@ async fn a_killed_workers_step_goes_to_another() {
     one_outcome(&server, &run_id).await;
 }
 
+/// Its next heartbeat is more than three minutes away.
+#[tokio::test]
+async fn a_cancel_reaches_a_worker_before_its_next_heartbeat() {
+    let plugin = hanging("/nonexistent");
+    let builder = TestServer::builder().plugin(plugin.dir()).concurrency(0);
+    let server = builder.lease_ttl(600_000).start().await;
+    server.client.register(&spec()).await;
+    let _worker = worker(&server, "first", plugin.dir()).await;
+    let run_id = started(&server, "first").await;
+    server.client.post(&format!("/runs/{run_id}:cancel"), &json!({})).await.ok();
+    let run = server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok();
+    assert_eq!(run["status"], "cancelled", "{run}");
+}
+
 #[tokio::test]
 async fn a_frozen_worker_that_comes_back_changes_nothing() {
     let release = tempfile::tempdir().unwrap();

@@ -25,8 +25,9 @@ use crate::{
     problem::ApiError,
     state::AppState,
     types::{
-        CompleteBody, FailBody, FailureKind, HeartbeatBody, HeartbeatView, LeaseView, LeasesView,
-        POLL_WAIT_MS, POLLED_LEASES, POLLED_PLUGINS, PollBody, PollMore, VerdictView,
+        CancellationsBody, CancellationsView, CompleteBody, FailBody, FailureKind, HeartbeatBody,
+        HeartbeatView, LeaseView, LeasesView, POLL_WAIT_MS, POLLED_LEASES, POLLED_PLUGINS,
+        PollBody, PollMore, VerdictView,
     },
 };
 
@@ -42,11 +43,7 @@ pub(crate) async fn poll_workers(
     caller: Caller,
     JsonBody(body): JsonBody<PollBody>,
 ) -> Result<Json<LeasesView>, ApiError> {
-    if body.wait_ms > POLL_WAIT_MS {
-        let detail = format!("waitMs is at most {POLL_WAIT_MS}: poll again instead");
-        return Err(ApiError::bad_request("INVALID_BODY", detail));
-    }
-    let wait = Duration::from_millis(body.wait_ms);
+    let wait = wait(body.wait_ms)?;
     let asked_again = app.warmth.asked_again();
     let poll = poll(body.worker_id, body.plugins, body.max, wait)?;
     let commands = app.record()?.commands;
@@ -58,6 +55,31 @@ pub(crate) async fn poll_workers(
         () = asked_again => vec![],
     };
     Ok(Json(leases(&app, granted)))
+}
+
+/// Wait for steps to be cancelled.
+///
+/// Answers as soon as steps that this worker holds are, or when the wait is over. Their heartbeats say so
+/// as well, later.
+#[utoipa::path(post, path = "/workers:cancellations", tag = "workers",
+    request_body = CancellationsBody,
+    responses((status = 200, description = "The steps.", body = CancellationsView)))]
+pub(crate) async fn wait_for_cancellations(
+    State(app): State<AppState>,
+    caller: Caller,
+    JsonBody(body): JsonBody<CancellationsBody>,
+) -> Result<Json<CancellationsView>, ApiError> {
+    let wait = wait(body.wait_ms)?;
+    let commands = app.record()?.commands;
+    let closing = app.closing();
+    let tokens = tokio::select! {
+        // First: what there is already is told without a wait, too.
+        biased;
+        tokens = commands.cancellations(&caller.tenant, &body.worker_id) => tokens,
+        () = closing.cancelled() => vec![],
+        () = tokio::time::sleep(wait) => vec![],
+    };
+    Ok(Json(CancellationsView { tokens }))
 }
 
 /// Find the verb's handler.
@@ -173,6 +195,14 @@ async fn report(
     let completed =
         app.artifacts.complete(&commands, &worker_id, &token, outcome, and_poll.as_ref()).await?;
     Ok(Json(leases(&app, completed.next)))
+}
+
+fn wait(wait_ms: u64) -> Result<Duration, ApiError> {
+    if wait_ms > POLL_WAIT_MS {
+        let detail = format!("waitMs is at most {POLL_WAIT_MS}: ask again instead");
+        return Err(ApiError::bad_request("INVALID_BODY", detail));
+    }
+    Ok(Duration::from_millis(wait_ms))
 }
 
 fn poll(

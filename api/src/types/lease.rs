@@ -157,6 +157,28 @@ pub struct HeartbeatView {
     pub warm: Option<Timestamp>,
 }
 
+/// Wait for steps to be cancelled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CancellationsBody {
+    /// Who asks.
+    #[schema(value_type = String)]
+    pub worker_id: WorkerId,
+    /// How long to wait for the first, in milliseconds, up to 60,000.
+    #[serde(default = "usual_wait_ms")]
+    #[schema(maximum = 60_000, default = 10_000)]
+    pub wait_ms: u64,
+}
+
+/// Steps of a worker that are to be cancelled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CancellationsView {
+    /// Their fencing tokens: end them and report them as cancelled. Each is named until then.
+    #[schema(value_type = Vec<String>)]
+    pub tokens: Vec<FencingToken>,
+}
+
 /// Ask for the next work in the same breath; what is ready is granted, nothing is waited for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -94,18 +94,32 @@ async fn a_failure_is_recorded_and_the_next_step_comes_with_the_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_run_says_so_in_the_heartbeat() {
+async fn a_worker_is_told_of_a_cancelled_run_and_the_heartbeat_says_so_too() {
     let api = Api::without_worker().await;
     api.register(SLOW).await;
     api.post("/runs", &json!({"dagId": "slow"})).await;
     let held = lease(&api, "w").await;
-    api.post(&format!("/runs/{}:cancel", held.run_id), &json!({})).await;
+    let asked = |id: &str, wait_ms: u64| {
+        let body = json!({"workerId": id, "waitMs": wait_ms});
+        let (api, body) = (&api, body);
+        async move { api.post("/workers:cancellations", &body).await.body["tokens"].clone() }
+    };
+    assert_eq!(asked("w", 0).await, json!([]));
+    let cancel = format!("/runs/{}:cancel", held.run_id);
+    let cancelling = json!({});
+    let (told, _) = futures::join!(asked("w", 60_000), api.post(&cancel, &cancelling));
+    assert_eq!(told, json!([held.token]));
+    assert_eq!(asked("w", 0).await, told, "until it is reported");
+    assert_eq!(asked("other", 0).await, json!([]));
     let beat = report(&api, &held, "heartbeat", &json!({"workerId": "w"})).await;
     assert_eq!(beat.body["verdict"], "cancel", "{beat:?}");
     let stopped = json!({"workerId": "w", "kind": "cancelled"});
     assert_eq!(report(&api, &held, "fail", &stopped).await.status, 200);
     let run = api.get(&format!("/runs/{}?wait=30s", held.run_id)).await.body;
     assert_eq!(run["status"], "cancelled");
+    assert_eq!(asked("w", 0).await, json!([]));
+    let long = json!({"workerId": "w", "waitMs": 60_001});
+    api.post("/workers:cancellations", &long).await.is_problem(400, "INVALID_BODY");
     api.stop().await;
 }
 

@@ -4,13 +4,15 @@ use std::{
     io,
     path::Path,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, future::try_join_all};
 use stella_api::types::{
-    ArtifactView, CompleteBody, FailBody, FailureKind, HeartbeatBody, HeartbeatView, LeaseView,
-    LeasesView, LogSizeView, PollBody, PollMore, Problem, VerdictView,
+    ArtifactView, CancellationsBody, CancellationsView, CompleteBody, FailBody, FailureKind,
+    HeartbeatBody, HeartbeatView, LeaseView, LeasesView, LogSizeView, POLL_WAIT_MS, PollBody,
+    PollMore, Problem, VerdictView,
 };
 use stella_domain::{
     artifact::Artifact,
@@ -27,6 +29,9 @@ use tokio_util::io::ReaderStream;
 
 use super::{Client, path};
 use crate::failure::Failure;
+
+/// Between two questions for what is cancelled.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Leases of the server that `client` talks to.
 pub(crate) struct HttpLeases {
@@ -144,6 +149,20 @@ impl LeaseSource for HttpLeases {
             Ok(Ok(response)) => Ok(response.bytes_stream().map_err(io::Error::other).boxed()),
             Ok(Err(problem)) => Err(lease_error(problem)),
             Err(Failure { what, .. }) => Err(LeaseError::Unavailable(what)),
+        }
+    }
+
+    async fn cancellations(&self, worker_id: &WorkerId) -> Vec<FencingToken> {
+        let body = CancellationsBody { worker_id: worker_id.clone(), wait_ms: POLL_WAIT_MS };
+        loop {
+            match self.post::<CancellationsView>("/workers:cancellations", &body).await {
+                Ok(answer) if !answer.tokens.is_empty() => return answer.tokens,
+                Ok(_) => {}
+                // The heartbeats say what is wrong with the server.
+                Err(error) => tracing::debug!(%error, "was not told what is cancelled"),
+            }
+            // A server that is about to stop, or that knows no such route, answers at once.
+            tokio::time::sleep(ASKED_AGAIN_AFTER).await;
         }
     }
 

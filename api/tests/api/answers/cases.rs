@@ -354,6 +354,13 @@ pub(super) const CASES: &[Case] = &[
         r#"{"workerId":"w","plugins":["none"],"waitMs":0}"#,
     ),
     (
+        "post /workers:cancellations",
+        200,
+        "/workers:cancellations",
+        JSON,
+        r#"{"workerId":"w","waitMs":0}"#,
+    ),
+    (
         "post /leases/{token}:heartbeat",
         200,
         "/leases/{none}.1:heartbeat",
