@@ -34,7 +34,7 @@ pub(crate) async fn copy(
     Ok((hasher.finish().into(), size))
 }
 
-/// Bytes that end in `wrong` unless they are what `digest` says.
+/// Bytes that end in `wrong`, as invalid data, unless they are what `digest` says.
 pub(crate) fn checked(
     bytes: BoxStream<'static, io::Result<Bytes>>,
     digest: ArtifactDigest,
@@ -50,7 +50,9 @@ pub(crate) fn checked(
             }
             Some(Err(error)) => Some(Err(error)),
             None if ArtifactDigest::from(hasher.finish()) == digest => None,
-            None => wrong.take().map(|wrong| Err(io::Error::other(wrong))),
+            None => {
+                wrong.take().map(|wrong| Err(io::Error::new(io::ErrorKind::InvalidData, wrong)))
+            }
         };
         futures::future::ready(next)
     })

@@ -115,6 +115,7 @@ fn a_change_of_how_folds_are_spelt_raises_their_version() {
         ScheduleCommand::Backfill {
             from: at(-9),
             to: at(-2),
+            now: at(1),
             cap: 10,
             concurrency,
             reason: reason.clone(),

@@ -251,6 +251,39 @@ async fn large_values_and_files_go_from_step_to_step_and_are_erased_with_their_r
     verify(0).await;
 }
 
+/// It is not asked for again and again.
+#[tokio::test]
+async fn a_step_whose_input_was_damaged_in_the_store_fails() {
+    let plugin = large();
+    let server = TestServer::builder().plugin(plugin.dir()).start().await;
+    let spec = json!({
+        "id": "d",
+        "steps": [
+            {"id": "make", "plugin": "large", "action": "make"},
+            {"id": "look", "approval": {}, "needs": ["make"]},
+            {"id": "take", "plugin": "large", "action": "take", "needs": ["look"], "with": {
+                "text": "${steps.make.outputs.text}", "file": ""}},
+        ],
+    });
+    server.client.register(&spec).await;
+    let run_id = begin(&server, "d").await;
+    let text = until("the first step is done", async || {
+        let found = artifacts(&server, &run_id).await;
+        found.into_iter().find(|artifact| artifact["kind"] == "value")
+    })
+    .await;
+    let file = file_of(&server, &run_id, text["digest"].as_str().unwrap());
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[1000] = b'y';
+    fs::write(&file, bytes).unwrap();
+    let path = format!("/runs/{run_id}/artifacts/{}", text["digest"].as_str().unwrap());
+    server.client.get(&path).await.problem(500, "ARTIFACT_DAMAGED");
+    let approve = format!("/runs/{run_id}/steps/look:approve");
+    server.client.post(&approve, &json!({"reason": "go"})).await.ok();
+    let run = ended(&server, &run_id).await;
+    assert_eq!((&run["status"], &run["errorCode"]), (&json!("failed"), &json!("ARTIFACT_FAILED")));
+}
+
 #[tokio::test]
 async fn what_nobody_handed_over_is_not_named() {
     let forged = json!({"$artifact": {

@@ -163,3 +163,14 @@ async fn only_who_holds_the_token_is_let_in() {
     let everywhere = ["serve", "--listen", "0.0.0.0:0", "--data-dir", &server.scratch("other")];
     harness::stella::run(&everywhere, 2).await;
 }
+
+/// What chooses among many runs has no sense beside the one that is named: above all not a dry run.
+#[tokio::test]
+async fn a_rerun_of_one_run_takes_nothing_that_chooses_among_many() {
+    let rerun = ["run", "rerun", "0RQ9CWTXP9BPJR3KTYEG0MB9FF"];
+    for choosing in ["--dry-run", "--cap=5", "--dag=d", "--error-code=E", "--status=failed"] {
+        harness::stella::run(&[&rerun[..], &[choosing]].concat(), 2).await;
+    }
+    harness::stella::run(&["run", "rerun", "--from", "2026-11-29", "--cap", "0"], 2).await;
+    harness::stella::run(&["run", "stream", "--type", "RunFaild"], 2).await;
+}

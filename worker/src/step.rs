@@ -3,7 +3,7 @@
 use std::{io, path::Path};
 
 use bytes::Bytes;
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::BoxStream};
 use serde_json::Value;
 use stella_domain::{
     artifact::{self, Artifact, ArtifactDigest},
@@ -25,6 +25,9 @@ use crate::{
 pub const HYDRATED_BYTES: u64 = 32 * 1024 * 1024;
 /// Artifacts that a step is given at most.
 const GIVEN: usize = 1_000;
+/// Transfers of one artifact that may break off, with pauses that grow to five seconds between them:
+/// a server that is restarted cuts one or two, bytes that are not what was recorded cut each.
+const BROKEN_OFF: u32 = 10;
 
 /// The bytes of an artifact as they come.
 pub type ArtifactBytes = BoxStream<'static, io::Result<Bytes>>;
@@ -83,44 +86,44 @@ impl Step<'_> {
     }
 
     async fn value(&self, artifact: &Artifact) -> Result<Value, StepError> {
-        let mut backoff = Backoff::default();
-        let bytes = loop {
-            match self.bytes(artifact).await {
-                Ok(bytes) => break bytes,
-                Err(error) => self.pause_after(error, &mut backoff).await?,
-            }
-        };
+        let bytes = self.fetch(artifact, |bytes| bytes.whole().boxed()).await?;
         let text = String::from_utf8(bytes);
         let text = text.map_err(|e| StepError::InputInvalid(e.to_string()))?;
         parse_i_json(&text).map_err(|e| StepError::InputInvalid(e.to_string()))
     }
 
-    async fn bytes(&self, artifact: &Artifact) -> Result<Vec<u8>, LeaseError> {
-        let (mut whole, mut bytes) = (vec![], self.checked(artifact).await?);
-        while let Some(piece) = bytes.next().await? {
-            whole.extend_from_slice(&piece);
-        }
-        Ok(whole)
+    async fn file(&self, artifact: &Artifact, path: &Path) -> Result<(), StepError> {
+        self.fetch(artifact, |bytes| bytes.into_file(path).boxed()).await
     }
 
-    async fn file(&self, artifact: &Artifact, path: &Path) -> Result<(), StepError> {
-        let mut backoff = Backoff::default();
-        while let Err(error) = self.write(artifact, path).await {
+    /// Have the bytes of an artifact taken, again where that breaks off.
+    async fn fetch<'a, T>(
+        &self,
+        artifact: &Artifact,
+        take: impl Fn(Checked) -> BoxFuture<'a, Result<T, LeaseError>> + Send + Sync,
+    ) -> Result<T, StepError> {
+        let (mut backoff, mut broken_off) = (Backoff::default(), 0);
+        loop {
+            let error = match self.checked(artifact).await {
+                Ok(bytes) => match take(bytes).await {
+                    Ok(taken) => return Ok(taken),
+                    Err(LeaseError::Unavailable(reason)) if broken_off == BROKEN_OFF => {
+                        return Err(StepError::Artifact(format!(
+                            "artifact {} broke off {} times: {reason}; `stella orch ledger verify \
+                             --artifacts` says whether it is damaged",
+                            artifact.digest,
+                            BROKEN_OFF + 1
+                        )));
+                    }
+                    Err(error) => {
+                        broken_off += 1;
+                        error
+                    }
+                },
+                Err(error) => error,
+            };
             self.pause_after(error, &mut backoff).await?;
         }
-        Ok(())
-    }
-
-    async fn write(&self, artifact: &Artifact, path: &Path) -> Result<(), LeaseError> {
-        let mut bytes = self.checked(artifact).await?;
-        if let Some(folder) = path.parent() {
-            tokio::fs::create_dir_all(folder).await.map_err(local)?;
-        }
-        let mut file = tokio::fs::File::create(path).await.map_err(local)?;
-        while let Some(piece) = bytes.next().await? {
-            file.write_all(&piece).await.map_err(local)?;
-        }
-        file.flush().await.map_err(local)
     }
 
     /// Hand over a file that the step leaves.
@@ -163,11 +166,34 @@ struct Checked {
 }
 
 impl Checked {
+    async fn whole(mut self) -> Result<Vec<u8>, LeaseError> {
+        let mut whole = vec![];
+        while let Some(piece) = self.next().await? {
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole)
+    }
+
+    async fn into_file(mut self, path: &Path) -> Result<(), LeaseError> {
+        if let Some(folder) = path.parent() {
+            tokio::fs::create_dir_all(folder).await.map_err(local)?;
+        }
+        let mut file = tokio::fs::File::create(path).await.map_err(local)?;
+        while let Some(piece) = self.next().await? {
+            file.write_all(&piece).await.map_err(local)?;
+        }
+        file.flush().await.map_err(local)
+    }
+
     async fn next(&mut self) -> Result<Option<Bytes>, LeaseError> {
         match self.bytes.next().await {
             Some(Ok(piece)) => {
                 self.hasher.update(&piece);
                 Ok(Some(piece))
+            }
+            // It will be no other the next time.
+            Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(LeaseError::Refused(error.to_string()))
             }
             Some(Err(error)) => Err(LeaseError::Unavailable(error.to_string())),
             None if ArtifactDigest::from(self.hasher.finish()) == self.digest => Ok(None),

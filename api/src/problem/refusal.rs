@@ -58,6 +58,7 @@ impl ApiError {
             ScheduleRefusal::Unknown => (StatusCode::NOT_FOUND, "SCHEDULE_NOT_FOUND"),
             ScheduleRefusal::Exists => (StatusCode::CONFLICT, "SCHEDULE_EXISTS"),
             ScheduleRefusal::BackfillUnderWay => (StatusCode::CONFLICT, "BACKFILL_UNDER_WAY"),
+            ScheduleRefusal::BackfillAhead { .. } => (StatusCode::BAD_REQUEST, "WINDOW_INVALID"),
             ScheduleRefusal::BackfillEmpty => (StatusCode::UNPROCESSABLE_ENTITY, "BACKFILL_EMPTY"),
             ScheduleRefusal::BackfillTooLarge { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "BACKFILL_TOO_LARGE")

@@ -277,7 +277,7 @@ async fn backfill_schedule(
     let row = schedule(&app, &caller, &id).await?;
     let spec =
         CompiledSchedule::compile(id.clone(), row.spec.clone()).map_err(ApiError::schedule)?;
-    let times = backfill_times(&spec, from, to, cap);
+    let times = backfill_times(&spec, from, to, app.clock.now(), cap);
     let fire_times = times.map_err(|refusal| ApiError::schedule_refusal(&id, refusal))?;
     if dry_run {
         let (paused, run_id, seq) = (row.paused.is_some(), None, None);

@@ -113,6 +113,9 @@ pub struct BulkRerunBody {
     pub reason: String,
 }
 
+/// Runs that one request runs again at most.
+pub const RERUN_CAP: u32 = 1_000;
+
 fn usual_rerun_cap() -> u32 {
     100
 }

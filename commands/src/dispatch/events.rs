@@ -97,11 +97,12 @@ impl WorkOf<'_> {
                 // Some of them may be of this DAG.
                 self.attend_all(now);
             }
+            // What was refused for its version may start now.
             DagEvent::DagVersionRegistered(_)
             | DagEvent::DagVersionActivated(..)
-            | DagEvent::DagVersionDisabled(..)
             | DagEvent::DagVersionEnabled(..)
-            | DagEvent::DagRolledBack(..) => {}
+            | DagEvent::DagRolledBack(..) => self.attend_all(now),
+            DagEvent::DagVersionDisabled(..) => {}
         }
     }
 

@@ -32,7 +32,11 @@ impl Engine {
         change: ScheduleChange,
         at: Timestamp,
     ) -> Outcome {
-        let around = self.surroundings(tenant, id, at);
+        let asked = match &change {
+            ScheduleChange::Trigger { fire_time } => Some(*fire_time),
+            _ => None,
+        };
+        let around = self.surroundings(tenant, id, asked, at);
         let cache = self.caches.tenant(tenant);
         if !cache.is_open() {
             return refused(Refusal::Ledger(LedgerRefusal::NotOpened));
@@ -50,7 +54,7 @@ impl Engine {
             ScheduleChange::Pause { paused, reason } => ScheduleCommand::Pause { paused, reason },
             ScheduleChange::Clear { reason } => ScheduleCommand::Clear { around, reason },
             ScheduleChange::Backfill { from, to, cap, concurrency, reason } => {
-                ScheduleCommand::Backfill { from, to, cap, concurrency, reason }
+                ScheduleCommand::Backfill { from, to, now: at, cap, concurrency, reason }
             }
             ScheduleChange::CancelBackfill { reason } => ScheduleCommand::CancelBackfill { reason },
             ScheduleChange::Delete { reason } => ScheduleCommand::Delete { around, reason },
@@ -60,7 +64,7 @@ impl Engine {
 
     /// Fire what is due.
     pub(super) fn attend(&mut self, tenant: &Tenant, id: &ScheduleId, now: Timestamp) -> Outcome {
-        let around = self.surroundings(tenant, id, now);
+        let around = self.surroundings(tenant, id, None, now);
         let cache = self.caches.tenant(tenant);
         let schedule_id = id.clone();
         // What was fired and is not durable yet is not among what is open: look again after it.
@@ -95,22 +99,23 @@ impl Engine {
             Some(why) => Err(why.to_owned()),
             None => new_run(tenant, schedule, fire_time),
         };
-        let outcome = new.map(|new| self.start_run(tenant, &Actor::scheduler(), &new, at));
-        let why = match outcome {
-            Ok(mut outcome) => match &outcome.answer {
-                Ok(Answer::Run(run)) => {
-                    // Somebody else has used its token, or it was started and not heard of.
-                    if outcome.commit.is_none() && run.status.is_ended() {
-                        outcome.effects.push(Effect::FireOver { schedule_id, fire_time });
-                    }
-                    return outcome;
-                }
-                Ok(_) => return outcome,
-                Err(refusal) => refusal.to_string(),
-            },
-            Err(why) => why,
+        let mut outcome = match new {
+            Ok(new) => self.start_run(tenant, &Actor::scheduler(), &new, at),
+            Err(why) => return nothing(vec![Effect::FireRefused { schedule_id, fire_time, why }]),
         };
-        nothing(vec![Effect::FireRefused { schedule_id, fire_time, why }])
+        match &outcome.answer {
+            // Somebody else has used its token, or it was started and not heard of.
+            Ok(Answer::Run(run)) if outcome.commit.is_none() && run.status.is_ended() => {
+                outcome.effects.push(Effect::FireOver { schedule_id, fire_time });
+            }
+            Ok(_) => {}
+            // What is refused may be recorded all the same: its DAG's brake.
+            Err(refusal) => {
+                let why = refusal.to_string();
+                outcome.effects.push(Effect::FireRefused { schedule_id, fire_time, why });
+            }
+        }
+        outcome
     }
 
     fn decide_schedule(
@@ -144,14 +149,22 @@ impl Engine {
         Decision { commit, answer, effects: vec![] }
     }
 
-    /// What is known outside of the schedule.
-    fn surroundings(&mut self, tenant: &Tenant, id: &ScheduleId, now: Timestamp) -> Surroundings {
+    /// What is known outside of the schedule; of a fire that was `asked` for as well.
+    fn surroundings(
+        &mut self,
+        tenant: &Tenant,
+        id: &ScheduleId,
+        asked: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Surroundings {
         let open = self.shared.dispatch().open_fires(tenant, id);
         let cache = self.caches.tenant(tenant);
         let schedule = cache.schedule(id);
         let due = schedule.into_iter().flat_map(|schedule| schedule.candidates(tenant, now));
-        let named: BTreeSet<RunId> =
-            due.chain(open.iter().map(|fire| fire.run_id.clone())).collect();
+        let spec = schedule.and_then(|schedule| schedule.spec.as_ref());
+        let asked = asked.zip(spec).map(|(time, spec)| run_of(tenant, spec, time));
+        let open_runs = open.iter().map(|fire| fire.run_id.clone());
+        let named: BTreeSet<RunId> = due.chain(asked).chain(open_runs).collect();
         let exists = |run_id: &RunId| cache.run(run_id).is_some_and(|run| run.version > 0);
         let existing = named.into_iter().filter(exists).collect();
         Surroundings { tenant: tenant.clone(), now, open, existing }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 use stella_commands::{Refusal, engine::ScheduleChange};
 use stella_domain::{
     aggregate::{ControlChange, ScheduleRefusal},
-    event::{Event, MissReason, RunEvent, ScheduleEvent, ScheduleRequest},
+    event::{DagEvent, Event, MissReason, RunEvent, ScheduleEvent, ScheduleRequest},
     ids::{RunId, ScheduleId, StreamId},
     open_work::{OpenFireWork, OpenWork},
     schedule::{CatchUp, CompiledSchedule, Overlap, ScheduleSpec, Timing},
@@ -219,6 +219,46 @@ async fn what_is_held_back_does_not_fire_and_is_caught_up_with_as_asked() {
     until(&node, "it goes on", |told| told.fired.len() > fired).await;
 }
 
+/// The brake is recorded, although the fire's run is refused; whoever lets the DAG go on lets it start.
+#[tokio::test]
+async fn a_schedule_that_spends_a_budget_pauses_its_dag() {
+    let dir = TempDir::new().unwrap();
+    let node = Node::new(open(&dir).await, &TestClock::new()).await;
+    let budgeted = |step: &str| {
+        let step = format!(r#"{{"id":"{step}","plugin":"core","action":"noop"}}"#);
+        format!(r#"{{"id":"budgeted","budget":{{"starts":2,"window":"1h"}},"steps":[{step}]}}"#)
+    };
+    node.register(&budgeted("a")).await;
+    let dag_id = Node::dag("budgeted");
+    change(&node, set(ScheduleSpec { dag_id: dag_id.clone(), ..spec(Overlap::Allow) }, "{}")).await;
+    for _ in 0..3 {
+        turn(&node, STEP_MS).await;
+    }
+    until(&node, "three fires", |told| told.fired.len() == 3).await;
+    let paused = async || {
+        let commits = node.commits().await;
+        commits.iter().flat_map(|recorded| &recorded.events).find_map(|event| match event {
+            Event::Dag(DagEvent::DagPaused(data, _)) => data.brake.clone(),
+            _ => None,
+        })
+    };
+    let brake = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match paused().await {
+                Some(brake) => return brake,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    });
+    let brake = brake.await.expect("the DAG is paused");
+    assert_eq!((brake.starts, brake.causes[0].schedule_id.clone()), (2, Some(id())));
+    assert_eq!(told(&node.commits().await).created.len(), 2);
+    // The DAG's stream goes on.
+    node.register(&budgeted("b")).await;
+    node.commands.pause_dag(&acme(), &operator(), &dag_id, false, "r".to_owned()).await.unwrap();
+    until(&node, "the third run", |told| told.created.len() == 3).await;
+}
+
 #[tokio::test]
 async fn a_trigger_fires_once_and_pending_ones_can_be_cleared() {
     let dir = TempDir::new().unwrap();
@@ -229,18 +269,21 @@ async fn a_trigger_fires_once_and_pending_ones_can_be_cleared() {
     assert_eq!(change(&node, trigger.clone()).await.len(), 1);
     until(&node, "its run", |told| told.created.len() == 1).await;
     assert!(change(&node, trigger.clone()).await.is_empty(), "the same again");
+    finish(&node).await;
+    assert!(change(&node, trigger.clone()).await.is_empty(), "also when its run has ended");
+    change(&node, ScheduleChange::Trigger { fire_time: fire_time.plus_ms(1) }).await;
     let held = node.lease("w1").await;
     turn(&node, STEP_MS).await;
-    let told = until(&node, "one waits", |told| told.fired.len() == 2).await;
+    let told = until(&node, "one waits", |told| told.fired.len() == 3).await;
     let clear = ScheduleChange::Clear { reason: "stale".to_owned() };
     let cleared = change(&node, clear.clone()).await;
     let ScheduleEvent::TriggersCleared(data, _) = &cleared[0] else { panic!("{cleared:?}") };
-    assert_eq!(data.fire_times, [told.fired[1].0]);
+    assert_eq!(data.fire_times, [told.fired[2].0]);
     assert!(change(&node, clear).await.is_empty());
     node.succeed("w1", &held, "{}").await;
     turn(&node, STEP_MS).await;
-    let told = until(&node, "the next", |told| told.created.len() == 2).await;
-    assert_ne!(told.created[1], told.fired[1].1, "what was cleared has no run");
+    let told = until(&node, "the next", |told| told.created.len() == 3).await;
+    assert_ne!(told.created[2], told.fired[2].1, "what was cleared has no run");
     change(&node, ScheduleChange::Delete { reason: "r".to_owned() }).await;
     let again = node.commands.change_schedule(&acme(), &operator(), &id(), trigger).await;
     assert_eq!(refusal(again), Refusal::Schedule(id(), ScheduleRefusal::Unknown));
@@ -254,13 +297,23 @@ async fn a_backfill_fires_a_few_at_a_time_and_passes_over_what_has_run() {
     turn(&node, STEP_MS).await;
     let first = until(&node, "a fire", |told| told.created.len() == 1).await.fired[0].0;
     finish(&node).await;
-    let backfill = |cap| ScheduleChange::Backfill {
+    let until_then = |to, cap| ScheduleChange::Backfill {
         from: Timestamp::from_micros(first.as_micros() - 4 * STEP_MS * 1_000),
-        to: first.plus_ms(1),
+        to,
         cap,
         concurrency: NonZeroU32::new(2).unwrap(),
         reason: "r".to_owned(),
     };
+    // The range ends before its end.
+    node.clock.turn_ms(1);
+    let backfill = |cap| until_then(first.plus_ms(1), cap);
+    let ahead = until_then(first.plus_ms(3_600_000), 5);
+    let refused = node.commands.change_schedule(&acme(), &operator(), &id(), ahead).await;
+    let ahead = Refusal::Schedule(
+        id(),
+        ScheduleRefusal::BackfillAhead { to: first.plus_ms(3_600_000), now: node.clock.now() },
+    );
+    assert_eq!(refusal(refused), ahead, "what is not past fires by itself");
     let refused = node.commands.change_schedule(&acme(), &operator(), &id(), backfill(4)).await;
     let too_large = ScheduleRefusal::BackfillTooLarge { cap: 4 };
     assert_eq!(refusal(refused), Refusal::Schedule(id(), too_large));

@@ -154,7 +154,8 @@ macro_rules! events {
 
         impl $enum {
             /// The types this enum knows.
-            pub(crate) const TYPES: &[&str] = &[$(stringify!($variant)),*];
+            /// The types that there are, as stored.
+            pub const TYPES: &[&str] = &[$(stringify!($variant)),*];
 
             /// The event's type, past tense.
             pub fn event_type(&self) -> &'static str {

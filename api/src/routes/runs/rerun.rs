@@ -15,11 +15,9 @@ use crate::{
     page::{self, PageToken},
     problem::ApiError,
     state::AppState,
-    types::{BulkRerun, BulkRerunBody, RerunBody, RerunItem, StartedRun},
+    types::{BulkRerun, BulkRerunBody, RERUN_CAP, RerunBody, RerunItem, StartedRun},
 };
 
-/// Runs that one request runs again at most.
-const MOST: u32 = 1_000;
 /// Of these, so many at once.
 const AT_ONCE: usize = 64;
 
@@ -127,7 +125,11 @@ async fn wanted(
         error_code: body.error_code.clone(),
         ..RunFilter::default()
     };
-    let cap = body.cap.clamp(1, MOST);
+    let cap = body.cap;
+    if !(1..=RERUN_CAP).contains(&cap) {
+        let detail = format!("cap is 1 to {RERUN_CAP}, not {cap}");
+        return Err(ApiError::bad_request("INVALID_BODY", detail));
+    }
     let mut runs = vec![];
     let mut request = page::request(PageSize::MAX, None::<PageToken>);
     loop {

@@ -1,7 +1,7 @@
 //! `run rerun`.
 
 use clap::Args;
-use stella_api::types::{BulkRerun, BulkRerunBody, RerunBody, StartedRun};
+use stella_api::types::{BulkRerun, BulkRerunBody, RERUN_CAP, RerunBody, StartedRun};
 use stella_domain::{
     aggregate::RunStatus,
     ids::{DagId, PluginName, PluginVersion, RunId},
@@ -36,31 +36,31 @@ pub(crate) struct Rerun {
     #[arg(long, value_name = "TIME", value_parser = input::time, conflicts_with = "run_id")]
     from: Option<Timestamp>,
     /// And before this one; now otherwise.
-    #[arg(long, value_name = "TIME", value_parser = input::time, requires = "from")]
+    #[arg(long, value_name = "TIME", value_parser = input::time, requires = "from", conflicts_with = "run_id")]
     to: Option<Timestamp>,
     /// Of this DAG.
-    #[arg(long, requires = "from")]
+    #[arg(long, requires = "from", conflicts_with = "run_id")]
     dag: Option<DagId>,
     /// Of this version.
-    #[arg(long, value_name = "N", requires = "from", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "from", conflicts_with = "run_id", value_parser = clap::value_parser!(u32).range(1..))]
     of_dag_version: Option<u32>,
     /// Failed with this code.
-    #[arg(long, value_name = "CODE", requires = "from")]
+    #[arg(long, value_name = "CODE", requires = "from", conflicts_with = "run_id")]
     error_code: Option<String>,
     /// Failed in a step of this plugin.
-    #[arg(long, requires = "from")]
+    #[arg(long, requires = "from", conflicts_with = "run_id")]
     plugin: Option<PluginName>,
     /// And of this version of it.
-    #[arg(long, value_name = "VERSION", requires = "plugin")]
+    #[arg(long, value_name = "VERSION", requires = "plugin", conflicts_with = "run_id")]
     plugin_version: Option<PluginVersion>,
     /// How they ended: failed, timedOut or cancelled.
-    #[arg(long, requires = "from", default_value = "failed", value_parser = status)]
+    #[arg(long, requires = "from", conflicts_with = "run_id", default_value = "failed", value_parser = status)]
     status: RunStatus,
     /// Runs at most: with more it is refused.
-    #[arg(long, value_name = "N", default_value_t = 100, requires = "from")]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(RERUN_CAP)), requires = "from", conflicts_with = "run_id")]
     cap: u32,
     /// List the runs, and start nothing.
-    #[arg(long, requires = "from")]
+    #[arg(long, requires = "from", conflicts_with = "run_id")]
     dry_run: bool,
     /// The version that reruns follow; the active one otherwise.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -117,7 +117,12 @@ impl Rerun {
             reason: self.reason,
         };
         let reruns: BulkRerun = client.post("/runs:rerun", &[], &body).await?.body;
-        self.api.output.print(&reruns, table)
+        self.api.output.print(&reruns, table)?;
+        match reruns.items.iter().filter(|item| item.refused.is_some()).count() {
+            0 => Ok(()),
+            n => Err(Failure::failed(format!("{n} of {} runs were refused", reruns.items.len()))
+                .try_this("the table says why; what was not refused has been started")),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use clap::{Args, builder::PossibleValuesParser};
 use stella_api::types::{RunView, StreamItem, StreamMessage};
 use stella_domain::{
     aggregate::RunStatus,
+    event::RunEvent,
     ids::{DagId, RunId},
 };
 
@@ -47,7 +48,7 @@ pub(crate) struct Stream {
     )]
     status: Option<String>,
     /// Only events of this type, such as RunFailed.
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", value_parser = PossibleValuesParser::new(RunEvent::TYPES), hide_possible_values = true)]
     event_type: Option<String>,
     /// Begin with this event, which may be in the past. Otherwise a run's events begin with its
     /// first, and all others with what comes next.

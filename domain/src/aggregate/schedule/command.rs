@@ -79,6 +79,8 @@ pub enum ScheduleCommand {
         from: Timestamp,
         /// And the last before this one.
         to: Timestamp,
+        /// Past is what comes before this time.
+        now: Timestamp,
         /// Fires at most.
         cap: u32,
         /// Runs that go on at once at most.
@@ -119,6 +121,14 @@ pub enum ScheduleRefusal {
     BackfillTooLarge {
         /// As asked for.
         cap: u32,
+    },
+    /// What is not past yet fires by itself.
+    #[error("the range ends at {to}, and it is {now}: a backfill is for times that are past")]
+    BackfillAhead {
+        /// As asked for.
+        to: Timestamp,
+        /// When.
+        now: Timestamp,
     },
     /// No fire time lies there.
     #[error("the schedule has no fire time in this range")]

@@ -199,8 +199,7 @@ impl Schedule {
 
     fn backfill(
         &self,
-        from: Timestamp,
-        to: Timestamp,
+        (from, to, now): (Timestamp, Timestamp, Timestamp),
         cap: u32,
         concurrency: NonZeroU32,
         reason: String,
@@ -209,7 +208,7 @@ impl Schedule {
         if self.backfill.is_some() {
             return Err(ScheduleRefusal::BackfillUnderWay);
         }
-        let fires = backfill_times(spec, from, to, cap)?;
+        let fires = backfill_times(spec, from, to, now, cap)?;
         let fires = u32::try_from(fires.len()).unwrap_or(u32::MAX);
         let requested = BackfillRequested { concurrency, fires, from, to };
         Ok(vec![ScheduleEvent::BackfillRequested(requested, Some(Reason { reason }))])
@@ -245,13 +244,17 @@ impl Schedule {
 /// The fire times that a backfill has, earliest first.
 ///
 /// # Errors
-/// There are none, or more than `cap`.
+/// There are none, or more than `cap`, or the range goes on after `now`.
 pub fn backfill_times(
     spec: &CompiledSchedule,
     from: Timestamp,
     to: Timestamp,
+    now: Timestamp,
     cap: u32,
 ) -> Result<Vec<Timestamp>, ScheduleRefusal> {
+    if to > now {
+        return Err(ScheduleRefusal::BackfillAhead { to, now });
+    }
     let most = cap.min(MAX_BACKFILL) as usize;
     let before = |time: Timestamp| Timestamp::from_micros(time.as_micros() - 1);
     let times = spec.between(before(from), before(to), most + 1);
@@ -307,8 +310,8 @@ impl Aggregate for Schedule {
                 self.known()?;
                 self.clear(&around, &reason).into_iter().collect()
             }
-            ScheduleCommand::Backfill { from, to, cap, concurrency, reason } => {
-                self.backfill(from, to, cap, concurrency, reason)?
+            ScheduleCommand::Backfill { from, to, now, cap, concurrency, reason } => {
+                self.backfill((from, to, now), cap, concurrency, reason)?
             }
             ScheduleCommand::CancelBackfill { reason } => {
                 self.known()?;
