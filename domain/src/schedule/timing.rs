@@ -78,7 +78,7 @@ impl CompiledSchedule {
             }
             Timing::Every { ms } => {
                 if !(MIN_INTERVAL_MS..=MAX_INTERVAL_MS).contains(ms) {
-                    wrong("every", "an interval is from 1s to 366d".to_owned());
+                    wrong("every", "an interval is from 1s to 7d".to_owned());
                 }
                 if spec.jitter_ms > *ms {
                     wrong(

@@ -49,7 +49,7 @@ pub(super) struct Confirmed {
 impl<D: Decider> Task<D> {
     /// Of a batch that has ended and wrote for the tenants `written`: what can be told, in order;
     /// the rest waits to be confirmed.
-    pub(super) fn to_tell(
+    pub(super) fn certain_of(
         &mut self,
         items: Vec<Staged<D>>,
         written: &HashSet<Tenant>,
@@ -60,7 +60,11 @@ impl<D: Decider> Task<D> {
             told.extend(self.take_unconfirmed(tenant));
         }
         for item in items {
-            if self.is_certain(&item, written) { told.push(item) } else { self.to_confirm(item) }
+            if self.is_certain(&item, written) {
+                told.push(item)
+            } else {
+                self.await_confirmation(item)
+            }
         }
         told
     }
@@ -73,7 +77,7 @@ impl<D: Decider> Task<D> {
         item.commit.is_some() || own || written.contains(&item.request.tenant)
     }
 
-    pub(super) fn to_confirm(&mut self, item: Staged<D>) {
+    pub(super) fn await_confirmation(&mut self, item: Staged<D>) {
         let tenant = &item.request.tenant;
         if !self.unconfirmed.contains_key(tenant) {
             self.unconfirmed.insert(tenant.clone(), Unconfirmed::default());

@@ -38,7 +38,7 @@ impl<D: Decider> Task<D> {
         if !written.is_empty() {
             self.outage = None;
         }
-        let told = self.to_tell(done.items, &written);
+        let told = self.certain_of(done.items, &written);
         self.settling.extend(told);
         if !in_slices {
             self.settle_all();
@@ -90,7 +90,7 @@ impl<D: Decider> Task<D> {
                 },
                 None if held.contains(&tenant) => unsent.push(item),
                 None if self.is_certain(&item, &reached) => self.durable(item),
-                None => self.to_confirm(item),
+                None => self.await_confirmation(item),
             }
         }
         // What did not land and was not overtaken is sent again, before what was staged since.
