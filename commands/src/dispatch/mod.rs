@@ -211,7 +211,7 @@ impl Dispatch {
         }
         // The timer stays where it is; when it fires it sees that the lease was renewed.
         lease.expires_at = now.plus_ms(lease.lease_ms);
-        if lease.cancel { Renewal::Cancel } else { Renewal::Renewed }
+        if work.cancelling.contains(&token.run_id) { Renewal::Cancel } else { Renewal::Renewed }
     }
 
     /// Whether this worker holds the lease.
@@ -228,11 +228,10 @@ impl Dispatch {
     /// Leases of this worker whose runs are being cancelled.
     pub fn to_cancel(&self, tenant: &Tenant, worker_id: &WorkerId) -> Vec<FencingToken> {
         let Some(work) = self.tenants.get(tenant) else { return vec![] };
-        let open = work.runs.values().flat_map(|run| run.steps.values());
+        let cancelling = work.cancelling.iter().filter_map(|run_id| work.runs.get(run_id));
+        let open = cancelling.flat_map(|run| run.steps.values());
         open.filter_map(|open| match open {
-            Open::Leased(lease) if lease.cancel && lease.worker_id == *worker_id => {
-                Some(lease.token.clone())
-            }
+            Open::Leased(lease) if lease.worker_id == *worker_id => Some(lease.token.clone()),
             Open::Leased(_) | Open::Queued(..) | Open::BackingOff(_) | Open::Asked(_) => None,
         })
         .collect()

@@ -1,6 +1,6 @@
 //! What a tenant has open: its runs, each with the steps that wait, run or back off.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use stella_domain::{
     event::StepConcurrency,
@@ -64,6 +64,8 @@ pub(super) struct TenantWork {
     pub(super) fires: Fires,
     /// Runs that have not ended.
     pub(super) runs: HashMap<RunId, OpenRun>,
+    /// Those of them that are being cancelled: each worker that waits to hear of it looks at these.
+    pub(super) cancelling: HashSet<RunId>,
     /// Steps for which a worker's place is claimed, and whose lease is not durable yet.
     claimed: HashMap<(RunId, StepId), StepKind>,
 }
@@ -93,7 +95,6 @@ pub(super) struct Lease {
     pub(super) times_out_at: Timestamp,
     /// When its timer is set for.
     pub(super) timer_at: Timestamp,
-    pub(super) cancel: bool,
     /// What it counts as; `None` where nothing is known of its run.
     kind: Option<StepKind>,
 }
@@ -218,9 +219,7 @@ impl WorkOf<'_> {
             .map_or(Timestamp::from_micros(i64::MAX), |ms| now.plus_ms(ms + TIMEOUT_GRACE_MS));
         let timer_at = expires_at.min(times_out_at);
         self.timers.set(self.tenant, timer_at, Timer::Lease(token.clone()));
-        let cancel = false;
-        let lease =
-            Lease { token, worker_id, lease_ms, expires_at, times_out_at, timer_at, cancel, kind };
+        let lease = Lease { token, worker_id, lease_ms, expires_at, times_out_at, timer_at, kind };
         self.insert(step.0, step.1, Open::Leased(lease));
     }
 
@@ -247,23 +246,18 @@ impl WorkOf<'_> {
     /// Nothing of the run starts any more; its workers are told.
     pub(super) fn cancel(&mut self, run_id: &RunId) {
         let Some(run) = self.work.runs.get_mut(run_id) else { return };
-        for (step_id, open) in std::mem::take(&mut run.steps) {
-            match open {
-                Open::Leased(lease) => {
-                    self.insert(
-                        run_id.clone(),
-                        step_id,
-                        Open::Leased(Lease { cancel: true, ..lease }),
-                    );
-                }
-                open @ (Open::Queued(..) | Open::BackingOff(_) | Open::Asked(_)) => {
-                    self.close(run_id, &step_id, open);
-                }
-            }
+        let steps = std::mem::take(&mut run.steps).into_iter();
+        let (leased, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            steps.partition(|(_, open)| matches!(open, Open::Leased(_)));
+        run.steps = leased;
+        self.work.cancelling.insert(run_id.clone());
+        for (step_id, open) in others {
+            self.close(run_id, &step_id, open);
         }
     }
 
     pub(super) fn end(&mut self, run_id: &RunId) {
+        self.work.cancelling.remove(run_id);
         let Some(run) = self.work.runs.remove(run_id) else { return };
         for (step_id, open) in run.steps {
             self.close(run_id, &step_id, open);

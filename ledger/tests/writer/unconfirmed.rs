@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::{
     counter::{Command, add},
     faulty::Faulty,
-    node::{Node, open, recorded_ids, tenant},
+    node::{Answer, Node, open, recorded_ids, tenant},
 };
 
 async fn with_one(dir: &TempDir) -> (Arc<Faulty>, Node) {
@@ -18,13 +18,19 @@ async fn with_one(dir: &TempDir) -> (Arc<Faulty>, Node) {
     (ledger, node)
 }
 
-#[tokio::test]
-async fn what_is_to_be_written_does_not_wait_for_them_and_confirms_them() {
-    let dir = TempDir::new().unwrap();
-    let (ledger, node) = with_one(&dir).await;
+/// Something is asked, and nobody says yet where the ledger ends.
+async fn asked(dir: &TempDir) -> (Arc<Faulty>, Node, Answer) {
+    let (ledger, node) = with_one(dir).await;
     ledger.heads_held.send_replace(true);
     let got = node.send("acme", Command::Get { run: 1 }).await;
     ledger.head_checks(1).await;
+    (ledger, node, got)
+}
+
+#[tokio::test]
+async fn what_is_to_be_written_does_not_wait_for_them_and_confirms_them() {
+    let dir = TempDir::new().unwrap();
+    let (ledger, node, got) = asked(&dir).await;
     let elsewhere = node.send("other", Command::Get { run: 1 }).await;
     ledger.head_checks(2).await;
     // Nobody says where the ledgers end, from here to the end of the test.
@@ -37,10 +43,7 @@ async fn what_is_to_be_written_does_not_wait_for_them_and_confirms_them() {
 #[tokio::test]
 async fn what_others_wrote_meanwhile_is_seen() {
     let dir = TempDir::new().unwrap();
-    let (ledger, node) = with_one(&dir).await;
-    ledger.heads_held.send_replace(true);
-    let got = node.send("acme", Command::Get { run: 1 }).await;
-    ledger.head_checks(1).await;
+    let (ledger, node, got) = asked(&dir).await;
     Node::start(open(&dir).await).run(add(1, 2)).await.unwrap();
     let later = node.send("acme", Command::Get { run: 1 }).await;
     ledger.heads_held.send_replace(false);
@@ -53,10 +56,7 @@ async fn what_others_wrote_meanwhile_is_seen() {
 #[tokio::test]
 async fn a_read_that_sees_what_this_node_is_writing_is_no_conflict() {
     let dir = TempDir::new().unwrap();
-    let (ledger, node) = with_one(&dir).await;
-    ledger.heads_held.send_replace(true);
-    let got = node.send("acme", Command::Get { run: 1 }).await;
-    ledger.head_checks(1).await;
+    let (ledger, node, got) = asked(&dir).await;
     ledger.acks_held.send_replace(true);
     let added = node.send("acme", add(1, 2)).await;
     while recorded_ids(&*ledger, "acme").await != [1, 2] {

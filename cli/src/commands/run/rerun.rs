@@ -17,6 +17,20 @@ use crate::{
     output::{Table, details, note},
 };
 
+/// What chooses among many runs.
+const CHOOSING: [&str; 10] = [
+    "from",
+    "to",
+    "dag",
+    "of_dag_version",
+    "error_code",
+    "plugin",
+    "plugin_version",
+    "status",
+    "cap",
+    "dry_run",
+];
+
 /// Run again what has ended: a run, or all that failed so in a window.
 ///
 /// A rerun is the next attempt of the same run, with the same inputs and run token, on the active
@@ -30,37 +44,37 @@ Examples:
   stella orch run rerun --dag nightly --error-code NO_SPACE --from 2026-11-28 --to 2026-11-29 --reason 'disk was full'")]
 pub(crate) struct Rerun {
     /// The run; without it, what is asked for by --from and the others.
-    #[arg(required_unless_present = "from")]
+    #[arg(required_unless_present = "from", conflicts_with_all = CHOOSING)]
     run_id: Option<RunId>,
     /// Those created at or after this time.
-    #[arg(long, value_name = "TIME", value_parser = input::time, conflicts_with = "run_id")]
+    #[arg(long, value_name = "TIME", value_parser = input::time)]
     from: Option<Timestamp>,
     /// And before this one; now otherwise.
-    #[arg(long, value_name = "TIME", value_parser = input::time, requires = "from", conflicts_with = "run_id")]
+    #[arg(long, value_name = "TIME", value_parser = input::time, requires = "from")]
     to: Option<Timestamp>,
     /// Of this DAG.
-    #[arg(long, requires = "from", conflicts_with = "run_id")]
+    #[arg(long, requires = "from")]
     dag: Option<DagId>,
     /// Of this version.
-    #[arg(long, value_name = "N", requires = "from", conflicts_with = "run_id", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "from", value_parser = clap::value_parser!(u32).range(1..))]
     of_dag_version: Option<u32>,
     /// Failed with this code.
-    #[arg(long, value_name = "CODE", requires = "from", conflicts_with = "run_id")]
+    #[arg(long, value_name = "CODE", requires = "from")]
     error_code: Option<String>,
     /// Failed in a step of this plugin.
-    #[arg(long, requires = "from", conflicts_with = "run_id")]
+    #[arg(long, requires = "from")]
     plugin: Option<PluginName>,
     /// And of this version of it.
-    #[arg(long, value_name = "VERSION", requires = "plugin", conflicts_with = "run_id")]
+    #[arg(long, value_name = "VERSION", requires = "plugin")]
     plugin_version: Option<PluginVersion>,
     /// How they ended: failed, timedOut or cancelled.
-    #[arg(long, requires = "from", conflicts_with = "run_id", default_value = "failed", value_parser = status)]
+    #[arg(long, requires = "from", default_value = "failed", value_parser = status)]
     status: RunStatus,
     /// Runs at most: with more it is refused.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(RERUN_CAP)), requires = "from", conflicts_with = "run_id")]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(RERUN_CAP)), requires = "from")]
     cap: u32,
     /// List the runs, and start nothing.
-    #[arg(long, requires = "from", conflicts_with = "run_id")]
+    #[arg(long, requires = "from")]
     dry_run: bool,
     /// The version that reruns follow; the active one otherwise.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

@@ -199,7 +199,9 @@ impl Schedule {
 
     fn backfill(
         &self,
-        (from, to, now): (Timestamp, Timestamp, Timestamp),
+        from: Timestamp,
+        to: Timestamp,
+        now: Timestamp,
         cap: u32,
         concurrency: NonZeroU32,
         reason: String,
@@ -311,7 +313,7 @@ impl Aggregate for Schedule {
                 self.clear(&around, &reason).into_iter().collect()
             }
             ScheduleCommand::Backfill { from, to, now, cap, concurrency, reason } => {
-                self.backfill((from, to, now), cap, concurrency, reason)?
+                self.backfill(from, to, now, cap, concurrency, reason)?
             }
             ScheduleCommand::CancelBackfill { reason } => {
                 self.known()?;
