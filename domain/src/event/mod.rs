@@ -153,8 +153,7 @@ macro_rules! events {
         }
 
         impl $enum {
-            /// The types this enum knows.
-            /// The types that there are, as stored.
+            /// The types this enum knows, as stored.
             pub const TYPES: &[&str] = &[$(stringify!($variant)),*];
 
             /// The event's type, past tense.
