@@ -1,12 +1,18 @@
 //! How well the parts of a node are, found out when asked.
 
+mod queue;
 mod schedulers;
 
 use std::time::Duration;
 
-use stella_domain::{ids::Tenant, limits::CLOCK_TOLERANCE_MICROS};
+use stella_domain::{
+    ids::{PluginName, Tenant},
+    limits::CLOCK_TOLERANCE_MICROS,
+};
+use stella_projections::{Mark, QueueDepth};
 use tokio::time::timeout;
 
+pub(crate) use self::queue::stuck;
 use crate::{
     state::AppState,
     types::{ComponentHealth, Health, HealthStatus},
@@ -16,22 +22,25 @@ use crate::{
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// Events that projections may be behind before somebody should look.
 const LAG_EVENTS: u64 = 10_000;
-/// How long a step may wait for a worker before somebody should look, in milliseconds.
-const QUEUE_AGE_MS: u64 = 60_000;
+/// How long a step may wait while no worker has its plugin, in milliseconds.
+const UNSERVED_MS: u64 = 10_000;
+/// Things of a kind that a message names.
+const NAMED: usize = 5;
 
 type Found = (HealthStatus, String);
 
 /// The node's health, as it is for one tenant.
 pub(crate) async fn of(app: &AppState, tenant: &Tenant) -> Health {
-    let (ledger, checkpoints, clock, projections, workers, schedulers) = tokio::join!(
+    let (ledger, checkpoints, clock, projections, queue, workers, schedulers) = tokio::join!(
         component("ledger", ledger(app)),
         component("checkpoints", checkpoints(app)),
         component("clock", clock(app)),
         component("projections", projections(app, tenant)),
+        component("queue", queue::queue(app, tenant)),
         component("workers", workers(app, tenant)),
         component("schedulers", schedulers::schedulers(app, tenant)),
     );
-    let components = vec![ledger, checkpoints, clock, projections, workers, schedulers];
+    let components = vec![ledger, checkpoints, clock, projections, queue, workers, schedulers];
     let worst = components.iter().map(|part| part.status).max();
     Health { status: worst.unwrap_or(HealthStatus::Red), components }
 }
@@ -130,30 +139,44 @@ async fn projections(app: &AppState, tenant: &Tenant) -> Found {
     }
 }
 
+/// Whether there are workers for what waits.
 async fn workers(app: &AppState, tenant: &Tenant) -> Found {
-    let queue = match app.projections.queue(tenant).await {
-        Ok(queue) => queue,
+    let commands = match app.record() {
+        Ok(record) => record.commands,
         Err(e) => return (HealthStatus::Red, e.to_string()),
     };
-    let now = app.clock.now();
-    let waits_long = |queued_at| now.ms_since(queued_at) > QUEUE_AGE_MS;
-    let late: Vec<&str> = queue
-        .by_plugin
-        .iter()
-        .filter(|(_, depth)| depth.oldest_queued_at.is_some_and(waits_long))
-        .map(|(plugin, _)| plugin.as_str())
-        .collect();
-    if late.is_empty() {
-        return green(format!(
-            "{} steps running, {} queued",
-            queue.total.running, queue.total.queued
-        ));
+    let waiting = match app.projections.queue(tenant).await {
+        Ok(queue) => queue.by_plugin.into_iter().filter(|(_, depth)| depth.queued > 0),
+        Err(e) => return (HealthStatus::Red, e.to_string()),
+    };
+    let (workers, now) = (commands.workers(tenant), app.clock.now());
+    let has = |plugin: &PluginName| {
+        workers.iter().any(|worker| worker.plugins.iter().any(|has| has.name == *plugin))
+    };
+    // One that was restarted, or whose server was, asks for work again within moments.
+    let waits_long = |depth: &QueueDepth| {
+        depth.oldest_queued_at.is_some_and(|since| now.ms_since(since) > UNSERVED_MS)
+    };
+    let unserved = waiting.filter(|(plugin, depth)| waits_long(depth) && !has(plugin));
+    let unserved: Vec<String> =
+        unserved.map(|(plugin, depth)| format!("{plugin} ({} steps wait)", depth.queued)).collect();
+    let seen = format!("{} heard of in the last two minutes", workers.len());
+    if unserved.is_empty() {
+        return green(seen);
     }
-    let plugins = late.join(", ");
-    let seconds = QUEUE_AGE_MS / 1000;
-    let message = format!(
-        "steps have waited for plugin {plugins} for more than {seconds} s: start a worker that has \
-         it, or raise its concurrency"
-    );
-    (HealthStatus::Yellow, message)
+    (HealthStatus::Yellow, format!("{seen}; none has the plugin {}", names(&unserved)))
+}
+
+/// The first of them, and how many more there are.
+fn names(found: &[String]) -> String {
+    let more = found.len().saturating_sub(NAMED);
+    let named = found.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{named} and {more} more") } else { named }
+}
+
+/// Who did it, when and why.
+fn told(mark: &Mark) -> String {
+    let reason = mark.reason.as_deref().filter(|reason| !reason.is_empty());
+    let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("since {} by {}{reason}", mark.at, mark.actor)
 }

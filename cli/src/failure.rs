@@ -114,9 +114,14 @@ pub(crate) fn report(outcome: Result<(), Failure>) -> ExitCode {
     let Err(failure) = outcome else { return ExitCode::SUCCESS };
     if !failure.what.is_empty() {
         // There is nobody left to tell when stderr is closed.
-        let _ = writeln!(io::stderr(), "{}", failure.text());
+        let _ = writeln!(io::stderr(), "{}", harmless(&failure.text()));
     }
     ExitCode::from(failure.exit.code())
+}
+
+/// What a server or a file says may hold anything: nothing in it may steer the terminal.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -136,6 +141,11 @@ mod tests {
             "error: the spec is not valid\n  steps[0].needs[1]: no step b\n  (whole): no steps\n  \
              try: mend it"
         );
+    }
+
+    #[test]
+    fn nothing_in_a_message_steers_the_terminal() {
+        assert_eq!(harmless("no \u{1b}[2J\u{7}\n  try: \tit"), "no  [2J \n  try:  it");
     }
 
     #[test]

@@ -21,12 +21,11 @@ use std::{
 use stella_domain::{
     aggregate::{
         Control, ControlChange, ControlCommand, Dag, DagCommand, Ledger as LedgerAggregate,
-        LedgerCommand, RunCommand, Schedule, Verdict, VersionChange,
+        LedgerCommand, RunCommand, Verdict, VersionChange,
     },
     chain::Head,
     checkpoint::SigningKeyRotated,
     dag::DagSpec,
-    event::ScheduleEvent,
     hash::{RunIdKind, derived_run_id},
     ids::{Actor, DagId, Origin, RunId, RunToken, ScheduleId, StepId, StreamId, Tenant},
     open_work::OpenWork,
@@ -42,7 +41,9 @@ use stella_ledger::{
 
 use self::{
     dispatch::{Dispatch, SeenWorker, Wait},
-    engine::{Answer, Command, Engine, NewRun, RunStarted, ScheduleChange, Shared},
+    engine::{
+        Answer, Command, Engine, NewRun, RunStarted, ScheduleChange, ScheduleChanged, Shared,
+    },
     run_ends::RunEnds,
 };
 pub use self::{
@@ -325,15 +326,12 @@ impl Commands {
         actor: &Actor,
         schedule_id: &ScheduleId,
         change: ScheduleChange,
-    ) -> Result<(Schedule, Vec<ScheduleEvent>, Option<Receipt>), CommandError> {
+    ) -> Result<(ScheduleChanged, Option<Receipt>), CommandError> {
         let (actor, schedule_id) = (actor.clone(), schedule_id.clone());
         let command = Command::Schedule { actor, schedule_id, change };
         let Written { answer, receipt, .. } = self.writer.execute(tenant, command).await?;
         match answer? {
-            Answer::Schedule(answer) => {
-                let (schedule, events) = *answer;
-                Ok((schedule, events, receipt))
-            }
+            Answer::Schedule(changed) => Ok((*changed, receipt)),
             _ => Err(other_answer()),
         }
     }

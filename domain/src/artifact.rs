@@ -115,17 +115,23 @@ pub fn is_file_name(name: &str) -> bool {
 /// Every artifact that `value` names, in the order in which they stand.
 pub fn named_in(value: &Value) -> Vec<Artifact> {
     let mut found = vec![];
-    visit(value, &mut |artifact| found.push(artifact));
+    visit(value, "", &mut |_, artifact| found.push(artifact));
     found
 }
 
-fn visit(value: &Value, found: &mut impl FnMut(Artifact)) {
+/// `at` is where `value` stands, a JSON pointer (RFC 6901).
+fn visit(value: &Value, at: &str, found: &mut impl FnMut(&str, Artifact)) {
     match value {
         Value::Object(members) => match Artifact::named_by(value) {
-            Some(artifact) => found(artifact),
-            None => members.values().for_each(|member| visit(member, found)),
+            Some(artifact) => found(at, artifact),
+            None => members.iter().for_each(|(name, member)| {
+                let name = name.replace('~', "~0").replace('/', "~1");
+                visit(member, &format!("{at}/{name}"), found);
+            }),
         },
-        Value::Array(items) => items.iter().for_each(|item| visit(item, found)),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, item)| visit(item, &format!("{at}/{i}"), found));
+        }
         _ => {}
     }
 }
@@ -154,19 +160,32 @@ pub enum Kind {
     Log,
 }
 
+/// An artifact that an event names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// What it is to the event.
+    pub kind: Kind,
+    /// Where it stands in the event's payload: a JSON pointer (RFC 6901).
+    pub pointer: String,
+    /// The artifact.
+    pub artifact: Artifact,
+}
+
 /// Every artifact that an event's payload names, whatever event it is.
-pub fn named_in_payload(payload: &CanonicalJson) -> Vec<(Kind, Artifact)> {
+pub fn named_in_payload(payload: &CanonicalJson) -> Vec<Named> {
     // Most payloads name none, and are not parsed.
     if !payload.as_str().contains("\"b3:") {
         return vec![];
     }
     let payload = payload.to_value();
     let log = payload.get("log").and_then(|log| Artifact::deserialize(log).ok());
-    let mut found: Vec<_> = log.into_iter().map(|log| (Kind::Log, log)).collect();
-    found.extend(named_in(&payload).into_iter().map(|artifact| {
-        (if artifact.name.is_some() { Kind::File } else { Kind::Value }, artifact)
-    }));
-    found
+    let log = log.map(|artifact| Named { kind: Kind::Log, pointer: "/log".to_owned(), artifact });
+    let mut all: Vec<Named> = log.into_iter().collect();
+    visit(&payload, "", &mut |at, artifact| {
+        let kind = if artifact.name.is_some() { Kind::File } else { Kind::Value };
+        all.push(Named { kind, pointer: at.to_owned(), artifact });
+    });
+    all
 }
 
 /// Every artifact that a JSON text names.

@@ -19,6 +19,9 @@ pub const QUEUE_WAVE: usize = 256;
 /// Leases of one step that may expire before the step fails; apart from the author's retries,
 /// because a lost worker is not the step's fault, but one that kills its workers must end.
 pub const LEASE_EXPIRIES: u32 = 3;
+/// Times that workers may give one step back before it fails. A worker that stops does so, and a step
+/// of days survives each deploy; a worker that does nothing else must not fill the ledger.
+pub const LEASE_RETURNS: u32 = 100;
 /// Bytes of a plugin's or worker's error message that are kept.
 pub const MESSAGE_BYTES: usize = 4 * 1024;
 /// Bytes of what is said about a condition or a list without an answer. One commit may have such a
@@ -32,8 +35,9 @@ pub const CLOCK_TOLERANCE_MICROS: i64 = 5_000_000;
 pub const ERASED_SEQS: usize = 2_000;
 /// `DataErased` events of one commit: with full data and reasons they keep below [`COMMIT_BYTES`].
 pub const ERASURES_AT_ONCE: usize = 100;
-/// Bytes of the reason for an erasure, which stands in each of its events.
-pub const ERASURE_REASON_BYTES: usize = 1_024;
+/// Bytes of the reason that somebody gives for what they do. That of an erasure stands in each of its
+/// events.
+pub const REASON_BYTES: usize = 1_024;
 /// Upper bounds of the buckets of run durations, in milliseconds, each inclusive; one more bucket
 /// takes what is above the last.
 pub const DURATION_BUCKETS_MS: [u64; 16] = [

@@ -67,6 +67,8 @@ pub struct OpenRun {
     pub run_id: RunId,
     /// Its DAG.
     pub dag_id: DagId,
+    /// Whether it is being cancelled, or is out of time: what workers hold of it is to be ended.
+    pub cancelling: bool,
 }
 
 /// A fire of a schedule whose run has not ended, or does not exist yet.

@@ -183,6 +183,12 @@ enum RunAsk {
         at_ms: u64,
     },
     #[serde(rename_all = "camelCase")]
+    Return {
+        token: u64,
+        #[serde(default)]
+        at_ms: u64,
+    },
+    #[serde(rename_all = "camelCase")]
     TimeOut {
         token: u64,
         #[serde(default)]
@@ -293,6 +299,7 @@ impl Subject for Run {
             RunAsk::Expire { token, at_ms } => {
                 RunCommand::ExpireLease { token, log: None, now: at(at_ms) }
             }
+            RunAsk::Return { token, at_ms } => RunCommand::ReturnLease { token, now: at(at_ms) },
             RunAsk::TimeOut { token, at_ms } => {
                 RunCommand::TimeOut { token, log: None, run_id: run_id(), now: at(at_ms) }
             }

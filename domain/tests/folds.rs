@@ -101,6 +101,7 @@ fn a_change_of_how_folds_are_spelt_raises_their_version() {
     let around = |now| Surroundings {
         tenant: "acme".parse().unwrap(),
         now,
+        free_since: None,
         open: vec![],
         existing: Default::default(),
     };

@@ -15,7 +15,8 @@ use stella_domain::{
     ids::{Actor, LedgerId, PluginName, RunId, StepId, StreamId, WorkerId},
     json::CanonicalJson,
     limits::{
-        COMMIT_BYTES, COMMIT_EVENTS, EVENT_PART_BYTES, INLINE_BYTES, LEASE_EXPIRIES, QUEUE_WAVE,
+        COMMIT_BYTES, COMMIT_EVENTS, EVENT_PART_BYTES, INLINE_BYTES, LEASE_EXPIRIES, LEASE_RETURNS,
+        QUEUE_WAVE,
     },
     plugin::PluginBuild,
     time::Timestamp,
@@ -501,6 +502,9 @@ proptest! {
         let expired = history.events.iter().filter(|e| matches!(e, RunEvent::StepLeaseExpired(..)));
         let most = history.run.steps.len() * (LEASE_EXPIRIES as usize + 1);
         prop_assert!(expired.count() <= most);
+        let returned = history.events.iter().filter(|e| matches!(e, RunEvent::StepLeaseReturned(..)));
+        let most = history.run.steps.len() * (LEASE_RETURNS as usize + 1);
+        prop_assert!(returned.count() <= most);
 
         let back = through_the_ledger(&history.events, &spec);
         prop_assert_eq!(&back, &history.events, "what is written is what is read");
@@ -533,6 +537,28 @@ fn a_wide_run_queues_in_waves_and_ends() {
     assert_eq!(queued.count(), QUEUE_WAVE);
     history.finish();
     assert_eq!(history.run.status(), Some(RunStatus::Succeeded));
+}
+
+/// A worker that stops gives its steps back, and a long step survives each deploy; but not without end.
+#[test]
+fn a_step_is_given_back_many_times_and_not_for_ever() {
+    let mut history = History::new(spec(&plain(&[vec![]]), 0, false), object(0));
+    for returns in 0..=LEASE_RETURNS {
+        assert_eq!(history.run.status(), Some(RunStatus::Running), "after {returns} returns");
+        let (now, worker_id) = (history.now, worker(0));
+        let (step_id, plugin) = (step_id(0), PluginBuild::default());
+        history.ask(RunCommand::GrantLease { step_id, worker_id, plugin, lease_ms: 1, now });
+        let token = *history.leases.last().unwrap();
+        let (worker_id, run_id) = (worker(0), run_id());
+        let outcome = Outcome::Cancelled;
+        history.ask(RunCommand::Complete { token, worker_id, outcome, log: None, run_id, now });
+    }
+    let code = ErrorCode::lenient(ErrorCode::LEASE_RETURNED);
+    let failed = RunEvent::RunFailed(stella_domain::event::RunFailed {
+        error_code: code,
+        step_id: step_id(0),
+    });
+    assert_eq!(history.events.last(), Some(&failed));
 }
 
 /// Ten thousand items: every one is carried out, and no commit is larger for there being so many.

@@ -166,12 +166,35 @@ fn what_is_wrong_is_said_all_at_once() {
 }
 
 #[test]
+fn what_would_not_fire_or_would_pile_up_is_wrong_from_the_beginning() {
+    let now = at("2026-11-28T12:00:00Z");
+    let wrong = |spec: ScheduleSpec| -> Vec<String> {
+        let wrong = compile(spec).wrong_from(now).into_iter();
+        wrong.map(|error| format!("{}: {}", error.path, error.message)).collect()
+    };
+    let once = |time: &str| spec(Timing::Once { at: at(time) });
+    assert_eq!(wrong(once("2026-11-28T12:00:01Z")), [""; 0]);
+    let past = "at: 2026-11-28T12:00:00.000000Z is past, it is 2026-11-28T12:00:00.000000Z: it would never fire";
+    assert_eq!(wrong(once("2026-11-28T12:00:00Z")), [past]);
+    let ended = ScheduleSpec { end_at: Some(now), ..spec(Timing::Every { ms: 60_000 }) };
+    assert!(wrong(ended)[0].starts_with("endAt: no fire time is left before it"));
+    let jittered = |expression: &str, jitter_ms| {
+        let (expression, time_zone) = (expression.to_owned(), "UTC".to_owned());
+        ScheduleSpec { jitter_ms, ..spec(Timing::Cron { expression, time_zone }) }
+    };
+    assert_eq!(wrong(jittered("*/5 * * * *", 300_000)), [""; 0]);
+    assert_eq!(wrong(jittered("0 9 * * *", 3_600_000)), [""; 0]);
+    let close = "such as from 2026-11-29T09:00:00.000000Z to 2026-11-29T09:05:00.000000Z";
+    assert!(wrong(jittered("0,5 9 * * *", 300_001))[0].contains(close));
+}
+
+#[test]
 fn what_was_missed_is_caught_up_with_as_far_as_the_policy_says() {
     let hourly =
         |catch_up| compile(ScheduleSpec { catch_up, ..spec(Timing::Every { ms: 3_600_000 }) });
     let (seen, now) = (at("2026-11-28T00:00:00Z"), at("2026-11-28T05:00:30Z"));
     let due = |catch_up| {
-        let due = hourly(catch_up).due(seen, now);
+        let due = hourly(catch_up).due(seen, None, now);
         let missed = due.missed.map(|(from, to)| minutes(&[from, to]));
         (missed.unwrap_or_default(), minutes(&due.caught_up), minutes(&due.on_time))
     };
@@ -183,8 +206,15 @@ fn what_was_missed_is_caught_up_with_as_far_as_the_policy_says() {
     let all = |cap: u32| CatchUp::All(cap.try_into().unwrap());
     assert_eq!(due(all(3)), (hours(&[1, 1]), hours(&[2, 3, 4]), hours(&[5])));
     assert_eq!(due(all(10)), (vec![], hours(&[1, 2, 3, 4]), hours(&[5])));
+    // What was due while something held the schedule back was missed, a moment ago or not.
+    let free_since = |time: &str| {
+        let due = hourly(all(2)).due(seen, Some(at(time)), now);
+        (minutes(&due.caught_up), minutes(&due.on_time))
+    };
+    assert_eq!(free_since("2026-11-28T05:00:01Z"), (hours(&[4, 5]), vec![]));
+    assert_eq!(free_since("2026-11-28T05:00:00Z"), (hours(&[3, 4]), hours(&[5])));
     // Ten years of nobody being there cost no more than a day of it.
-    let due = hourly(all(100)).due(at("2016-11-28T00:00:00Z"), now);
+    let due = hourly(all(100)).due(at("2016-11-28T00:00:00Z"), None, now);
     assert_eq!((due.caught_up.len(), due.on_time.len()), (100, 1));
 }
 
@@ -220,7 +250,7 @@ proptest! {
         for seconds in looks {
             let before = now;
             now = now.plus_ms(seconds * 1_000);
-            let due = schedule.due(seen, now);
+            let due = schedule.due(seen, None, now);
             if let Some((from, to)) = due.missed {
                 let missed = schedule.between(Timestamp::from_micros(from.as_micros() - 1), to, 100_000);
                 for time in &missed {

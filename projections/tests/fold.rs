@@ -128,6 +128,11 @@ async fn assert_counts(history: &History, models: &Projections) {
     assert_eq!(work.leases.into_iter().map(|lease| lease.token).collect::<Vec<_>>(), tokens);
     assert_eq!(work.queued.len() as u64, queue.total.queued);
     assert_eq!(work.retries.len() as u64, retries);
+    let open = history.runs.iter().filter_map(|(run_id, run)| Some((run_id, run.status()?)));
+    let open = open.filter(|(_, status)| !status.is_ended());
+    let open = open.map(|(run_id, status)| (run_id.clone(), status == RunStatus::Cancelling));
+    let told = work.runs.iter().map(|run| (run.run_id.clone(), run.cancelling)).collect();
+    assert_eq!(sorted::<(RunId, bool)>(told), sorted(open.collect()));
     let asked = models.pending_approvals(&tenant(), None, ALL).await.unwrap().items;
     let asked: Vec<_> =
         asked.into_iter().map(|step| (step.run_id, step.step_id, step.deadline.unwrap())).collect();

@@ -127,6 +127,26 @@ async fn a_killed_workers_step_goes_to_another() {
     one_outcome(&server, &run_id).await;
 }
 
+/// The term of its lease is ten minutes, and a return does not count as an expiry.
+#[tokio::test]
+async fn a_worker_that_is_stopped_gives_its_step_back() {
+    let plugin = hanging("/nonexistent");
+    let builder = TestServer::builder().plugin(plugin.dir()).concurrency(0);
+    let server = builder.lease_ttl(600_000).start().await;
+    server.client.register(&spec()).await;
+    let first = worker(&server, "first", plugin.dir()).await;
+    let run_id = started(&server, "first").await;
+    first.signal(Signal::SIGTERM);
+    let returned = until("the step is given back", async || {
+        let history = history(&server, &run_id).await;
+        history.iter().any(|(event_type, _)| event_type == "StepLeaseReturned").then_some(history)
+    });
+    assert!(returned.await.contains(&("StepLeaseReturned".to_owned(), "first".to_owned())));
+    let _second = worker(&server, "second", plugin.dir()).await;
+    let run = server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok();
+    assert_eq!((&run["status"], &run["leaseExpiries"]), (&json!("succeeded"), &json!(0)), "{run}");
+}
+
 /// Its next heartbeat is more than three minutes away.
 #[tokio::test]
 async fn a_cancel_reaches_a_worker_before_its_next_heartbeat() {

@@ -7,15 +7,13 @@ use stella_domain::{
     schedule::{CompiledSchedule, ON_TIME_MS},
     time::Timestamp,
 };
-use stella_projections::{ControlRow, Mark, PageRequest, ProjectionError, ScheduleRow};
+use stella_projections::{ControlRow, PageRequest, ProjectionError, ScheduleRow};
 
-use super::{Found, green};
+use super::{Found, NAMED, green, names, told};
 use crate::{state::AppState, types::HealthStatus};
 
 /// Schedules that are looked at; there may be more of them.
 const LOOKED_AT: usize = 1_000;
-/// Schedules that a message names.
-const NAMED: usize = 5;
 
 /// What was found of the schedules.
 #[derive(Default)]
@@ -115,20 +113,6 @@ fn overdue(row: &ScheduleRow, now: Timestamp) -> Option<Timestamp> {
     let spec = CompiledSchedule::compile(row.schedule_id.clone(), row.spec.clone()).ok()?;
     let next = spec.next_after(row.seen)?;
     (now.ms_since(spec.due_at(next)) > ON_TIME_MS).then_some(next)
-}
-
-/// Who did it, when and why.
-fn told(mark: &Mark) -> String {
-    let reason = mark.reason.as_deref().filter(|reason| !reason.is_empty());
-    let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-    format!("since {} by {}{reason}", mark.at, mark.actor)
-}
-
-/// The first of them, and how many more there are.
-fn names(found: &[String]) -> String {
-    let more = found.len().saturating_sub(NAMED);
-    let named = found.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if more > 0 { format!("{named} and {more} more") } else { named }
 }
 
 #[cfg(test)]

@@ -16,6 +16,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "RUN_NOT_FOUND", format!("there is no run {run_id}"))
     }
 
+    pub(crate) fn run_not_yet(run_id: &RunId, seq: u64, begins: u64) -> Self {
+        let detail = format!("run {run_id} begins with event {begins}, after asOf={seq}");
+        Self::new(StatusCode::NOT_FOUND, "RUN_NOT_FOUND", detail)
+    }
+
     pub(crate) fn dag_not_found(dag_id: &DagId) -> Self {
         DagRefusal::Unknown.into_error(dag_id)
     }
@@ -56,6 +61,7 @@ impl ApiError {
     pub(crate) fn schedule_refusal(id: &ScheduleId, refusal: ScheduleRefusal) -> Self {
         let (status, code) = match &refusal {
             ScheduleRefusal::Unknown => (StatusCode::NOT_FOUND, "SCHEDULE_NOT_FOUND"),
+            ScheduleRefusal::Invalid(errors) => return Self::schedule(errors.clone()),
             ScheduleRefusal::Exists => (StatusCode::CONFLICT, "SCHEDULE_EXISTS"),
             ScheduleRefusal::BackfillUnderWay => (StatusCode::CONFLICT, "BACKFILL_UNDER_WAY"),
             ScheduleRefusal::BackfillAhead { .. } => (StatusCode::BAD_REQUEST, "WINDOW_INVALID"),

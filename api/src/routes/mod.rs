@@ -15,6 +15,7 @@ pub(crate) mod probes;
 pub(crate) mod proofs;
 pub(crate) mod queue;
 pub(crate) mod runs;
+mod schedule_body;
 mod schedule_view;
 pub(crate) mod schedules;
 pub(crate) mod slo;

@@ -11,7 +11,7 @@ use stella_domain::{
     time::Timestamp,
 };
 use stella_projections::{
-    ControlRow, DrainRow, LimitRow, Mark, QueueDepth, RunRow, RunningPlugin, StepRow, StepState,
+    ControlRow, DagRow, DrainRow, LimitRow, Mark, QueueDepth, RunRow, StepRow, StepState,
     WaitingFilter,
 };
 use utoipa::IntoParams;
@@ -20,21 +20,18 @@ use super::why::Reasons;
 use crate::{
     auth::Caller,
     extract::{PageSize, Params, Segment},
+    health,
     openapi::RunNotFound,
     page::{self, PageToken},
     problem::ApiError,
     state::AppState,
     types::{
         ControlView, DagQueueView, DescribedPlugin, DrainView, LimitView, MarkView, Page,
-        PausedPluginView, PluginQueueView, QueueDepthView, QueueView, StuckPluginView, WaitView,
+        PausedDagView, PausedPluginView, PluginQueueView, QueueDepthView, QueueView, WaitView,
         WaitingStepView, WaitingStepsView, WorkerView, WorkersView,
     },
 };
 
-/// A step that runs this many times longer than its plugin's usually do, and at least so long, is
-/// reported.
-const STUCK_TIMES: u64 = 10;
-const STUCK_MS: u64 = 60_000;
 /// Steps of a run that are listed as waiting.
 const WAITING: usize = 1_000;
 
@@ -81,6 +78,8 @@ pub(crate) async fn get_queue(
     super::runs::reach(&app, &caller.tenant, params.min_seq).await?;
     let report = app.projections.queue(&caller.tenant).await?;
     let control = app.projections.control(&caller.tenant).await?;
+    let paused = app.projections.paused_dags(&caller.tenant).await?;
+    let running = app.projections.running(&caller.tenant).await?;
     let now = app.clock.now();
     let by_dag = report.by_dag.into_iter();
     let by_plugin = report.by_plugin.into_iter();
@@ -91,7 +90,8 @@ pub(crate) async fn get_queue(
             .map(|(plugin, d)| PluginQueueView { plugin, depth: view(d, now) })
             .collect(),
         control: control.map(ControlView::from).unwrap_or_default(),
-        stuck: stuck(app.projections.running(&caller.tenant).await?, now),
+        paused_dags: paused.into_iter().filter_map(paused_dag).collect(),
+        stuck: health::stuck(running, now),
     }))
 }
 
@@ -226,18 +226,8 @@ fn view(depth: QueueDepth, now: Timestamp) -> QueueDepthView {
     }
 }
 
-/// Plugins of which a step runs far longer than their steps usually do.
-fn stuck(running: Vec<RunningPlugin>, now: Timestamp) -> Vec<StuckPluginView> {
-    let stuck = running.into_iter().filter_map(|plugin| {
-        let oldest_started_at = plugin.oldest_started_at?;
-        let oldest_age_ms = now.ms_since(oldest_started_at);
-        let usual_ms = plugin.attempts_ms.checked_div(plugin.attempts)?;
-        let bound = STUCK_MS.max(usual_ms.saturating_mul(STUCK_TIMES));
-        let plugin = plugin.plugin;
-        let view = StuckPluginView { plugin, oldest_started_at, oldest_age_ms, usual_ms };
-        (oldest_age_ms > bound).then_some(view)
-    });
-    stuck.collect()
+fn paused_dag(row: DagRow) -> Option<PausedDagView> {
+    Some(PausedDagView { dag_id: row.dag_id, paused: row.paused?.into() })
 }
 
 impl From<Mark> for MarkView {

@@ -2,21 +2,13 @@
 
 use std::collections::HashMap;
 
-use stella_domain::{
-    event::FireCause,
-    ids::Tenant,
-    json::CanonicalJson,
-    schedule::{CatchUp, CompiledSchedule, Overlap, ScheduleSpec, Timing},
-    time::Timestamp,
-};
+use stella_domain::{event::FireCause, ids::Tenant, schedule::CompiledSchedule, time::Timestamp};
 use stella_projections::{BackfillRow, ScheduleRow};
 
+use super::schedule_body::body_of;
 use crate::{
     state::AppState,
-    types::{
-        BackfillView, CatchUpName, FireView, MarkView, MissView, OverlapName, ScheduleBody,
-        ScheduleView,
-    },
+    types::{BackfillView, FireView, MarkView, MissView, ScheduleView},
 };
 
 /// Fire times to come that are shown.
@@ -27,7 +19,9 @@ pub(super) fn view(app: &AppState, tenant: &Tenant, row: ScheduleRow) -> Schedul
     let refused =
         app.record().map(|record| record.commands.refused_fires(tenant, &row.schedule_id));
     let refused: HashMap<Timestamp, String> = refused.unwrap_or_default().into_iter().collect();
-    let next = match CompiledSchedule::compile(row.schedule_id.clone(), row.spec.clone()) {
+    let spec = CompiledSchedule::compile(row.schedule_id.clone(), row.spec.clone());
+    let over = spec.as_ref().is_ok_and(|spec| spec.next_after(row.seen).is_none());
+    let next = match spec {
         Ok(spec) if row.paused.is_none() => {
             let after = row.seen.max(app.clock.now());
             spec.between(after, Timestamp::from_micros(i64::MAX), NEXT)
@@ -48,8 +42,9 @@ pub(super) fn view(app: &AppState, tenant: &Tenant, row: ScheduleRow) -> Schedul
         .collect();
     let of_backfill = row.open.values().filter(|fire| fire.cause == FireCause::Backfill).count();
     ScheduleView {
-        spec: body(&row),
+        spec: body_of(&row),
         next,
+        over,
         fired: row.fired,
         last_fire_time: row.last_fire.as_ref().map(|fire| fire.fire_time),
         last_run_id: row.last_fire.map(|fire| fire.run_id),
@@ -78,66 +73,6 @@ fn backfill_view(row: BackfillRow, open: usize) -> BackfillView {
         requested: row.requested.into(),
         cancelled: row.cancelled.map(MarkView::from),
     }
-}
-
-/// The spec as it would be asked for.
-fn body(row: &ScheduleRow) -> ScheduleBody {
-    let ScheduleSpec {
-        catch_up,
-        dag_id,
-        dag_version,
-        end_at,
-        fire_time_input,
-        jitter_ms,
-        overlap,
-        priority,
-        start_at,
-        timing,
-    } = row.spec.clone();
-    let (mut cron, mut time_zone, mut every, mut at) = (None, None, None, None);
-    match timing {
-        Timing::Cron { expression, time_zone: zone } => {
-            (cron, time_zone) = (Some(expression), Some(zone));
-        }
-        Timing::Every { ms } => every = Some(duration(ms)),
-        Timing::Once { at: once } => at = Some(once.to_string()),
-    }
-    let (catch_up, catch_up_cap) = match catch_up {
-        CatchUp::Skip => (CatchUpName::Skip, None),
-        CatchUp::Last => (CatchUpName::Last, None),
-        CatchUp::All(cap) => (CatchUpName::All, Some(cap)),
-    };
-    ScheduleBody {
-        schedule_id: row.schedule_id.clone(),
-        dag_id,
-        dag_version,
-        cron,
-        time_zone,
-        every,
-        at,
-        start_at: start_at.map(|time| time.to_string()),
-        end_at: end_at.map(|time| time.to_string()),
-        jitter: (jitter_ms > 0).then(|| duration(jitter_ms)),
-        overlap: match overlap {
-            Overlap::Allow => OverlapName::Allow,
-            Overlap::Skip => OverlapName::Skip,
-            Overlap::QueueOne => OverlapName::QueueOne,
-            Overlap::CancelRunning => OverlapName::CancelRunning,
-        },
-        catch_up,
-        catch_up_cap,
-        inputs: row.inputs.clone().unwrap_or_else(CanonicalJson::empty_object),
-        fire_time_input,
-        labels: row.labels.clone(),
-        priority,
-    }
-}
-
-/// A duration in the largest unit that fits it.
-fn duration(ms: u64) -> String {
-    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
-    let fits = units.into_iter().find(|(unit, _)| ms.is_multiple_of(*unit));
-    fits.map_or_else(|| format!("{ms}ms"), |(unit, name)| format!("{}{name}", ms / unit))
 }
 
 /// A plain enum as it is written.

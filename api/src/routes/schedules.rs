@@ -1,7 +1,5 @@
 //! Schedules: what fires when, and what became of it.
 
-use std::{num::NonZeroU32, sync::Arc};
-
 use axum::{
     Json,
     extract::{FromRequest as _, Request, State},
@@ -9,19 +7,18 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::Deserialize;
-use stella_commands::engine::ScheduleChange;
+use stella_commands::engine::{ScheduleChange, ScheduleChanged};
 use stella_domain::{
     aggregate::{backfill_times, run_of},
-    dag::parse_duration_ms,
-    event::{ScheduleEvent, ScheduleRequest},
+    event::ScheduleEvent,
     ids::{RunId, ScheduleId},
-    schedule::{CatchUp, CompiledSchedule, Overlap, ScheduleError, ScheduleSpec, Timing},
+    schedule::CompiledSchedule,
     time::Timestamp,
 };
 use stella_projections::ScheduleRow;
 use utoipa::IntoParams;
 
-use super::schedule_view::view;
+use super::{schedule_body::compile, schedule_view::view};
 use crate::{
     auth::Caller,
     extract::{JsonBody, OptionalJson, PageSize, Params, Segment},
@@ -33,13 +30,9 @@ use crate::{
     problem::ApiError,
     state::AppState,
     types::{
-        BackfillBody, CatchUpName, ChangedSchedule, OverlapName, Page, ReasonBody, ScheduleBody,
-        ScheduleView, TriggerBody,
+        BackfillBody, ChangedSchedule, Page, ReasonBody, ScheduleBody, ScheduleView, TriggerBody,
     },
 };
-
-/// Missed fires that are caught up with unless the author says how many.
-const CATCH_UP_CAP: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// From which state to answer.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -280,8 +273,20 @@ async fn backfill_schedule(
     let times = backfill_times(&spec, from, to, app.clock.now(), cap);
     let fire_times = times.map_err(|refusal| ApiError::schedule_refusal(&id, refusal))?;
     if dry_run {
-        let (paused, run_id, seq) = (row.paused.is_some(), None, None);
-        return Ok(Json(ChangedSchedule { schedule_id: id, paused, run_id, fire_times, seq }));
+        let runs: Vec<RunId> =
+            fire_times.iter().map(|time| run_of(&caller.tenant, &spec, *time)).collect();
+        let existing = app.projections.existing_runs(&caller.tenant, &runs).await?;
+        let both = fire_times.iter().zip(&runs);
+        let had_run = both.filter(|(_, run_id)| existing.contains(*run_id));
+        return Ok(Json(ChangedSchedule {
+            schedule_id: id,
+            paused: row.paused.is_some(),
+            run_id: None,
+            waits: None,
+            had_run: had_run.map(|(time, _)| *time).collect(),
+            fire_times,
+            seq: None,
+        }));
     }
     let Json(changed) = change(app, caller, id, backfill).await?;
     Ok(Json(ChangedSchedule { fire_times, ..changed }))
@@ -333,8 +338,8 @@ async fn change(
         ScheduleChange::Trigger { fire_time } => Some(*fire_time),
         _ => None,
     };
-    let changed = commands.change_schedule(&tenant, &actor, &id, change).await?;
-    let (schedule, events, receipt) = changed;
+    let (changed, receipt) = commands.change_schedule(&tenant, &actor, &id, change).await?;
+    let ScheduleChanged { schedule, events, held } = changed;
     let run = |time| Some(run_of(&tenant, schedule.spec.as_ref()?, time));
     let run_id: Option<RunId> = triggered.and_then(run);
     let cleared = events.iter().find_map(|event| match event {
@@ -344,8 +349,10 @@ async fn change(
     Ok(Json(ChangedSchedule {
         schedule_id: id,
         paused: schedule.paused,
+        waits: run_id.as_ref().and(held).map(str::to_owned),
         run_id,
         fire_times: cleared.unwrap_or_default(),
+        had_run: vec![],
         seq: receipt.map(|receipt| receipt.last_seq),
     }))
 }
@@ -363,82 +370,6 @@ async fn schedule(
     super::runs::catch_up(app, &caller.tenant).await?;
     let row = there(app.projections.schedule(&caller.tenant, id).await?);
     row.ok_or_else(|| ApiError::schedule_not_found(id))
-}
-
-/// Read a body as a schedule, all that is wrong at once.
-fn compile(body: ScheduleBody) -> Result<(Arc<CompiledSchedule>, ScheduleRequest), ApiError> {
-    let mut errors = vec![];
-    let timing = timing(&body, &mut errors);
-    let mut read = |path: &'static str, text: &Option<String>| {
-        let text = text.as_ref()?;
-        let parsed = Timestamp::parse_lenient(text);
-        parsed.map_err(|e| errors.push(ScheduleError { path, message: e.to_string() })).ok()
-    };
-    let (start_at, end_at) = (read("startAt", &body.start_at), read("endAt", &body.end_at));
-    let jitter_ms = match body.jitter.as_deref().map(parse_duration_ms) {
-        None => 0,
-        Some(Ok(ms)) => ms,
-        Some(Err(message)) => {
-            errors.push(ScheduleError { path: "jitter", message });
-            0
-        }
-    };
-    let catch_up = match (body.catch_up, body.catch_up_cap) {
-        (CatchUpName::Skip, _) => CatchUp::Skip,
-        (CatchUpName::Last, _) => CatchUp::Last,
-        (CatchUpName::All, cap) => CatchUp::All(cap.unwrap_or(CATCH_UP_CAP)),
-    };
-    if !body.inputs.is_object() {
-        let message = "inputs are an object".to_owned();
-        errors.push(ScheduleError { path: "inputs", message });
-    }
-    let (Some(timing), true) = (timing, errors.is_empty()) else {
-        return Err(ApiError::schedule(errors));
-    };
-    let spec = ScheduleSpec {
-        catch_up,
-        dag_id: body.dag_id,
-        dag_version: body.dag_version,
-        end_at,
-        fire_time_input: body.fire_time_input,
-        jitter_ms,
-        overlap: match body.overlap {
-            OverlapName::Allow => Overlap::Allow,
-            OverlapName::Skip => Overlap::Skip,
-            OverlapName::QueueOne => Overlap::QueueOne,
-            OverlapName::CancelRunning => Overlap::CancelRunning,
-        },
-        priority: body.priority,
-        start_at,
-        timing,
-    };
-    let compiled = CompiledSchedule::compile(body.schedule_id, spec).map_err(ApiError::schedule)?;
-    Ok((Arc::new(compiled), ScheduleRequest { inputs: body.inputs, labels: body.labels }))
-}
-
-fn timing(body: &ScheduleBody, errors: &mut Vec<ScheduleError>) -> Option<Timing> {
-    let mut wrong = |path, message: String| {
-        errors.push(ScheduleError { path, message });
-        None
-    };
-    if body.time_zone.is_some() && body.cron.is_none() {
-        return wrong("timeZone", "only cron has a time zone".to_owned());
-    }
-    match (&body.cron, &body.every, &body.at) {
-        (Some(expression), None, None) => Some(Timing::Cron {
-            expression: expression.clone(),
-            time_zone: body.time_zone.clone().unwrap_or_else(|| "UTC".to_owned()),
-        }),
-        (None, Some(every), None) => match parse_duration_ms(every) {
-            Ok(ms) => Some(Timing::Every { ms }),
-            Err(message) => wrong("every", message),
-        },
-        (None, None, Some(at)) => match Timestamp::parse_lenient(at) {
-            Ok(at) => Some(Timing::Once { at }),
-            Err(error) => wrong("at", error.to_string()),
-        },
-        _ => wrong("cron", "give exactly one of cron, every and at".to_owned()),
-    }
 }
 
 fn time(name: &str, text: &str) -> Result<Timestamp, ApiError> {

@@ -84,6 +84,8 @@ pub struct NamedArtifact {
     pub attempt: Option<u32>,
     /// What it is to the run.
     pub kind: ArtifactKind,
+    /// Where it stands in the event's payload: a JSON pointer (RFC 6901).
+    pub pointer: String,
     /// The artifact.
     #[serde(flatten)]
     pub artifact: ArtifactView,

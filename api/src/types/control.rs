@@ -56,6 +56,17 @@ pub struct PausedPluginView {
     pub paused: MarkView,
 }
 
+/// A DAG of which nothing starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PausedDagView {
+    /// The DAG.
+    #[schema(value_type = String)]
+    pub dag_id: DagId,
+    /// Who paused it.
+    pub paused: MarkView,
+}
+
 /// A drain: no run is admitted until what there was has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -100,7 +111,8 @@ pub struct QueueBody {
     #[schema(value_type = Option<String>)]
     pub plugin: Option<PluginName>,
     /// Why, for those who read the ledger.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::reason")]
+    #[schema(max_length = 1024)]
     pub reason: String,
 }
 
@@ -112,7 +124,8 @@ pub struct DrainBody {
     #[serde(default)]
     pub then_pause: bool,
     /// Why, for those who read the ledger.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::reason")]
+    #[schema(max_length = 1024)]
     pub reason: String,
 }
 
@@ -133,7 +146,8 @@ pub struct LimitBody {
     #[schema(value_type = Option<u32>, minimum = 1)]
     pub limit: Option<NonZeroU32>,
     /// Why, for those who read the ledger.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::reason")]
+    #[schema(max_length = 1024)]
     pub reason: String,
 }
 
@@ -218,7 +232,7 @@ pub struct StuckPluginView {
     pub oldest_started_at: Timestamp,
     /// How long that is, in milliseconds.
     pub oldest_age_ms: u64,
-    /// What its attempts have taken on average, in milliseconds.
+    /// What its attempts took on average that ended by themselves, in milliseconds.
     pub usual_ms: u64,
 }
 

@@ -114,7 +114,8 @@ pub struct RollBackBody {
     #[schema(minimum = 1)]
     pub to_version: u32,
     /// Why, for those who read the ledger.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::reason")]
+    #[schema(max_length = 1024)]
     pub reason: String,
 }
 

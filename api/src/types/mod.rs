@@ -28,3 +28,18 @@ pub use self::{
     lease::*, ledger::*, page::*, problem::*, queue::*, run::*, schedule::*, slo::*, step::*,
     warm::*, window::*,
 };
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+use stella_domain::limits::REASON_BYTES;
+
+/// A reason in somebody's words: it is shown in lists, and recorded for good.
+fn reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.len() {
+        0..=REASON_BYTES => Ok(text),
+        bytes => Err(D::Error::custom(format_args!(
+            "a reason has at most {REASON_BYTES} bytes, this one has {bytes}: name where more is \
+             written"
+        ))),
+    }
+}

@@ -7,7 +7,7 @@ use stella_domain::{
 };
 use utoipa::ToSchema;
 
-use super::{ControlView, StuckPluginView};
+use super::{ControlView, PausedDagView, StuckPluginView};
 
 /// What waits for workers: in all, by DAG, by plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -22,6 +22,9 @@ pub struct QueueView {
     /// What is held back.
     #[serde(default)]
     pub control: ControlView,
+    /// DAGs that are paused, by name; the first thousand.
+    #[serde(default)]
+    pub paused_dags: Vec<PausedDagView>,
     /// Plugins of which a step runs more than ten times as long as their steps usually do, and more
     /// than a minute.
     #[serde(default)]

@@ -3,12 +3,14 @@
 use serde::{Deserialize, Serialize};
 use stella_domain::{
     aggregate::RunStatus,
-    event::{ErrorCode, Labels},
-    ids::{DagId, PluginName, PluginVersion, RunId, RunToken, StepId},
+    event::{ErrorCode, Labels, ScheduleFire},
+    ids::{Actor, DagId, PluginName, PluginVersion, RunId, RunToken, ScheduleId, StepId},
     json::CanonicalJson,
     time::Timestamp,
 };
 use utoipa::ToSchema;
+
+use super::MarkView;
 
 /// Start a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -46,7 +48,8 @@ fn is_zero(priority: &i32) -> bool {
 #[serde(deny_unknown_fields)]
 pub struct ReasonBody {
     /// Free text, recorded as an erasable payload.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::reason")]
+    #[schema(max_length = 1024)]
     pub reason: String,
 }
 
@@ -59,7 +62,8 @@ pub struct RerunBody {
     #[schema(minimum = 1)]
     pub dag_version: Option<u32>,
     /// Why, for those who read the ledger.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::reason")]
+    #[schema(max_length = 1024)]
     pub reason: String,
 }
 
@@ -109,7 +113,8 @@ pub struct BulkRerunBody {
     #[serde(default)]
     pub dry_run: bool,
     /// Why, for those who read the ledger.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::reason")]
+    #[schema(max_length = 1024)]
     pub reason: String,
 }
 
@@ -134,7 +139,7 @@ pub struct RerunItem {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub error_code: Option<ErrorCode>,
-    /// Its rerun; absent in a dry run, and where it was refused.
+    /// Its rerun; absent where it was refused, and in a dry run where there is none yet.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub rerun_id: Option<RunId>,
@@ -213,6 +218,19 @@ pub struct RunView {
     pub status: RunStatus,
     /// 0 for a first run, n for its n-th rerun.
     pub attempt: u32,
+    /// Of a rerun: the first run.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub rerun_of: Option<RunId>,
+    /// Who started it.
+    #[schema(value_type = String)]
+    pub started_by: Actor,
+    /// The fire of a schedule that it was started for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub schedule: Option<ScheduleFireView>,
+    /// Who asked for it to be cancelled.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cancel: Option<MarkView>,
     /// Higher is dispatched first.
     pub priority: i32,
     /// Unsalted hash of the inputs, comparable between runs.
@@ -266,6 +284,24 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<Object>)]
     pub outputs: Option<CanonicalJson>,
+}
+
+/// The fire of a schedule that a run was started for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleFireView {
+    /// The schedule.
+    #[schema(value_type = String)]
+    pub schedule_id: ScheduleId,
+    /// The time that it is for.
+    #[schema(value_type = String, format = DateTime)]
+    pub fire_time: Timestamp,
+}
+
+impl From<ScheduleFire> for ScheduleFireView {
+    fn from(ScheduleFire { schedule_id, fire_time }: ScheduleFire) -> Self {
+        Self { schedule_id, fire_time }
+    }
 }
 
 /// Where a run stands. `running`, `failing` and `cancelling` go on; the others are ends.

@@ -142,7 +142,8 @@ pub struct BackfillBody {
     #[serde(default)]
     pub dry_run: bool,
     /// Why, for those who read the ledger.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::reason")]
+    #[schema(max_length = 1024)]
     pub reason: String,
 }
 
@@ -226,6 +227,8 @@ pub struct ScheduleView {
     /// The next fire times, up to five. What its jitter adds is not in them.
     #[schema(value_type = Vec<String>)]
     pub next: Vec<Timestamp>,
+    /// Whether each of its fire times was decided on, and none follows.
+    pub over: bool,
     /// Times that it fired.
     pub fired: u64,
     /// The newest fire's time.
@@ -266,10 +269,17 @@ pub struct ChangedSchedule {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub run_id: Option<RunId>,
+    /// What that run waits for before it is created, if something holds it back.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub waits: Option<String>,
     /// Fires that were cleared, or of which a backfill consists.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[schema(value_type = Vec<String>)]
     pub fire_times: Vec<Timestamp>,
+    /// Of a dry run: those of them that have had their run, and are passed over.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[schema(value_type = Vec<String>)]
+    pub had_run: Vec<Timestamp>,
     /// A read with this as `minSeq` sees the change; absent when there was nothing to change.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub seq: Option<u64>,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use stella_domain::{
     event::ErrorCode,
-    ids::{PluginDigest, PluginName, PluginVersion, StepId, WorkerId},
+    ids::{Actor, PluginDigest, PluginName, PluginVersion, StepId, WorkerId},
     json::CanonicalJson,
     time::Timestamp,
 };
@@ -113,6 +113,10 @@ pub struct StepView {
     /// operator's reason.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
+    /// Who approved or rejected it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub decided_by: Option<Actor>,
     /// What it gave, an object.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<Object>)]

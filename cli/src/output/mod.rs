@@ -15,7 +15,7 @@ use serde::Serialize;
 pub(crate) use self::{
     progress::Progress,
     shell::quoted,
-    table::{Table, details, duration, elapsed, time, time_or_dash},
+    table::{Table, by, details, duration, elapsed, time, time_or_dash},
 };
 use crate::failure::Failure;
 

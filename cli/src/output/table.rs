@@ -1,6 +1,7 @@
 //! Aligned columns, as wide as they need to be: lines are cut by the terminal, not by us.
 
 use comfy_table::{CellAlignment, ContentArrangement, presets};
+use stella_api::types::MarkView;
 use stella_domain::time::Timestamp;
 
 /// Rows under headings.
@@ -55,6 +56,12 @@ fn trimmed(table: &comfy_table::Table) -> String {
 /// the table.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Who did something, when and why.
+pub(crate) fn by(mark: &MarkView) -> String {
+    let reason = mark.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+    one_line(&format!("by {} since {}{reason}", mark.actor, time(mark.at)))
 }
 
 /// A time as tables show it: UTC, milliseconds.

@@ -17,6 +17,8 @@ pub enum Due {
     },
     /// A lease was not renewed in time.
     Expire(FencingToken),
+    /// A lease reached nobody.
+    Return(FencingToken),
     /// A step's time ran out, and its worker did not say so.
     TimeOut(FencingToken),
     /// A retry's time has come.

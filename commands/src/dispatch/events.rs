@@ -66,6 +66,7 @@ impl WorkOf<'_> {
             RunEvent::StepSucceeded(data, _)
             | RunEvent::StepTimedOut(data, _)
             | RunEvent::StepLeaseExpired(data, _)
+            | RunEvent::StepLeaseReturned(data, _)
             | RunEvent::StepCancelled(data, _) => self.remove(&run_id, &data.step_id),
             RunEvent::RunCancelRequested(..) | RunEvent::RunDeadlinePassed(_) => {
                 self.clear_deadline(&run_id);
@@ -94,8 +95,7 @@ impl WorkOf<'_> {
             }
             DagEvent::DagResumed(..) => {
                 self.work.holds.paused_dags.remove(dag_id);
-                // Some of them may be of this DAG.
-                self.attend_all(now);
+                self.free_dag(dag_id, now);
             }
             // What was refused for its version may start now.
             DagEvent::DagVersionRegistered(_)
@@ -115,9 +115,9 @@ impl WorkOf<'_> {
             }
             ControlEvent::DrainEnded(..) => {
                 self.work.set_draining(false);
-                self.attend_all(now);
+                self.free_all(now);
             }
-            ControlEvent::SchedulersResumed(..) => self.attend_all(now),
+            ControlEvent::SchedulersResumed(..) => self.free_all(now),
             ControlEvent::SchedulersPaused(..)
             | ControlEvent::DispatchPaused(..)
             | ControlEvent::DispatchResumed(..)

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use stella_domain::{
     aggregate::OpenFire,
     event::{FireCause, ScheduleEvent, ScheduleFired},
-    ids::{RunId, ScheduleId},
+    ids::{DagId, RunId, ScheduleId},
     time::Timestamp,
 };
 
@@ -20,6 +20,9 @@ pub(super) struct Fires {
     by_run: HashMap<RunId, (ScheduleId, Timestamp)>,
     /// Fires that wait for a run to end.
     after: HashMap<RunId, Vec<(ScheduleId, Timestamp)>>,
+    /// When all schedules were last let go on, and those of a DAG. What was due before was missed.
+    freed: Option<Timestamp>,
+    dags_freed: HashMap<DagId, Timestamp>,
 }
 
 #[derive(Default)]
@@ -27,6 +30,8 @@ struct OfSchedule {
     open: BTreeMap<Timestamp, Fire>,
     /// When its timer is set for.
     look_at: Option<Timestamp>,
+    /// When it was last let go on.
+    freed: Option<Timestamp>,
 }
 
 struct Fire {
@@ -50,6 +55,12 @@ impl Fires {
         fires.filter_map(|(time, fire)| Some((*time, fire.refusal.clone()?))).collect()
     }
 
+    pub(super) fn free_since(&self, id: &ScheduleId, dag_id: Option<&DagId>) -> Option<Timestamp> {
+        let dag = dag_id.and_then(|dag_id| self.dags_freed.get(dag_id).copied());
+        let own = self.schedules.get(id).and_then(|schedule| schedule.freed);
+        self.freed.max(dag).max(own)
+    }
+
     /// Whether this fire is to start its run now.
     pub(super) fn may_start(&self, id: &ScheduleId, time: Timestamp) -> bool {
         let fire = self.schedules.get(id).and_then(|schedule| schedule.open.get(&time));
@@ -59,6 +70,18 @@ impl Fires {
 }
 
 impl WorkOf<'_> {
+    /// Nothing holds all schedules back any more.
+    pub(super) fn free_all(&mut self, now: Timestamp) {
+        self.work.fires.freed = Some(now);
+        self.attend_all(now);
+    }
+
+    /// A DAG is paused no more: some of the schedules may be of it.
+    pub(super) fn free_dag(&mut self, dag_id: &DagId, now: Timestamp) {
+        self.work.fires.dags_freed.insert(dag_id.clone(), now);
+        self.attend_all(now);
+    }
+
     /// Look what is due of every schedule, and start what has no run yet.
     pub(super) fn attend_all(&mut self, now: Timestamp) {
         let ids: Vec<ScheduleId> = self.work.fires.schedules.keys().cloned().collect();
@@ -117,11 +140,13 @@ impl WorkOf<'_> {
             ScheduleEvent::TriggersCleared(data, _) => {
                 data.fire_times.iter().for_each(|time| self.end_fire(id, *time, now));
             }
+            ScheduleEvent::ScheduleResumed(..) => {
+                self.work.fires.schedules.entry(id.clone()).or_default().freed = Some(now);
+            }
             ScheduleEvent::ScheduleCreated(..)
             | ScheduleEvent::ScheduleUpdated(..)
             | ScheduleEvent::ScheduleMissed(_)
             | ScheduleEvent::SchedulePaused(..)
-            | ScheduleEvent::ScheduleResumed(..)
             | ScheduleEvent::BackfillRequested(..)
             | ScheduleEvent::BackfillCancelled(..)
             | ScheduleEvent::ScheduleDeleted(..) => {}

@@ -22,7 +22,7 @@ use stella_domain::{
     aggregate::{OpenFire, Run},
     chain::Commit,
     event::Event,
-    ids::{FencingToken, RunId, ScheduleId, StepId, StreamId, Tenant, WorkerId},
+    ids::{DagId, FencingToken, RunId, ScheduleId, StepId, StreamId, Tenant, WorkerId},
     open_work::OpenWork,
     plugin::WorkerPlugin,
     time::Timestamp,
@@ -70,6 +70,9 @@ impl Dispatch {
         let draining = of.work.holds.control.draining.is_some();
         of.work.set_draining(draining);
         for run in open.runs {
+            if run.cancelling {
+                of.work.cancelling.insert(run.run_id.clone());
+            }
             of.work.runs.entry(run.run_id).or_default().dag_id = Some(run.dag_id);
         }
         let kind = |plugin, dag_id, concurrency| {
@@ -237,12 +240,12 @@ impl Dispatch {
         .collect()
     }
 
-    /// The lease reached nobody: let it expire at once.
+    /// The lease reached nobody: somebody else shall have the step at once.
     pub fn orphan(&mut self, tenant: &Tenant, token: &FencingToken, now: Timestamp) {
         let lease = self.tenants.get_mut(tenant).and_then(|work| work.lease_mut(token));
         let Some(lease) = lease else { return };
         let (old, token) = (lease.timer_at, lease.token.clone());
-        lease.expires_at = now;
+        lease.reached_nobody = true;
         lease.timer_at = now;
         self.timers.reset(tenant, old, now, Timer::Lease(token));
     }
@@ -266,6 +269,16 @@ impl Dispatch {
     /// The fires of a schedule whose run has not ended or does not exist yet, earliest first.
     pub fn open_fires(&self, tenant: &Tenant, id: &ScheduleId) -> Vec<OpenFire> {
         self.tenants.get(tenant).map_or_else(Vec::new, |work| work.fires.open(id))
+    }
+
+    /// When a schedule was last let go on: it, its DAG, or all of them.
+    pub fn free_since(
+        &self,
+        tenant: &Tenant,
+        id: &ScheduleId,
+        dag_id: Option<&DagId>,
+    ) -> Option<Timestamp> {
+        self.tenants.get(tenant)?.fires.free_since(id, dag_id)
     }
 
     /// The fires of a schedule whose run was refused, and why.
@@ -329,7 +342,7 @@ impl Dispatch {
                 // Not at once: what keeps it from being leased would do so again, without end.
                 self.timers.set(tenant, later, Timer::Queue(run_id, step_id));
             }
-            Due::Expire(token) | Due::TimeOut(token) => {
+            Due::Expire(token) | Due::Return(token) | Due::TimeOut(token) => {
                 let work = self.tenants.get_mut(tenant);
                 if let Some(lease) = work.and_then(|work| work.lease_mut(&token)) {
                     lease.timer_at = later;
@@ -384,6 +397,9 @@ impl Dispatch {
             }
             Timer::Lease(token) => {
                 let lease = self.tenants.get_mut(tenant)?.lease_mut(&token)?;
+                if lease.reached_nobody {
+                    return Some(Due::Return(token));
+                }
                 if lease.times_out_at <= now {
                     return Some(Due::TimeOut(token));
                 }

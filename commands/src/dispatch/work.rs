@@ -93,6 +93,8 @@ pub(super) struct Lease {
     pub(super) lease_ms: u64,
     pub(super) expires_at: Timestamp,
     pub(super) times_out_at: Timestamp,
+    /// The worker went away before it was told.
+    pub(super) reached_nobody: bool,
     /// When its timer is set for.
     pub(super) timer_at: Timestamp,
     /// What it counts as; `None` where nothing is known of its run.
@@ -219,7 +221,16 @@ impl WorkOf<'_> {
             .map_or(Timestamp::from_micros(i64::MAX), |ms| now.plus_ms(ms + TIMEOUT_GRACE_MS));
         let timer_at = expires_at.min(times_out_at);
         self.timers.set(self.tenant, timer_at, Timer::Lease(token.clone()));
-        let lease = Lease { token, worker_id, lease_ms, expires_at, times_out_at, timer_at, kind };
+        let lease = Lease {
+            token,
+            worker_id,
+            lease_ms,
+            expires_at,
+            times_out_at,
+            reached_nobody: false,
+            timer_at,
+            kind,
+        };
         self.insert(step.0, step.1, Open::Leased(lease));
     }
 

@@ -186,10 +186,21 @@ pub enum Answer {
     Run(RunStarted),
     /// What is held back now.
     Control(Arc<Control>),
-    /// The schedule as it is now, and what was recorded of it.
-    Schedule(Box<(Schedule, Vec<ScheduleEvent>)>),
+    /// What became of a schedule.
+    Schedule(Box<ScheduleChanged>),
     /// The events are in.
     Appended,
+}
+
+/// A schedule as a command left it.
+#[derive(Debug, Clone)]
+pub struct ScheduleChanged {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// What was recorded.
+    pub events: Vec<ScheduleEvent>,
+    /// What keeps runs of its fires from being started, if something does.
+    pub held: Option<&'static str>,
 }
 
 /// A run as a command left it.
@@ -249,6 +260,7 @@ pub(super) fn at(command: RunCommand, at: Timestamp) -> RunCommand {
         RunCommand::ExpireLease { token, log, now: _ } => {
             RunCommand::ExpireLease { token, log, now: at }
         }
+        RunCommand::ReturnLease { token, now: _ } => RunCommand::ReturnLease { token, now: at },
         RunCommand::TimeOut { token, log, run_id, now: _ } => {
             RunCommand::TimeOut { token, log, run_id, now: at }
         }

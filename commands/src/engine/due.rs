@@ -23,6 +23,10 @@ impl Command {
                 let command = RunCommand::ExpireLease { token: token.stream_version, log, now };
                 Self::dispatch(token.run_id, command)
             }
+            Due::Return(token) => {
+                let command = RunCommand::ReturnLease { token: token.stream_version, now };
+                Self::dispatch(token.run_id, command)
+            }
             Due::TimeOut(token) => {
                 let log = logs.close(&token);
                 let (run_id, token) = (token.run_id.clone(), token.stream_version);
@@ -60,6 +64,9 @@ impl Command {
             Self::Run { run_id, command, .. } => match command {
                 RunCommand::ExpireLease { token, .. } => {
                     Some(Due::Expire(FencingToken { run_id, stream_version: token }))
+                }
+                RunCommand::ReturnLease { token, .. } => {
+                    Some(Due::Return(FencingToken { run_id, stream_version: token }))
                 }
                 RunCommand::TimeOut { token, .. } => {
                     Some(Due::TimeOut(FencingToken { run_id, stream_version: token }))

@@ -33,7 +33,7 @@ use stella_ledger::{
 use tokio::sync::Notify;
 
 pub use self::cache::Fold;
-pub use self::command::{Answer, Command, NewRun, RunStarted, ScheduleChange};
+pub use self::command::{Answer, Command, NewRun, RunStarted, ScheduleChange, ScheduleChanged};
 use self::{
     brake::Starts,
     cache::Caches,

@@ -16,7 +16,8 @@ use stella_domain::{
 use stella_ledger::writer::{Decided, Decision};
 
 use super::{
-    Answer, Engine, NewRun, Outcome, ScheduleChange, cache::TenantCache, grant::Effect, refused,
+    Answer, Engine, NewRun, Outcome, ScheduleChange, ScheduleChanged, cache::TenantCache,
+    grant::Effect, refused,
 };
 use crate::{refusal::Refusal, size};
 
@@ -139,8 +140,9 @@ impl Engine {
         }
         let stream = StreamId::Schedule(id.clone());
         events.iter().for_each(|event| cache.evolve(event, &stream));
-        let now = cache.schedule(id).cloned().unwrap_or_default();
-        let answer = Ok(Answer::Schedule(Box::new((now, facts))));
+        let (schedule, held) = (cache.schedule(id).cloned().unwrap_or_default(), held(cache, id));
+        let changed = ScheduleChanged { schedule, events: facts, held };
+        let answer = Ok(Answer::Schedule(Box::new(changed)));
         let decided = Decided { stream, stream_version: version + 1, actor: actor.clone(), events };
         let commit = (!decided.events.is_empty()).then_some(decided);
         if commit.is_some() {
@@ -162,12 +164,14 @@ impl Engine {
         let schedule = cache.schedule(id);
         let due = schedule.into_iter().flat_map(|schedule| schedule.candidates(tenant, now));
         let spec = schedule.and_then(|schedule| schedule.spec.as_ref());
+        let dag_id = spec.map(|spec| &spec.spec().dag_id);
+        let free_since = self.shared.dispatch().free_since(tenant, id, dag_id);
         let asked = asked.zip(spec).map(|(time, spec)| run_of(tenant, spec, time));
         let open_runs = open.iter().map(|fire| fire.run_id.clone());
         let named: BTreeSet<RunId> = due.chain(asked).chain(open_runs).collect();
         let exists = |run_id: &RunId| cache.run(run_id).is_some_and(|run| run.version > 0);
         let existing = named.into_iter().filter(exists).collect();
-        Surroundings { tenant: tenant.clone(), now, open, existing }
+        Surroundings { tenant: tenant.clone(), now, free_since, open, existing }
     }
 }
 

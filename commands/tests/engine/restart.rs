@@ -1,9 +1,10 @@
 //! A second process goes on from what a projection knew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use stella_commands::dispatch::Renewal;
 use stella_domain::{
-    aggregate::RunStatus,
+    aggregate::{Outcome, RunStatus},
     chain::Head,
     event::{Event, RunEvent},
     ids::{FencingToken, StreamId},
@@ -14,7 +15,7 @@ use stella_domain::{
 use stella_ledger::recorded::Recorded;
 use tempfile::TempDir;
 
-use crate::node::{LEASE_MS, Node, TestClock, acme, failed, open, worker};
+use crate::node::{LEASE_MS, Node, TestClock, acme, failed, open, operator, worker};
 
 #[tokio::test]
 async fn leases_queue_and_retries_are_continued() {
@@ -51,6 +52,28 @@ async fn leases_queue_and_retries_are_continued() {
 }
 
 #[tokio::test]
+async fn a_cancel_is_told_after_a_restart_too() {
+    let dir = TempDir::new().unwrap();
+    let clock = TestClock::new();
+    let node = Node::new(open(&dir).await, &clock).await;
+    let run_id = node.started("one").await;
+    let held = node.lease("w1").await;
+    let reason = "wrong file".to_owned();
+    node.commands.cancel_run(&acme(), &operator(), &run_id, reason).await.unwrap();
+    let work = open_work(&node.commits().await);
+    node.stop().await;
+
+    let node = Node::start(open(&dir).await, &clock, Some(work));
+    let token = std::slice::from_ref(&held.token);
+    assert_eq!(node.commands.cancellations(&acme(), &worker("w1")).await, token);
+    let beat = node.commands.heartbeat(&acme(), &worker("w1"), token);
+    assert_eq!(beat[0].1, Renewal::Cancel);
+    let end = node.commands.run_end(&acme(), &run_id);
+    node.report("w1", &held, Outcome::Cancelled).await.unwrap();
+    assert_eq!(end.ended().await.unwrap().status, RunStatus::Cancelled);
+}
+
+#[tokio::test]
 async fn what_the_projection_had_not_seen_is_worked_off_though_nobody_asks() {
     let dir = TempDir::new().unwrap();
     let clock = TestClock::new();
@@ -75,6 +98,7 @@ pub(crate) fn open_work(commits: &[Recorded]) -> OpenWork {
     let mut retries = BTreeMap::new();
     let mut approvals = BTreeMap::new();
     let mut deadlines = vec![];
+    let mut cancelling = BTreeSet::new();
     for recorded in commits {
         let commit = &recorded.commit;
         let StreamId::Run(run_id) = &commit.stream else { continue };
@@ -132,6 +156,9 @@ pub(crate) fn open_work(commits: &[Recorded]) -> OpenWork {
                 RunEvent::StepApproved(data, _) | RunEvent::StepRejected(data, _) => {
                     drop(approvals.remove(&(run_id, data.step_id)));
                 }
+                RunEvent::RunCancelRequested(..) => {
+                    cancelling.insert(run_id);
+                }
                 RunEvent::StepFailed(data, _) => drop(leases.remove(&(run_id, data.step_id))),
                 RunEvent::StepSucceeded(data, _) => drop(leases.remove(&(run_id, data.step_id))),
                 _ => {}
@@ -143,7 +170,14 @@ pub(crate) fn open_work(commits: &[Recorded]) -> OpenWork {
         queued: queued.into_values().collect(),
         leases: leases.into_values().collect(),
         retries: retries.into_values().collect(),
-        runs: dags.into_iter().map(|(run_id, dag_id)| OpenRun { run_id, dag_id }).collect(),
+        runs: dags
+            .into_iter()
+            .map(|(run_id, dag_id)| OpenRun {
+                cancelling: cancelling.contains(&run_id),
+                run_id,
+                dag_id,
+            })
+            .collect(),
         approvals: approvals.into_values().collect(),
         deadlines,
         ..OpenWork::default()

@@ -108,7 +108,7 @@ fn dag() -> DagId {
 }
 
 async fn change(node: &Node, change: ScheduleChange) -> Schedule {
-    node.commands.change_schedule(&acme(), &operator(), &id(), change).await.unwrap().0
+    node.commands.change_schedule(&acme(), &operator(), &id(), change).await.unwrap().0.schedule
 }
 
 fn paused(paused: bool) -> ScheduleChange {

@@ -7,7 +7,7 @@ use crate::{
     chain::{Commit, StoredPayload},
     event::{DataErased, Event, LedgerEvent, Reason},
     ids::RunId,
-    limits::{ERASED_SEQS, ERASURE_REASON_BYTES, ERASURES_AT_ONCE},
+    limits::{ERASED_SEQS, ERASURES_AT_ONCE, REASON_BYTES},
 };
 
 /// Why somebody erases, in their words. It stays for ever: no personal data belongs in it.
@@ -17,7 +17,7 @@ pub struct ErasureReason(String);
 /// A text that is no reason for an erasure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "an erasure needs a reason of 1 to {ERASURE_REASON_BYTES} bytes, which stays in the ledger for \
+    "an erasure needs a reason of 1 to {REASON_BYTES} bytes, which stays in the ledger for \
      ever: name the request or the rule that asks for it, and no person"
 )]
 pub struct ErasureReasonError;
@@ -26,7 +26,7 @@ impl FromStr for ErasureReason {
     type Err = ErasureReasonError;
     fn from_str(text: &str) -> Result<Self, ErasureReasonError> {
         let text = text.trim();
-        let fits = !text.is_empty() && text.len() <= ERASURE_REASON_BYTES;
+        let fits = !text.is_empty() && text.len() <= REASON_BYTES;
         if fits { Ok(Self(text.to_owned())) } else { Err(ErasureReasonError) }
     }
 }

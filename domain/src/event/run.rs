@@ -261,9 +261,10 @@ impl ErrorCode {
     pub const TIMEOUT: &str = "TIMEOUT";
     /// The worker stopped answering.
     pub const LEASE_EXPIRED: &str = "LEASE_EXPIRED";
+    /// Workers gave the step back, again and again.
+    pub const LEASE_RETURNED: &str = "LEASE_RETURNED";
     /// An expression in `with` found nothing to refer to.
     pub const EXPRESSION: &str = "EXPRESSION";
-
     /// An operator rejected the step.
     pub const REJECTED: &str = "REJECTED";
     /// The run's outputs are too large to be recorded.
@@ -322,6 +323,8 @@ events! {
         StepTimedOut = 1 (StepAttempt, payload: StepLogged),
         /// The worker that held the step stopped answering.
         StepLeaseExpired = 1 (StepAttempt, payload: StepLogged),
+        /// The worker that held the step gave it back, or never got it.
+        StepLeaseReturned = 1 (StepAttempt, payload: StepLogged),
         /// Another attempt follows.
         StepRetryScheduled = 1 (StepRetryScheduled),
         /// The step was running when the run was cancelled, and has stopped.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::timing::{CompiledSchedule, DueFires};
 use crate::{
+    dag::MAX_DURATION_MS,
     ids::{DagId, ScheduleId},
     time::Timestamp,
 };
@@ -18,8 +19,8 @@ use crate::{
 pub const MAX_JITTER_MS: u64 = 3_600_000;
 /// Shortest interval, in milliseconds.
 pub const MIN_INTERVAL_MS: u64 = 1_000;
-/// Longest interval, in milliseconds: 366 days.
-pub const MAX_INTERVAL_MS: u64 = 366 * 24 * 3_600_000;
+/// Longest interval, in milliseconds: what a duration can say.
+pub const MAX_INTERVAL_MS: u64 = MAX_DURATION_MS;
 /// Missed fires that are caught up with at most, whatever the spec says.
 pub const MAX_CATCH_UP: u32 = 100;
 /// A fire that is due no longer than this is on time; later it was missed. Milliseconds.

@@ -17,6 +17,8 @@ use crate::{hash, ids::ScheduleId, time::Timestamp};
 
 /// Fires that are looked at in one go; what is due beyond them is looked at next.
 const AT_ONCE: usize = 128;
+/// Fires to come that are looked at for whether they are too close.
+const LOOKED_AHEAD: usize = 64;
 
 /// A checked schedule.
 #[derive(Debug, Clone)]
@@ -50,9 +52,7 @@ impl CompiledSchedule {
         let mut cron = None;
         match &spec.timing {
             Timing::Cron { expression, time_zone } => {
-                let parser =
-                    CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed);
-                let parsed = parser.build().parse(expression);
+                let parsed = cron_parser().parse(expression);
                 let zone = Tz::from_str(time_zone);
                 match (parsed, zone) {
                     (Ok(parsed), Ok(zone)) => cron = Some((parsed, zone)),
@@ -60,9 +60,16 @@ impl CompiledSchedule {
                         if let Err(error) = parsed {
                             wrong(
                                 "cron",
-                                format!(
-                                    "{expression:?} is no cron expression of five fields: {error}"
-                                ),
+                                match wrong_field(expression) {
+                                    Some((field, name)) => format!(
+                                        "{expression:?}: {field:?} is no {name} of a cron \
+                                         expression: {error}"
+                                    ),
+                                    None => format!(
+                                        "{expression:?} is no cron expression of five fields: \
+                                         {error}"
+                                    ),
+                                },
                             );
                         }
                         if zone.is_err() {
@@ -109,6 +116,31 @@ impl CompiledSchedule {
             });
         }
         if errors.is_empty() { Ok(compiled) } else { Err(errors) }
+    }
+
+    /// What is wrong with beginning it at `now`, though it holds together.
+    pub fn wrong_from(&self, now: Timestamp) -> Vec<ScheduleError> {
+        let times = self.between(now, Timestamp::from_micros(i64::MAX), LOOKED_AHEAD);
+        if times.is_empty() {
+            let (path, what) = match self.spec.timing {
+                Timing::Once { at } if at <= now => ("at", format!("{at} is past")),
+                _ => ("endAt", "no fire time is left before it".to_owned()),
+            };
+            let message = format!("{what}, it is {now}: it would never fire");
+            return vec![ScheduleError { path, message }];
+        }
+        let close = times.windows(2).min_by_key(|two| two[1].ms_since(two[0]));
+        match close.filter(|two| self.spec.jitter_ms > two[1].ms_since(two[0])) {
+            None => vec![],
+            Some(two) => {
+                let message = format!(
+                    "it is longer than from one fire to the next, such as from {} to {}: fires \
+                     would pile up",
+                    two[0], two[1]
+                );
+                vec![ScheduleError { path: "jitter", message }]
+            }
+        }
     }
 
     /// The schedule.
@@ -180,10 +212,14 @@ impl CompiledSchedule {
         }
     }
 
-    /// What is due at `now` of the fire times after `seen`, the last that was decided on.
-    pub fn due(&self, seen: Timestamp, now: Timestamp) -> DueFires {
+    /// What is due at `now` of the fire times after `seen`, the last that was decided on. What was due
+    /// before `free_since` was missed, however short a time ago: something held the schedule back.
+    pub fn due(&self, seen: Timestamp, free_since: Option<Timestamp>, now: Timestamp) -> DueFires {
         let mut due = DueFires::default();
-        let late = |time: Timestamp| now.ms_since(self.due_at(time)) > ON_TIME_MS;
+        let late = |time: Timestamp| {
+            let due_at = self.due_at(time);
+            now.ms_since(due_at) > ON_TIME_MS || free_since.is_some_and(|since| due_at < since)
+        };
         // Whatever is older than this is late, whatever its jitter.
         let window = micros(self.spec.jitter_ms + ON_TIME_MS);
         let mut late_until = seen.max(Timestamp::from_micros(now.as_micros() - window));
@@ -219,6 +255,27 @@ impl CompiledSchedule {
     fn anchor(&self) -> i64 {
         self.spec.start_at.map_or(0, Timestamp::as_micros)
     }
+}
+
+fn cron_parser() -> CronParser {
+    CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build()
+}
+
+/// The first field of an expression of five that no expression can have there, and what it is.
+fn wrong_field(expression: &str) -> Option<(&str, &'static str)> {
+    let names = ["minute", "hour", "day of the month", "month", "day of the week"];
+    let fields: Vec<&str> = expression.split_whitespace().collect();
+    let places = fields.into_iter().zip(names).enumerate();
+    if expression.split_whitespace().count() != names.len() {
+        return None;
+    }
+    let alone = |i: usize, field: &str| {
+        let all = (0..names.len()).map(|place| if place == i { field } else { "*" });
+        all.collect::<Vec<_>>().join(" ")
+    };
+    let wrong =
+        |(i, (field, _)): &(usize, (&str, &str))| cron_parser().parse(&alone(*i, field)).is_err();
+    places.filter(wrong).map(|(_, found)| found).next()
 }
 
 fn micros(ms: u64) -> i64 {

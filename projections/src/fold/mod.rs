@@ -6,6 +6,7 @@ mod control;
 mod dag;
 mod run;
 mod schedule;
+mod step;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -16,7 +17,7 @@ use lru::LruCache;
 use stella_domain::{
     chain::Head,
     event::{Event, RunEvent, ScheduleFire},
-    ids::{DagId, LedgerId, PluginName, RunId, ScheduleId, StepId, StreamId, Tenant},
+    ids::{Actor, DagId, LedgerId, PluginName, RunId, ScheduleId, StepId, StreamId, Tenant},
     time::Timestamp,
 };
 use stella_ledger::recorded::Recorded;
@@ -195,6 +196,7 @@ impl State {
             let run = LiveRun { row, steps: BTreeMap::new(), touched: false, counted_bytes: 0 };
             runs.put(id.clone(), run);
         }
+        let actor = &recorded.commit.actor;
         let run = runs.get_mut(id).ok_or_else(|| wrong("the run was never created"))?;
         let dag = dag_mut(dags, touched_dags, &run.row.get().dag_id);
         if !std::mem::replace(&mut run.touched, true) {
@@ -203,7 +205,7 @@ impl State {
         for (i, event) in recorded.events.iter().enumerate() {
             let place = place(recorded, i);
             let folded = match event {
-                Event::Run(event) => run::fold(run, dag, &place, event),
+                Event::Run(event) => run::fold(run, dag, &place, actor, event),
                 Event::Ledger(_) | Event::Dag(_) | Event::Control(_) | Event::Schedule(_) => {
                     Err("it stands in the stream of a run")
                 }
@@ -248,7 +250,7 @@ impl State {
             let place = place(recorded, i);
             let folded = match event {
                 Event::Dag(event) => {
-                    let mark = mark(recorded, &place, dag::reason(event));
+                    let mark = mark(&recorded.commit.actor, &place, dag::reason(event));
                     dag::fold(dag, &mut self.new_versions, &place, mark, event)
                 }
                 Event::Ledger(_) | Event::Run(_) | Event::Control(_) | Event::Schedule(_) => {
@@ -271,7 +273,7 @@ impl State {
             let place = place(recorded, i);
             let folded = match event {
                 Event::Schedule(event) => {
-                    let mark = mark(recorded, &place, schedule::reason(event));
+                    let mark = mark(&recorded.commit.actor, &place, schedule::reason(event));
                     schedule::fold(schedule, mark, event)
                 }
                 _ => Err("it stands in the stream of a schedule"),
@@ -310,7 +312,7 @@ impl State {
                 let reason = "it stands in the stream of what operators hold back";
                 return Err(ProjectionError::Contradiction { seq: place.seq, reason });
             };
-            let mark = mark(recorded, &place, control::reason(event));
+            let mark = mark(&recorded.commit.actor, &place, control::reason(event));
             control::fold(row.change(), mark, event);
         }
         Ok(())
@@ -402,10 +404,10 @@ fn place(recorded: &Recorded, i: usize) -> Place {
     }
 }
 
-fn mark(recorded: &Recorded, place: &Place, reason: Option<String>) -> Mark {
+fn mark(actor: &Actor, place: &Place, reason: Option<String>) -> Mark {
     // Where none is given an empty one is recorded.
     let reason = reason.filter(|reason| !reason.is_empty());
-    Mark { actor: recorded.commit.actor.clone(), at: place.at, reason, seq: place.seq }
+    Mark { actor: actor.clone(), at: place.at, reason, seq: place.seq }
 }
 
 fn dag_mut<'a>(

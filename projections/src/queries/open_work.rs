@@ -2,6 +2,7 @@
 
 use futures::TryStreamExt;
 use stella_domain::{
+    aggregate::RunStatus,
     chain::Head,
     event::FireCause,
     ids::Tenant,
@@ -60,8 +61,9 @@ impl Projections {
         drop(rows);
         let mut rows = sqlx::query_scalar::<_, String>(OPEN_RUNS).fetch(&mut *snapshot);
         while let Some(text) = rows.try_next().await.map_err(ProjectionError::storage(path))? {
-            let RunRow { run_id, dag_id, .. } = RunRow::from_text(&text)?;
-            work.runs.push(OpenRun { run_id, dag_id });
+            let RunRow { run_id, dag_id, status, .. } = RunRow::from_text(&text)?;
+            let cancelling = status == RunStatus::Cancelling;
+            work.runs.push(OpenRun { run_id, dag_id, cancelling });
         }
         drop(rows);
         let mut rows = sqlx::query_scalar::<_, String>(OPEN_STEPS).fetch(&mut *snapshot);

@@ -1,5 +1,7 @@
 //! Runs and their steps.
 
+use std::collections::HashSet;
+
 use sqlx::{QueryBuilder, Sqlite};
 use stella_domain::{
     aggregate::RunStatus,
@@ -17,6 +19,8 @@ use crate::{
 
 /// Rows on a page at most.
 const PAGE_LIMIT: u32 = 500;
+
+const EXISTING: &str = "SELECT run_id FROM runs WHERE run_id IN (SELECT value FROM json_each(?))";
 
 /// Which runs; everything given must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -90,6 +94,25 @@ impl Projections {
             .await
             .map_err(ProjectionError::storage(&models.files.live))?;
         row.map(|text| RunRow::from_text(&text)).transpose()
+    }
+
+    /// Which of these runs there are.
+    ///
+    /// # Errors
+    /// [`ProjectionError`] when the file cannot be read.
+    pub async fn existing_runs(
+        &self,
+        tenant: &Tenant,
+        run_ids: &[RunId],
+    ) -> Result<HashSet<RunId>, ProjectionError> {
+        let models = self.tenant(tenant).await?;
+        let readers = models.readers().await;
+        let found: Vec<String> = sqlx::query_scalar(EXISTING)
+            .bind(serde_json::json!(run_ids).to_string())
+            .fetch_all(&*readers)
+            .await
+            .map_err(ProjectionError::storage(&models.files.live))?;
+        Ok(found.iter().filter_map(|id| id.parse().ok()).collect())
     }
 
     /// Runs, newest first.

@@ -8,7 +8,7 @@ use stella_domain::{
 
 use super::{Page, PageRequest};
 use crate::{
-    ControlRow, ProjectionError, Projections, QueueRow, StepRow, rows::Row, store::db_int,
+    ControlRow, DagRow, ProjectionError, Projections, QueueRow, StepRow, rows::Row, store::db_int,
 };
 
 /// DAG and plugin pairs that one page looks at: each is a place in an index.
@@ -21,12 +21,20 @@ const QUEUES: &str = "SELECT row FROM queues
 const STEPS: &str = "SELECT row FROM steps WHERE open = ? AND dag_id = ? AND plugin = ?
     AND queued_seq > ? ORDER BY queued_seq LIMIT ?";
 
-/// The first of an index, as for queues.
-const RUNNING: &str = "SELECT q.row, (
+/// The first of an index, as for queues. What is usual is so whatever the DAG.
+const RUNNING: &str = "WITH usual AS (
+        SELECT row ->> 'plugin' AS plugin, SUM(row ->> 'attempts') AS attempts,
+            SUM(row ->> 'attemptsMs') AS attempts_ms
+        FROM queues GROUP BY row ->> 'plugin')
+    SELECT u.plugin, u.attempts, u.attempts_ms, MIN((
         SELECT s.row ->> 'startedAt' FROM steps AS s
-        WHERE s.open = 'running' AND s.dag_id = q.row ->> 'dagId' AND s.plugin = q.row ->> 'plugin'
-        ORDER BY s.queued_seq LIMIT 1)
-    FROM queues AS q WHERE q.row ->> 'running' > 0 ORDER BY q.key LIMIT ?";
+        WHERE s.open = 'running' AND s.dag_id = q.row ->> 'dagId' AND s.plugin = u.plugin
+        ORDER BY s.queued_seq LIMIT 1))
+    FROM queues AS q JOIN usual AS u ON u.plugin = q.row ->> 'plugin'
+    WHERE q.row ->> 'running' > 0 GROUP BY u.plugin ORDER BY u.plugin LIMIT ?";
+
+const PAUSED_DAGS: &str =
+    "SELECT row FROM dags WHERE row ->> 'paused' IS NOT NULL ORDER BY key LIMIT ?";
 
 /// Which waiting steps; everything given must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,7 +45,7 @@ pub struct WaitingFilter {
     pub plugin: Option<PluginName>,
 }
 
-/// What a plugin's attempts usually take, and since when one runs.
+/// What a plugin's attempts usually take that end by themselves, and since when one runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunningPlugin {
     /// The plugin.
@@ -111,26 +119,35 @@ impl Projections {
     pub async fn running(&self, tenant: &Tenant) -> Result<Vec<RunningPlugin>, ProjectionError> {
         let models = self.tenant(tenant).await?;
         let readers = models.readers().await;
-        let rows: Vec<(String, Option<String>)> = sqlx::query_as(RUNNING)
+        let rows: Vec<(String, i64, i64, Option<String>)> = sqlx::query_as(RUNNING)
             .bind(QUEUES_LIMIT)
             .fetch_all(&*readers)
             .await
             .map_err(ProjectionError::storage(&models.files.live))?;
-        let mut plugins = std::collections::BTreeMap::new();
-        for (row, oldest) in rows {
-            let QueueRow { plugin, attempts, attempts_ms, .. } = QueueRow::from_text(&row)?;
-            let oldest: Option<Timestamp> = oldest.and_then(|text| text.parse().ok());
-            let sum = plugins.entry(plugin.clone()).or_insert(RunningPlugin {
-                plugin,
-                attempts: 0,
-                attempts_ms: 0,
-                oldest_started_at: None,
-            });
-            sum.attempts += attempts;
-            sum.attempts_ms += attempts_ms;
-            sum.oldest_started_at = sum.oldest_started_at.into_iter().chain(oldest).min();
-        }
-        Ok(plugins.into_values().collect())
+        let plugins = rows.into_iter().filter_map(|(plugin, attempts, attempts_ms, oldest)| {
+            Some(RunningPlugin {
+                plugin: plugin.parse().ok()?,
+                attempts: attempts.unsigned_abs(),
+                attempts_ms: attempts_ms.unsigned_abs(),
+                oldest_started_at: oldest.and_then(|text| text.parse().ok()),
+            })
+        });
+        Ok(plugins.collect())
+    }
+
+    /// DAGs that are paused, by name; the first thousand.
+    ///
+    /// # Errors
+    /// [`ProjectionError`] when the file cannot be read.
+    pub async fn paused_dags(&self, tenant: &Tenant) -> Result<Vec<DagRow>, ProjectionError> {
+        let models = self.tenant(tenant).await?;
+        let readers = models.readers().await;
+        let rows: Vec<String> = sqlx::query_scalar(PAUSED_DAGS)
+            .bind(QUEUES_LIMIT)
+            .fetch_all(&*readers)
+            .await
+            .map_err(ProjectionError::storage(&models.files.live))?;
+        rows.iter().map(|text| DagRow::from_text(text)).collect()
     }
 }
 

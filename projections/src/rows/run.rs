@@ -9,7 +9,7 @@ use stella_domain::{
     time::Timestamp,
 };
 
-use super::Row;
+use super::{Mark, Row};
 use crate::model::{Model, Value};
 
 /// A run as lists and status queries show it.
@@ -20,6 +20,9 @@ pub struct RunRow {
     pub actor: Actor,
     /// 0 for a first run, n for its n-th rerun.
     pub attempt: u32,
+    /// Who wanted it to end before it did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cancel: Option<Mark>,
     /// When `RunCreated` was recorded.
     pub created_at: Timestamp,
     /// `seq` of `RunCreated`; lists are ordered by it.
@@ -58,6 +61,9 @@ pub struct RunRow {
     pub outputs: Option<CanonicalJson>,
     /// Higher is dispatched first.
     pub priority: i32,
+    /// Of a rerun: the first run.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rerun_of: Option<RunId>,
     /// Retries that were scheduled, over all steps.
     pub retries: u64,
     /// The run.

@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use stella_domain::{
     artifact::Artifact,
     event::{ErrorCode, StepConcurrency},
-    ids::{DagId, FencingToken, PluginDigest, PluginName, PluginVersion, RunId, StepId, WorkerId},
+    ids::{
+        Actor, DagId, FencingToken, PluginDigest, PluginName, PluginVersion, RunId, StepId,
+        WorkerId,
+    },
     json::CanonicalJson,
     time::Timestamp,
 };
@@ -96,6 +99,9 @@ pub struct StepRow {
     /// Of an approval with a timeout: when it is decided without an operator.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub deadline: Option<Timestamp>,
+    /// Of an approval that was decided: who did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub decided_by: Option<Actor>,
     /// When the newest attempt ended.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ended_at: Option<Timestamp>,

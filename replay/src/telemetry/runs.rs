@@ -181,6 +181,10 @@ impl OpenRun {
                 let code = Some(ErrorCode::lenient(ErrorCode::LEASE_EXPIRED));
                 self.end(&data.step_id, Some(data.attempt), "leaseExpired", code)
             }
+            RunEvent::StepLeaseReturned(data, _) => {
+                let code = Some(ErrorCode::lenient(ErrorCode::LEASE_RETURNED));
+                self.end(&data.step_id, Some(data.attempt), "leaseReturned", code)
+            }
             RunEvent::StepRejected(data, _) => {
                 let code = Some(ErrorCode::lenient(ErrorCode::REJECTED));
                 self.end(&data.step_id, None, "rejected", code)

@@ -63,6 +63,8 @@ pub struct StepView {
     pub attempt: u32,
     /// Leases of it that had expired.
     pub expiries: u32,
+    /// Leases of it that had been given back.
+    pub returns: u32,
     /// Its newest lease.
     pub lease: Option<LeaseView>,
     /// What it gave, while that is not erased.
@@ -149,6 +151,7 @@ impl StepView {
             phase: record.phase,
             attempt: record.attempt,
             expiries: record.expiries,
+            returns: record.returns,
             lease: record.lease.as_ref().map(|lease| LeaseView {
                 fencing_token: FencingToken {
                     run_id: run_id.clone(),

@@ -98,6 +98,7 @@ fn level(event: &RunEvent) -> Level {
         | RunEvent::StepStarted(_)
         | RunEvent::StepSucceeded(..)
         | RunEvent::StepRetryScheduled(_)
+        | RunEvent::StepLeaseReturned(..)
         | RunEvent::StepCancelled(..)
         | RunEvent::StepSkipped(_)
         | RunEvent::StepExpanded(_) => Level::DEBUG,
@@ -121,6 +122,7 @@ fn step_of(event: &RunEvent) -> Option<&StepId> {
         RunEvent::StepSucceeded(data, _) => Some(&data.step_id),
         RunEvent::StepTimedOut(data, _)
         | RunEvent::StepLeaseExpired(data, _)
+        | RunEvent::StepLeaseReturned(data, _)
         | RunEvent::StepCancelled(data, _)
         | RunEvent::StepFailureTolerated(data) => Some(&data.step_id),
         RunEvent::StepFailed(data, _) => Some(&data.step_id),

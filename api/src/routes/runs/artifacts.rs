@@ -10,7 +10,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::Value;
 use stella_domain::{
-    artifact::{self, ArtifactDigest},
+    artifact::{self, ArtifactDigest, Named},
     chain::Commit,
     ids::{RunId, StreamId},
     limits::COMMIT_EVENTS,
@@ -97,12 +97,13 @@ fn named(commit: &Commit, i: usize) -> Vec<NamedArtifact> {
     let attempt = data.get("attempt").and_then(Value::as_u64).and_then(|n| n.try_into().ok());
     // Data of `RunCreated` has an attempt too: that of the run.
     let attempt = attempt.filter(|_| step_id.is_some());
-    let artifact = |(kind, artifact): (artifact::Kind, artifact::Artifact)| NamedArtifact {
+    let artifact = |Named { kind, pointer, artifact }| NamedArtifact {
         seq: commit.seq + i as u64,
         event_type: event.event_type.to_string(),
         step_id: step_id.clone(),
         attempt,
         kind: kind.into(),
+        pointer,
         artifact: artifact.into(),
     };
     found.into_iter().map(artifact).collect()

@@ -4,14 +4,19 @@ use std::sync::Arc;
 
 use stella_domain::{
     aggregate::{Aggregate as _, Run, StepPhase},
+    chain::Commit,
     dag::DagSpec,
     event::{Event, RunCreated, RunEvent},
-    ids::{RunId, StreamId, Tenant},
+    ids::{Actor, RunId, StreamId, Tenant},
     time::Timestamp,
 };
 use stella_ledger::recorded::Recorded;
 
-use crate::{problem::ApiError, state::AppState, types::RunView};
+use crate::{
+    problem::ApiError,
+    state::AppState,
+    types::{MarkView, RunView, ScheduleFireView},
+};
 
 /// Commits read at a time.
 const PAGE_COMMITS: usize = 256;
@@ -31,16 +36,21 @@ pub(super) async fn run_at(
     }
     let stream = StreamId::Run(run_id.clone());
     let mut fold = Fold::default();
+    let mut begins = None;
     // What came later is not read, but for what stands on the same page.
     loop {
         let from_version = fold.run.version + 1;
         let commits = ledger.read_stream(tenant, &stream, from_version, PAGE_COMMITS).await?;
+        begins = begins.or_else(|| commits.first().map(|first| first.seq));
         let is_last = commits.last().is_none_or(|last| last.last_seq() >= seq);
         for commit in commits.into_iter().take_while(|commit| commit.seq <= seq) {
             fold_commit(app, tenant, &mut fold, Recorded::decode(commit)?, seq).await?;
         }
         if is_last {
-            return fold.view(run_id).ok_or_else(|| ApiError::run_not_found(run_id));
+            return fold.view(run_id).ok_or_else(|| match begins {
+                Some(begins) => ApiError::run_not_yet(run_id, seq, begins),
+                None => ApiError::run_not_found(run_id),
+            });
         }
     }
 }
@@ -59,7 +69,7 @@ async fn fold_commit(
         if let RunEvent::RunCreated(created, _) = &mut event {
             created.spec = Some(spec(app, tenant, created).await?);
         }
-        fold.apply(at, recorded.commit.recorded_at, &event);
+        fold.apply(at, &recorded.commit, &event);
     }
     Ok(())
 }
@@ -81,16 +91,26 @@ async fn spec(
 struct Fold {
     run: Run,
     created: (u64, Timestamp),
+    started_by: Option<Actor>,
+    cancel: Option<MarkView>,
     last: (u64, Timestamp),
     retries: u64,
     lease_expiries: u64,
 }
 
 impl Fold {
-    fn apply(&mut self, seq: u64, recorded_at: Timestamp, event: &RunEvent) {
-        self.last = (seq, recorded_at);
+    fn apply(&mut self, seq: u64, commit: &Commit, event: &RunEvent) {
+        let (at, actor) = (commit.recorded_at, &commit.actor);
+        self.last = (seq, at);
         match event {
-            RunEvent::RunCreated(..) => self.created = self.last,
+            RunEvent::RunCreated(..) => {
+                (self.created, self.started_by) = (self.last, Some(actor.clone()));
+            }
+            RunEvent::RunCancelRequested(_, payload) => {
+                let reason = payload.as_ref().map(|payload| payload.reason.clone());
+                let reason = reason.filter(|reason| !reason.is_empty());
+                self.cancel = Some(MarkView { actor: actor.clone(), at, reason, seq });
+            }
             RunEvent::StepRetryScheduled(_) => self.retries += 1,
             RunEvent::StepLeaseExpired(..) => self.lease_expiries += 1,
             _ => {}
@@ -100,7 +120,8 @@ impl Fold {
 
     /// `None` before the run exists.
     fn view(self, run_id: &RunId) -> Option<RunView> {
-        let Self { run, created: (created_seq, created_at), last, retries, lease_expiries } = self;
+        let Self { run, created, started_by, cancel, last, retries, lease_expiries } = self;
+        let (created_seq, created_at) = created;
         let status = run.status()?;
         let steps = |phase| run.steps.iter().filter(|step| step.phase == phase).count() as u64;
         let (steps_succeeded, steps_failed) =
@@ -121,6 +142,10 @@ impl Fold {
             dag_digest: created.dag_digest,
             status,
             attempt: created.attempt,
+            rerun_of: created.rerun_of,
+            started_by: started_by?,
+            schedule: created.schedule.map(ScheduleFireView::from),
+            cancel,
             priority: created.priority,
             inputs_hash: created.inputs_hash,
             labels,

@@ -25,7 +25,7 @@ use stella_projections::RunRow;
 use crate::{
     problem::ApiError,
     state::AppState,
-    types::{RunView, StartedRun},
+    types::{MarkView, RunView, ScheduleFireView, StartedRun},
 };
 
 /// How long a read waits for the projections to reach its `minSeq`.
@@ -114,6 +114,10 @@ impl From<RunRow> for RunView {
             dag_digest: row.dag_digest,
             status: row.status,
             attempt: row.attempt,
+            rerun_of: row.rerun_of,
+            started_by: row.actor,
+            schedule: row.schedule.map(ScheduleFireView::from),
+            cancel: row.cancel.map(MarkView::from),
             priority: row.priority,
             inputs_hash: row.inputs_hash,
             labels: row.labels,

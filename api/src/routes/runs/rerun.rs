@@ -3,7 +3,12 @@
 use axum::{Json, extract::State};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use stella_commands::CommandError;
-use stella_domain::{aggregate::RunStatus, ids::RunId, time::Timestamp};
+use stella_domain::{
+    aggregate::RunStatus,
+    hash,
+    ids::{RunId, Tenant},
+    time::Timestamp,
+};
 use stella_projections::{RunFilter, RunRow};
 
 use crate::{
@@ -68,7 +73,13 @@ pub(crate) async fn rerun_runs(
         refused: None,
     };
     if body.dry_run {
-        return Ok(Json(BulkRerun { items: runs.iter().map(item).collect() }));
+        let reruns: Vec<RunId> = runs.iter().map(|row| rerun_of(tenant, row)).collect();
+        let existing = app.projections.existing_runs(tenant, &reruns).await?;
+        let items = runs.iter().zip(reruns).map(|(row, rerun_id)| {
+            let replayed = existing.contains(&rerun_id);
+            RerunItem { rerun_id: replayed.then_some(rerun_id), replayed, ..item(row) }
+        });
+        return Ok(Json(BulkRerun { items: items.collect() }));
     }
     let rerun = |row: RunRow| {
         let (commands, ledger, artifacts) = (&commands, &*ledger, &app.artifacts);
@@ -91,6 +102,12 @@ pub(crate) async fn rerun_runs(
     };
     let items = stream::iter(runs).map(rerun).buffered(AT_ONCE).try_collect().await?;
     Ok(Json(BulkRerun { items }))
+}
+
+/// The id that the rerun of a run has.
+fn rerun_of(tenant: &Tenant, row: &RunRow) -> RunId {
+    let first = row.rerun_of.as_ref().unwrap_or(&row.run_id);
+    hash::rerun_id(tenant, first, row.run_token.as_deref(), row.attempt + 1)
 }
 
 /// The runs of a bulk rerun, newest first.

@@ -79,6 +79,7 @@ impl From<StepRow> for StepView {
             error_code: row.error_code,
             logs: row.logs.into_iter().map(AttemptLogView::from).collect(),
             message: row.message,
+            decided_by: row.decided_by,
             outputs: row.outputs,
             last_seq: row.last_seq,
         }

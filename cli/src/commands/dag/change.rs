@@ -197,7 +197,7 @@ impl Rollback {
                 let versions = path("dags", &self.dag, "/versions");
                 let versions: Vec<DagVersionItem> = client.list(&versions, &[], usize::MAX).await?;
                 before_active(&versions).ok_or_else(|| {
-                    Failure::usage(format!(
+                    Failure::failed(format!(
                         "DAG {} has no version to go back to: none older than the active one is \
                          enabled; see `stella orch dag versions {}`",
                         self.dag, self.dag

@@ -1,14 +1,14 @@
 //! `dag get`.
 
 use clap::Args;
-use stella_api::types::{BrakeView, DagVersionView, DagView, MarkView};
+use stella_api::types::{BrakeView, DagVersionView, DagView};
 use stella_domain::ids::DagId;
 
 use crate::{
     client::path,
     commands::ApiArgs,
     failure::Failure,
-    output::{details, duration, time},
+    output::{by, details, duration, time},
 };
 
 /// A version of a DAG, with its spec.
@@ -49,12 +49,6 @@ impl Get {
             format!("{details}\n{spec}")
         })
     }
-}
-
-/// Who paused it.
-fn by(mark: &MarkView) -> String {
-    let reason = mark.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
-    format!("by {} since {}{reason}", mark.actor, time(mark.at))
 }
 
 /// Who started so many runs that it was paused.

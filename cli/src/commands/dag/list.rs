@@ -31,12 +31,13 @@ impl List {
 }
 
 fn table(dags: &[DagView]) -> String {
-    let mut table = Table::new(&["DAG", "ACTIVE#", "LATEST#", "CREATED", "UPDATED"]);
+    let mut table = Table::new(&["DAG", "ACTIVE#", "LATEST#", "PAUSED", "CREATED", "UPDATED"]);
     for dag in dags {
         table.row([
             dag.dag_id.to_string(),
             dag.active_version.map_or_else(|| "-".to_owned(), |version| version.to_string()),
             dag.latest_version.to_string(),
+            dag.paused.as_ref().map_or_else(|| "-".to_owned(), |mark| time(mark.at)),
             time(dag.created_at),
             time(dag.updated_at),
         ]);

@@ -3,12 +3,10 @@
 use std::{collections::BTreeMap, path::Path};
 
 use serde::Serialize;
-use stella_api::types::{CheckReport, ComponentHealth, HealthStatus, QueueView, RunView};
+use stella_api::types::{CheckReport, ComponentHealth, HealthStatus, RunView};
 
-use crate::{failure::Failure, output::duration};
+use crate::failure::Failure;
 
-/// Milliseconds that a step may wait for a worker before somebody should look.
-const WAITS_LONG_MS: u64 = 60_000;
 /// Runs of one DAG that fail with one code before somebody should look.
 const FAILS_OFTEN: usize = 3;
 
@@ -82,7 +80,12 @@ pub(super) fn component(part: &ComponentHealth) -> Check {
         (_, "projections") => {
             "wait if the number falls; if it does not: `stella orch projections rebuild --online`"
         }
-        (_, "workers") => "start one: `stella orch worker start --name NAME`",
+        (_, "queue") => {
+            "see why each step waits: `stella orch queue list`; let it go on: `stella orch queue \
+             resume`, `stella orch dag resume DAG`; where workers do not keep up: start more, or \
+             raise their --concurrency"
+        }
+        (_, "workers") => "start one that has it: `stella orch worker start --name NAME`",
         (_, "schedulers") => {
             "see why: `stella orch schedule get NAME`; then `stella orch dag resume DAG`, \
              `stella orch schedule resume-all`, or `stella orch schedule clear NAME`"
@@ -91,39 +94,6 @@ pub(super) fn component(part: &ComponentHealth) -> Check {
     };
     let (name, found) = (part.name.clone(), part.message.clone());
     Check { name, status: part.status, found, remedy: remedy.to_owned() }
-}
-
-/// Whether what waits is being worked off.
-pub(super) fn queue(queue: &QueueView) -> Check {
-    let total = &queue.total;
-    let found = format!(
-        "{} queued, {} running, {} backing off",
-        total.queued, total.running, total.backing_off
-    );
-    let waits = |age: Option<u64>| age.is_some_and(|age| age > WAITS_LONG_MS);
-    if !waits(total.oldest_age_ms) {
-        return green("queue", found);
-    }
-    let late = queue.by_plugin.iter().filter(|plugin| waits(plugin.depth.oldest_age_ms));
-    let (unserved, busy): (Vec<_>, Vec<_>) = late.partition(|plugin| plugin.depth.running == 0);
-    let names = |plugins: &[&stella_api::types::PluginQueueView]| {
-        plugins.iter().map(|plugin| plugin.plugin.to_string()).collect::<Vec<_>>().join(", ")
-    };
-    let mut remedies = vec![];
-    if !unserved.is_empty() {
-        remedies.push(format!(
-            "nobody works on plugin {}: start a worker that has it, `stella orch worker start`",
-            names(&unserved)
-        ));
-    }
-    if !busy.is_empty() {
-        remedies.push(format!(
-            "workers of plugin {} do not keep up: start more, or raise their --concurrency",
-            names(&busy)
-        ));
-    }
-    let oldest = duration(total.oldest_age_ms.unwrap_or_default());
-    yellow("queue", format!("{found}; the oldest waits for {oldest}"), remedies.join("; "))
 }
 
 /// Whether runs fail again and again: by DAG and code.
@@ -166,34 +136,9 @@ pub(super) fn projections(report: &CheckReport) -> Check {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
-
-    fn depth(queued: u64, running: u64, age: Option<u64>) -> Value {
-        json!({"queued": queued, "running": running, "backingOff": 0, "oldestAgeMs": age})
-    }
-
-    fn queue_of(plugins: &[(&str, Value)]) -> Check {
-        let by_plugin: Vec<_> =
-            plugins.iter().map(|(plugin, d)| json!({"plugin": plugin, "depth": d})).collect();
-        let total = plugins.iter().map(|(_, d)| d).max_by_key(|d| d["oldestAgeMs"].as_u64());
-        let view = json!({"total": total, "byDag": [], "byPlugin": by_plugin});
-        queue(&serde_json::from_value(view).unwrap())
-    }
-
-    #[test]
-    fn a_queue_says_who_is_missing() {
-        let quick = ("core", depth(5, 2, Some(50)));
-        assert_eq!(queue_of(std::slice::from_ref(&quick)).status, HealthStatus::Green);
-        let late = ("scan", depth(1, 0, Some(61_000)));
-        let found = queue_of(&[quick.clone(), late.clone()]);
-        assert_eq!(found.status, HealthStatus::Yellow);
-        assert!(found.remedy.contains("nobody works on plugin scan"), "{found:?}");
-        assert!(!found.remedy.contains("core"), "{found:?}");
-        let busy = queue_of(&[("scan", depth(9, 4, Some(90_000)))]);
-        assert!(busy.remedy.contains("do not keep up"), "{busy:?}");
-    }
 
     #[test]
     fn one_failure_is_no_pattern() {
@@ -201,6 +146,7 @@ mod tests {
             serde_json::from_value(json!({
                 "runId": "00000000000000000000000000", "dagId": dag, "dagVersion": 1,
                 "dagDigest": "b3:0", "status": "failed", "attempt": 0, "priority": 0,
+                "startedBy": "user:ann",
                 "inputsHash": "b3:0", "labels": {}, "createdAt": "2026-01-01T00:00:00.000000Z",
                 "createdSeq": 1, "lastSeq": 2, "errorCode": code, "stepsSucceeded": 0,
                 "stepsFailed": 1, "stepsCancelled": 0, "retries": 0, "leaseExpiries": 0,
@@ -216,8 +162,16 @@ mod tests {
 
     #[test]
     fn whatever_is_not_green_has_a_remedy() {
-        let parts =
-            ["ledger", "checkpoints", "clock", "projections", "workers", "schedulers", "other"];
+        let parts = [
+            "ledger",
+            "checkpoints",
+            "clock",
+            "projections",
+            "queue",
+            "workers",
+            "schedulers",
+            "other",
+        ];
         for name in parts {
             for status in [HealthStatus::Yellow, HealthStatus::Red] {
                 let (name, message) = (name.to_owned(), "m".to_owned());

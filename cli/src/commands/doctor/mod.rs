@@ -5,7 +5,7 @@ mod checks;
 use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
 use clap::Args;
-use stella_api::types::{CheckReport, Health, HealthStatus, QueueView, RunView};
+use stella_api::types::{CheckReport, Health, HealthStatus, RunView};
 use stella_domain::time::Timestamp;
 
 use self::checks::Check;
@@ -67,10 +67,6 @@ impl Doctor {
         };
         found.push(checks::server(Ok(())));
         found.extend(health.components.iter().map(checks::component));
-        match client.get::<QueueView>("/queue", &[]).await {
-            Ok(queue) => found.push(checks::queue(&queue)),
-            Err(failure) => found.push(checks::unknown("queue", failure)),
-        }
         let since = Timestamp::from_micros(now_micros() - LOOK_BACK_H as i64 * 3_600_000_000);
         let query = [("status", "failed".to_owned()), ("from", since.to_string())];
         match client.list::<RunView>("/runs", &query, FAILED_RUNS).await {

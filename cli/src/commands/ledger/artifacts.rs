@@ -137,7 +137,10 @@ fn of_commit(commit: &Commit) -> Vec<Named> {
     let StreamId::Run(run_id) = &commit.stream else { return vec![] };
     let named = (commit.seq..).zip(&commit.events).flat_map(|(seq, event)| {
         let payload = event.payload.json();
-        payload.into_iter().flat_map(artifact::named_in_payload).map(move |(_, found)| (seq, found))
+        payload
+            .into_iter()
+            .flat_map(artifact::named_in_payload)
+            .map(move |named| (seq, named.artifact))
     });
     named
         .map(|(seq, artifact)| Named {
@@ -184,7 +187,7 @@ fn lines(reader: &mut dyn Read, tell: &Sender<Named>) -> io::Result<()> {
         let ledger: LedgerId = header.ledger.parse().map_err(io::Error::other)?;
         let (StreamId::Run(run_id), Some(payload)) = (stream, payload) else { continue };
         let payload = CanonicalJson::parse(payload.get()).map_err(io::Error::other)?;
-        for (_, artifact) in artifact::named_in_payload(&payload) {
+        for artifact::Named { artifact, .. } in artifact::named_in_payload(&payload) {
             let (ledger, run_id, seq) = (ledger.clone(), run_id.clone(), header.seq);
             if tell.blocking_send(Named { ledger, run_id, seq, artifact }).is_err() {
                 // The store does not answer, which is told there.

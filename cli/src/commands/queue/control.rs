@@ -3,10 +3,13 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use clap::Args;
-use stella_api::types::{ChangedControl, DrainBody, LimitBody, QueueBody, QueueView};
+use stella_api::types::{
+    ChangedControl, DagView, DrainBody, LimitBody, QueueBody, QueueView, WorkersView,
+};
 use stella_domain::ids::{DagId, PluginName};
 
 use crate::{
+    client::Client,
     commands::ApiArgs,
     failure::Failure,
     output::{details, note},
@@ -66,7 +69,7 @@ Examples:
   stella orch queue limit --lift --dag nightly")]
 pub(super) struct Limit {
     /// Steps that run at once at most.
-    #[arg(value_name = "N", required_unless_present = "lift")]
+    #[arg(value_name = "N")]
     limit: Option<NonZeroU32>,
     /// Lift the limit.
     #[arg(long, conflicts_with = "limit")]
@@ -110,9 +113,11 @@ impl Resume {
 
 impl Scope {
     async fn ask(self, path: &str) -> Result<(), Failure> {
+        let client = self.api.client()?;
         let body = QueueBody { plugin: self.plugin, reason: self.reason };
-        let answer = self.api.client()?.post(path, &[], &body).await?;
-        print_control(&self.api, &answer.body)
+        let answer = client.post(path, &[], &body).await?;
+        print_control(&self.api, &answer.body)?;
+        note_if_unknown_plugin(&client, body.plugin.as_ref()).await
     }
 }
 
@@ -140,11 +145,48 @@ impl Drain {
 
 impl Limit {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let Self { limit, dag: dag_id, plugin, reason, api, lift: _ } = self;
+        let Self { limit, dag: dag_id, plugin, reason, api, lift } = self;
+        if limit.is_none() && !lift {
+            return Err(Failure::usage("it is not said how many steps may run at once")
+                .try_this("give a number, or --lift: `stella orch queue limit 50`"));
+        }
+        let client = api.client()?;
         let body = LimitBody { dag_id, plugin, limit, reason };
-        let answer = api.client()?.post("/queue:limit", &[], &body).await?;
-        print_control(&api, &answer.body)
+        let answer = client.post("/queue:limit", &[], &body).await?;
+        print_control(&api, &answer.body)?;
+        if let Some(dag_id) = &body.dag_id {
+            note_if_unknown_dag(&client, dag_id).await?;
+        }
+        note_if_unknown_plugin(&client, body.plugin.as_ref()).await
     }
+}
+
+/// It may be meant, ahead of the DAG's registration; more often it is a slip.
+async fn note_if_unknown_dag(client: &Client, dag_id: &DagId) -> Result<(), Failure> {
+    let dags: Vec<DagView> = client.list("/dags", &[], usize::MAX).await?;
+    if dags.iter().all(|dag| dag.dag_id != *dag_id) {
+        note(format_args!("note: there is no DAG {dag_id} yet: see `stella orch dag list`"));
+    }
+    Ok(())
+}
+
+/// As for a DAG: no worker has it, and no step has waited for it.
+async fn note_if_unknown_plugin(
+    client: &Client,
+    plugin: Option<&PluginName>,
+) -> Result<(), Failure> {
+    let Some(plugin) = plugin else { return Ok(()) };
+    let queue: QueueView = client.get("/queue", &[]).await?;
+    let workers: WorkersView = client.get("/workers", &[]).await?;
+    let mut has = workers.items.iter().flat_map(|worker| &worker.plugins);
+    let used = queue.by_plugin.iter().any(|of| of.plugin == *plugin);
+    if !used && has.all(|has| has.name != *plugin) {
+        note(format_args!(
+            "note: no worker has a plugin {plugin}, and no step waited for it: see `stella orch \
+             worker list`"
+        ));
+    }
+    Ok(())
 }
 
 /// What is held back after a command.

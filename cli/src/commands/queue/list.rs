@@ -1,5 +1,7 @@
 //! `queue list`, `queue why`: steps that wait, and why.
 
+use std::num::NonZeroUsize;
+
 use clap::Args;
 use stella_api::types::{WaitingStepView, WaitingStepsView};
 use stella_domain::ids::{DagId, PluginName, RunId};
@@ -26,8 +28,8 @@ pub(super) struct List {
     #[arg(long)]
     plugin: Option<PluginName>,
     /// Steps shown at most.
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value = "50")]
+    limit: NonZeroUsize,
     #[command(flatten)]
     api: ApiArgs,
 }
@@ -50,7 +52,8 @@ impl List {
         query.extend(self.dag.map(|dag| ("dagId", dag.to_string())));
         query.extend(self.plugin.map(|plugin| ("plugin", plugin.to_string())));
         let client = self.api.client()?;
-        let steps: Vec<WaitingStepView> = client.list("/queue/steps", &query, self.limit).await?;
+        let steps: Vec<WaitingStepView> =
+            client.list("/queue/steps", &query, self.limit.get()).await?;
         self.api.output.print(&steps, |steps| table(steps))
     }
 }

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use stella_api::types::{ControlView, MarkView, QueueDepthView, QueueView};
+use stella_api::types::{ControlView, QueueDepthView, QueueView};
 
 use crate::{
     commands::ApiArgs,
     failure::Failure,
-    output::{Table, duration, time, time_or_dash},
+    output::{Table, by, duration, time, time_or_dash},
 };
 
 /// How much waits.
@@ -30,6 +30,9 @@ fn text(queue: &QueueView) -> String {
     for line in held_back(&queue.control) {
         // Writing to a `String` cannot fail.
         let _ = write!(text, "\n{line}");
+    }
+    for dag in &queue.paused_dags {
+        let _ = write!(text, "\nDAG {} is paused {}", dag.dag_id, by(&dag.paused));
     }
     for stuck in &queue.stuck {
         let (age, usual) = (duration(stuck.oldest_age_ms), duration(stuck.usual_ms));
@@ -64,17 +67,17 @@ fn table(queue: &QueueView) -> String {
 fn held_back(control: &ControlView) -> Vec<String> {
     let mut lines = vec![];
     if let Some(mark) = &control.dispatch_paused {
-        lines.push(format!("dispatch is paused{}", by(mark)));
+        lines.push(format!("dispatch is paused {}", by(mark)));
     }
     for plugin in &control.plugins_paused {
-        lines.push(format!("plugin {} is paused{}", plugin.plugin, by(&plugin.paused)));
+        lines.push(format!("plugin {} is paused {}", plugin.plugin, by(&plugin.paused)));
     }
     if let Some(mark) = &control.schedulers_paused {
-        lines.push(format!("schedulers are paused{}", by(mark)));
+        lines.push(format!("schedulers are paused {}", by(mark)));
     }
     match &control.drain {
         Some(drain) if drain.ended.is_none() => {
-            lines.push(format!("draining, no run is admitted{}", by(&drain.started)));
+            lines.push(format!("draining, no run is admitted {}", by(&drain.started)));
         }
         Some(drain) if drain.emptied == Some(true) => {
             let ended = drain.ended.as_ref().map_or(String::new(), |ended| time(ended.at));
@@ -88,12 +91,7 @@ fn held_back(control: &ControlView) -> Vec<String> {
             (None, Some(plugin)) => format!("plugin {plugin}"),
             (None, None) => "all".to_owned(),
         };
-        lines.push(format!("limit: {of}: {} at once{}", limit.limit, by(&limit.set)));
+        lines.push(format!("limit: {of}: {} at once {}", limit.limit, by(&limit.set)));
     }
     lines
-}
-
-fn by(mark: &MarkView) -> String {
-    let reason = mark.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
-    format!(" by {} since {}{reason}", mark.actor, time(mark.at))
 }

@@ -1,5 +1,7 @@
 //! `run approvals`.
 
+use std::num::NonZeroUsize;
+
 use clap::Args;
 use stella_api::types::ApprovalView;
 use stella_domain::ids::DagId;
@@ -22,8 +24,8 @@ pub(crate) struct Approvals {
     #[arg(long, value_name = "DAG")]
     dag: Option<DagId>,
     /// Approvals shown at most.
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value = "50")]
+    limit: NonZeroUsize,
     #[command(flatten)]
     api: ApiArgs,
 }
@@ -32,7 +34,7 @@ impl Approvals {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let query: Vec<_> = self.dag.iter().map(|dag| ("dagId", dag.to_string())).collect();
         let client = self.api.client()?;
-        let asked: Vec<ApprovalView> = client.list("/approvals", &query, self.limit).await?;
+        let asked: Vec<ApprovalView> = client.list("/approvals", &query, self.limit.get()).await?;
         self.api.output.print(&asked, |asked| table(asked))
     }
 }

@@ -24,7 +24,7 @@ Examples:
 pub(crate) struct Artifacts {
     /// The run.
     run_id: RunId,
-    /// Get the one of this name or digest.
+    /// Get the one of this name, as listed, or of this digest.
     #[arg(long, value_name = "NAME|DIGEST", requires = "file")]
     get: Option<String>,
     /// Where to write it.
@@ -51,7 +51,9 @@ impl Artifacts {
     fn find(&self, artifacts: &[NamedArtifact], wanted: &str) -> Result<ArtifactDigest, Failure> {
         let matches = |named: &&NamedArtifact| {
             let artifact = &named.artifact;
-            artifact.name.as_deref() == Some(wanted) || artifact.digest.to_string() == wanted
+            artifact.name.as_deref() == Some(wanted)
+                || named.pointer == wanted
+                || artifact.digest.to_string() == wanted
         };
         let mut found: Vec<_> =
             artifacts.iter().filter(matches).map(|named| named.artifact.digest).collect();
@@ -102,7 +104,7 @@ fn table(artifacts: &[NamedArtifact]) -> String {
             named.step_id.as_ref().map_or_else(dash, ToString::to_string),
             named.attempt.map_or_else(dash, |attempt| attempt.to_string()),
             named.kind.as_str().to_owned(),
-            artifact.name.as_ref().map_or_else(dash, ToString::to_string),
+            named.artifact.name.as_ref().map_or_else(|| named.pointer.clone(), ToString::to_string),
             artifact.media_type.to_string(),
             artifact.size.to_string(),
             artifact.digest.to_string(),

@@ -23,7 +23,7 @@ pub(crate) use self::{start::fresh_run_token, stream::ends_run};
 use crate::{
     exit::Exit,
     failure::Failure,
-    output::{details, duration, time},
+    output::{by, details, duration, time},
 };
 
 /// Start, watch, approve, cancel and compare runs.
@@ -91,7 +91,9 @@ pub(crate) fn run_details(run: &RunView) -> String {
         ("run", run.run_id.to_string()),
         ("status", run.status.as_str().to_owned()),
         ("dag", format!("{} version {}", run.dag_id, run.dag_version)),
+        ("started by", started_by(run)),
         ("error", failure_text(run.error_code.as_ref(), run.failed_step.as_ref())),
+        ("cancelled", run.cancel.as_ref().map(by).unwrap_or_default()),
         ("outputs", run.outputs.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("created", time(run.created_at)),
         ("deadline", run.deadline.map(time).unwrap_or_default()),
@@ -104,6 +106,17 @@ pub(crate) fn run_details(run: &RunView) -> String {
         ("seq", format!("{} to {}", run.created_seq, run.last_seq)),
         ("erased", run.erased_seq.map(|seq| format!("by event {seq}")).unwrap_or_default()),
     ])
+}
+
+fn started_by(run: &RunView) -> String {
+    let fire = run.schedule.as_ref().map_or(String::new(), |fire| {
+        format!(" for schedule {} at {}", fire.schedule_id, time(fire.fire_time))
+    });
+    let rerun = run
+        .rerun_of
+        .as_ref()
+        .map_or(String::new(), |first| format!(", rerun {} of run {first}", run.attempt));
+    format!("{}{fire}{rerun}", run.started_by)
 }
 
 fn steps_text(run: &RunView) -> String {

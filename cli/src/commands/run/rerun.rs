@@ -44,7 +44,7 @@ Examples:
   stella orch run rerun --dag nightly --error-code NO_SPACE --from 2026-11-28 --to 2026-11-29 --reason 'disk was full'")]
 pub(crate) struct Rerun {
     /// The run; without it, what is asked for by --from and the others.
-    #[arg(required_unless_present = "from", conflicts_with_all = CHOOSING)]
+    #[arg(conflicts_with_all = CHOOSING)]
     run_id: Option<RunId>,
     /// Those created at or after this time.
     #[arg(long, value_name = "TIME", value_parser = input::time)]
@@ -110,9 +110,17 @@ impl Rerun {
                 ])
             });
         }
-        // One of the two is given.
-        let from = self.from.unwrap_or(Timestamp::ZERO);
-        let to = self.to.unwrap_or_else(|| SystemClock.now());
+        let Some(from) = self.from else {
+            return Err(Failure::usage("it is not said what to run again").try_this(
+                "name a run, or choose among those that ended since --from: see `--help`",
+            ));
+        };
+        let now = SystemClock.now();
+        let to = self.to.unwrap_or(now);
+        if from > now {
+            let what = format!("--from {from} is to come, and it is {now}: no run ended after it");
+            return Err(Failure::usage(what));
+        }
         if self.to.is_none() && !self.dry_run {
             note(format_args!("to repeat this and start nothing twice, add --to {to}"));
         }

@@ -38,7 +38,10 @@ fn table(steps: &[StepView]) -> String {
     ]);
     for step in steps {
         let took = step.started_at.zip(step.ended_at);
-        let error = [step.error_code.as_ref().map(ToString::to_string), step.message.clone()];
+        let decided = step.decided_by.as_ref().map(|actor| format!("by {actor}"));
+        let code = step.error_code.as_ref().map(ToString::to_string);
+        let message = step.message.clone().filter(|message| !message.is_empty());
+        let said = [code, decided, message];
         table.row([
             step.step_id.to_string(),
             step.phase.as_str().to_owned(),
@@ -47,7 +50,7 @@ fn table(steps: &[StepView]) -> String {
             step.attempt.to_string(),
             time_or_dash(step.started_at),
             took.map_or_else(|| "-".to_owned(), |(start, end)| duration(end.ms_since(start))),
-            error.into_iter().flatten().collect::<Vec<_>>().join(": "),
+            said.into_iter().flatten().collect::<Vec<_>>().join(": "),
         ]);
     }
     table.text("no step was queued yet")

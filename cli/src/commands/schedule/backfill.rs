@@ -67,9 +67,17 @@ impl Backfill {
         let changed: ChangedSchedule = client.post(&verb, &[], &body).await?.body;
         if self.dry_run && !self.api.output.is_json() {
             for fire_time in &changed.fire_times {
-                line(time(*fire_time))?;
+                let had_run = changed.had_run.contains(fire_time);
+                line(format_args!(
+                    "{}{}",
+                    time(*fire_time),
+                    if had_run { "  has its run" } else { "" }
+                ))?;
             }
-            note(format_args!("{} fire(s); nothing was started", changed.fire_times.len()));
+            let (fires, had_run) = (changed.fire_times.len(), changed.had_run.len());
+            note(format_args!(
+                "{fires} fire(s), {had_run} of them passed over; nothing was started"
+            ));
             return Ok(());
         }
         if self.wait {

@@ -197,6 +197,7 @@ pub(super) fn print(api: &ApiArgs, schedule: &ChangedSchedule) -> Result<(), Fai
             ("schedule", schedule.schedule_id.to_string()),
             ("paused", if schedule.paused { "yes" } else { "no" }.to_owned()),
             ("run", schedule.run_id.as_ref().map(ToString::to_string).unwrap_or_default()),
+            ("starts once", schedule.waits.clone().unwrap_or_default()),
             ("fires", times.join(", ")),
             ("seq", seq),
         ])

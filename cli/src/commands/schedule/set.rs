@@ -4,7 +4,10 @@ use std::{num::NonZeroU32, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use stella_api::types::{CatchUpName, OverlapName, ScheduleBody};
-use stella_domain::ids::{DagId, ScheduleId};
+use stella_domain::{
+    ids::{DagId, ScheduleId},
+    time::Timestamp,
+};
 
 use super::control::print;
 use crate::{
@@ -74,9 +77,9 @@ struct When {
     /// Fire again and again, such as every 30m.
     #[arg(long, value_name = "DURATION")]
     every: Option<String>,
-    /// Fire once, at this time (RFC 3339).
-    #[arg(long, value_name = "TIME")]
-    at: Option<String>,
+    /// Fire once, at this time: RFC 3339, or a day.
+    #[arg(long, value_name = "TIME", value_parser = input::time)]
+    at: Option<Timestamp>,
 }
 
 #[derive(Debug, Args)]
@@ -95,11 +98,11 @@ struct SpecArgs {
     #[arg(long, value_name = "ZONE", requires = "cron")]
     time_zone: Option<String>,
     /// No fire time is before this one.
-    #[arg(long, value_name = "TIME")]
-    start_at: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = input::time)]
+    start_at: Option<Timestamp>,
     /// No fire time is at this one or later.
-    #[arg(long, value_name = "TIME")]
-    end_at: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = input::time)]
+    end_at: Option<Timestamp>,
     /// Fires are due up to so long after their time.
     #[arg(long, value_name = "DURATION")]
     jitter: Option<String>,
@@ -150,6 +153,7 @@ impl Update {
 
 impl SpecArgs {
     fn body(self) -> Result<(ScheduleBody, ApiArgs), Failure> {
+        let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
         let body = ScheduleBody {
             schedule_id: self.schedule,
             dag_id: self.dag,
@@ -157,9 +161,9 @@ impl SpecArgs {
             cron: self.when.cron,
             time_zone: self.time_zone,
             every: self.when.every,
-            at: self.when.at,
-            start_at: self.start_at,
-            end_at: self.end_at,
+            at: text(self.when.at),
+            start_at: text(self.start_at),
+            end_at: text(self.end_at),
             jitter: self.jitter,
             overlap: match self.overlap {
                 OverlapArg::Allow => OverlapName::Allow,

@@ -1,14 +1,14 @@
 //! `schedule list`, `schedule get`.
 
 use clap::Args;
-use stella_api::types::{FireView, MarkView, ScheduleBody, ScheduleView};
+use stella_api::types::{FireView, ScheduleBody, ScheduleView};
 use stella_domain::ids::ScheduleId;
 
 use crate::{
     client::path,
     commands::ApiArgs,
     failure::Failure,
-    output::{Table, details, time, time_or_dash},
+    output::{Table, by, details, time, time_or_dash},
 };
 
 /// All schedules.
@@ -43,7 +43,11 @@ impl List {
                 "SCHEDULE", "DAG", "WHEN", "STATE", "NEXT", "LAST", "FIRED#", "OPEN#",
             ]);
             for schedule in schedules {
-                let state = if schedule.paused.is_some() { "paused" } else { "active" };
+                let state = match (schedule.over, &schedule.paused) {
+                    (true, _) => "over",
+                    (false, Some(_)) => "paused",
+                    (false, None) => "active",
+                };
                 table.row([
                     schedule.spec.schedule_id.to_string(),
                     schedule.spec.dag_id.to_string(),
@@ -79,7 +83,7 @@ fn text(schedule: &ScheduleView) -> String {
     let backfill = schedule.backfill.as_ref().map(|backfill| {
         let (done, fires, open) = (backfill.done, backfill.fires, backfill.open);
         let state = match (&backfill.cancelled, backfill.under_way) {
-            (Some(mark), _) => format!(", cancelled{}", by(mark)),
+            (Some(mark), _) => format!(", cancelled {}", by(mark)),
             (None, true) => ", under way".to_owned(),
             (None, false) => ", done".to_owned(),
         };
@@ -100,16 +104,13 @@ fn text(schedule: &ScheduleView) -> String {
         ("overlap", name(&spec.overlap)),
         ("catch up", name(&spec.catch_up)),
         ("inputs", spec.inputs.to_string()),
-        (
-            "paused",
-            schedule.paused.as_ref().map_or("no".to_owned(), |mark| by(mark)[1..].to_owned()),
-        ),
-        ("next", next.join(", ")),
+        ("paused", schedule.paused.as_ref().map_or("no".to_owned(), by)),
+        ("next", if schedule.over { "none, it is over".to_owned() } else { next.join(", ") }),
         ("fired", schedule.fired.to_string()),
         ("last", last.unwrap_or_default()),
         ("missed last", missed.unwrap_or_default()),
         ("backfill", backfill.unwrap_or_default()),
-        ("created", by(&schedule.created)[1..].to_owned()),
+        ("created", by(&schedule.created)),
     ]);
     if schedule.open.is_empty() {
         return details;
@@ -139,11 +140,6 @@ fn when(spec: &ScheduleBody) -> String {
         (None, None, Some(at)) => format!("at {at}"),
         (None, None, None) => "-".to_owned(),
     }
-}
-
-fn by(mark: &MarkView) -> String {
-    let reason = mark.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
-    format!(" by {} since {}{reason}", mark.actor, time(mark.at))
 }
 
 fn name(value: &impl serde::Serialize) -> String {

@@ -32,8 +32,9 @@ impl Run {
                 return Err(RunRefusal::AlreadyDecided { step_id, decided: "rejected" });
             }
             _ => {
-                let phase = phase.as_str();
-                return Err(RunRefusal::NotAwaitingApproval { step_id, phase });
+                let (phase, status) =
+                    (phase.as_str(), self.status().map_or("-", RunStatus::as_str));
+                return Err(RunRefusal::NotAwaitingApproval { step_id, phase, status });
             }
         }
         self.conclude(i, step_id, verdict, reason, now)

@@ -124,6 +124,13 @@ pub enum RunCommand {
         /// Now.
         now: Timestamp,
     },
+    /// The lease never reached the worker that it was granted to.
+    ReturnLease {
+        /// Stream version in the fencing token.
+        token: u64,
+        /// Now.
+        now: Timestamp,
+    },
     /// The step's time ran out and its worker did not say so.
     TimeOut {
         /// Stream version in the fencing token.

@@ -13,7 +13,7 @@ use crate::{
         StepLogged, StepOutputs, StepRetryScheduled, StepStarted,
     },
     ids::{RunId, StepId, WorkerId},
-    limits::{LEASE_EXPIRIES, MESSAGE_BYTES},
+    limits::{LEASE_EXPIRIES, LEASE_RETURNS, MESSAGE_BYTES},
     plugin::PluginBuild,
     time::Timestamp,
 };
@@ -44,6 +44,10 @@ impl Aggregate for Run {
             RunCommand::ExpireLease { token, log, now } => {
                 let i = self.lease_step(token)?;
                 if self.is_open(i, token) { self.decide_expired(i, log, now) } else { Ok(vec![]) }
+            }
+            RunCommand::ReturnLease { token, now } => {
+                let i = self.lease_step(token)?;
+                if self.is_open(i, token) { self.decide_returned(i, None, now) } else { Ok(vec![]) }
             }
             RunCommand::TimeOut { token, log, run_id, now } => {
                 let i = self.lease_step(token)?;
@@ -144,8 +148,11 @@ impl Run {
                 Ok(vec![])
             }
             (Some(Closing::TimedOut), Outcome::TimedOut)
-            // Given back counts as expired; who lost the lease and gives it back wants no more.
-            | (Some(Closing::Cancelled | Closing::Expired), Outcome::Cancelled) => Ok(vec![]),
+            // Who lost the lease and gives it back wants no more.
+            | (
+                Some(Closing::Cancelled | Closing::Expired | Closing::Returned),
+                Outcome::Cancelled,
+            ) => Ok(vec![]),
             (Some(Closing::Succeeded), Outcome::Succeeded { .. }) => {
                 Err(RunRefusal::AlreadyClosed("it succeeded, with other outputs".to_owned()))
             }
@@ -183,7 +190,7 @@ impl Run {
             }
             // Not asked for: the worker gives the lease back.
             Outcome::Cancelled if self.status() == Some(RunStatus::Running) => {
-                self.decide_expired(i, log, moment.now)
+                self.decide_returned(i, log, moment.now)
             }
             Outcome::Cancelled => {
                 let mut advance = Advance::new(self, moment.now)?;
@@ -221,8 +228,8 @@ impl Run {
     /// When step `i` is tried again, if it has a try left and may begin it before its time is over.
     fn retry_at(&self, i: usize, moment: &Moment<'_>) -> Result<Option<Timestamp>, RunRefusal> {
         let (step, record) = (self.spec_step(i)?, &self.steps[i]);
-        // Expired leases are attempts too, but not failures of the step.
-        let failures = record.attempt.saturating_sub(record.expiries);
+        // Leases that expired or were given back are attempts too, but not failures of the step.
+        let failures = record.attempt.saturating_sub(record.expiries + record.returns);
         if self.status() != Some(RunStatus::Running) || failures > step.retry.max {
             return Ok(None);
         }
@@ -238,15 +245,39 @@ impl Run {
         log: Option<Artifact>,
         now: Timestamp,
     ) -> Result<Vec<RunEvent>, RunRefusal> {
-        let record = &self.steps[i];
+        let expired = RunEvent::StepLeaseExpired(self.attempt(i)?, logged(log));
+        let may = self.steps[i].expiries < LEASE_EXPIRIES;
+        self.decide_unfinished(i, expired, &Closing::Expired, may, now)
+    }
+
+    fn decide_returned(
+        &self,
+        i: usize,
+        log: Option<Artifact>,
+        now: Timestamp,
+    ) -> Result<Vec<RunEvent>, RunRefusal> {
+        let returned = RunEvent::StepLeaseReturned(self.attempt(i)?, logged(log));
+        let may = self.steps[i].returns < LEASE_RETURNS;
+        self.decide_unfinished(i, returned, &Closing::Returned, may, now)
+    }
+
+    /// The attempt ended without an outcome: if the step may, it is queued again at once.
+    fn decide_unfinished(
+        &self,
+        i: usize,
+        ended: RunEvent,
+        closing: &Closing,
+        may: bool,
+        now: Timestamp,
+    ) -> Result<Vec<RunEvent>, RunRefusal> {
         let running = self.status() == Some(RunStatus::Running);
-        let in_time = record.deadline.is_none_or(|deadline| now < deadline);
+        let in_time = self.steps[i].deadline.is_none_or(|deadline| now < deadline);
         let mut advance = Advance::new(self, now)?;
-        advance.push(RunEvent::StepLeaseExpired(self.attempt(i)?, logged(log)));
-        if running && in_time && record.expiries < LEASE_EXPIRIES {
+        advance.push(ended);
+        if running && in_time && may {
             advance.queue_again(i);
         } else {
-            advance.fail(i, Closing::Expired.error_code());
+            advance.fail(i, closing.error_code());
         }
         Ok(advance.finish())
     }
@@ -368,6 +399,7 @@ impl std::fmt::Display for Closing {
             Self::Failed(code) => write!(f, "it failed with {code}"),
             Self::TimedOut => f.write_str("it timed out"),
             Self::Expired => f.write_str("it expired"),
+            Self::Returned => f.write_str("it was given back"),
             Self::Cancelled => f.write_str("it was cancelled"),
         }
     }

@@ -33,6 +33,12 @@ impl Run {
                     self.steps[i].expiries += 1;
                 }
             }
+            RunEvent::StepLeaseReturned(data, _) => {
+                self.fail(&data.step_id, Closing::Returned);
+                if let Some(i) = self.index_of(&data.step_id) {
+                    self.steps[i].returns += 1;
+                }
+            }
             RunEvent::StepRetryScheduled(data) => {
                 self.forgive(&data.step_id);
                 if let Some(i) = self.index_of(&data.step_id) {

@@ -73,14 +73,16 @@ pub enum RunRefusal {
     NoSuchStep(StepId),
     /// Nothing is asked of an operator there.
     #[error(
-        "step {step_id} waits for no operator: it is {phase}; approvals are given while the run \
-         goes on, to steps whose phase is awaitingApproval"
+        "step {step_id} waits for no operator: it is {phase}, in a run that is {status}; approvals \
+         are given to steps that are awaitingApproval, while their run is running"
     )]
     NotAwaitingApproval {
         /// The step.
         step_id: StepId,
         /// Where it stands.
         phase: &'static str,
+        /// Where its run stands.
+        status: &'static str,
     },
     /// An operator decided otherwise before.
     #[error("step {step_id} was {decided} already: what is decided stays")]

@@ -23,9 +23,9 @@ impl Standing {
             RunEvent::StepQueued(data) => self.forgive(&data.step_id),
             RunEvent::StepRetryScheduled(data) => self.forgive(&data.step_id),
             RunEvent::StepFailed(data, _) => self.fail(&data.step_id),
-            RunEvent::StepTimedOut(data, _) | RunEvent::StepLeaseExpired(data, _) => {
-                self.fail(&data.step_id);
-            }
+            RunEvent::StepTimedOut(data, _)
+            | RunEvent::StepLeaseExpired(data, _)
+            | RunEvent::StepLeaseReturned(data, _) => self.fail(&data.step_id),
             RunEvent::StepFailureTolerated(data) => self.forgive(&data.step_id),
             RunEvent::StepRejected(data, _) => self.fail(&data.step_id),
             RunEvent::RunCancelRequested(..) | RunEvent::RunDeadlinePassed(_) => {

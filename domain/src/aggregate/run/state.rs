@@ -147,6 +147,8 @@ pub enum Closing {
     TimedOut,
     /// By its own expiry.
     Expired,
+    /// The worker gave it back, or never got it.
+    Returned,
     /// By cancellation.
     Cancelled,
 }
@@ -175,6 +177,8 @@ pub struct StepRecord {
     pub attempt: u32,
     /// Leases of it that expired.
     pub expiries: u32,
+    /// Leases of it that were given back.
+    pub returns: u32,
     /// The newest lease.
     pub lease: Option<LeaseRecord>,
     /// What it gave, while that is not erased.
@@ -196,6 +200,7 @@ impl StepRecord {
             phase: StepPhase::Waiting,
             attempt: 0,
             expiries: 0,
+            returns: 0,
             lease: None,
             outputs: None,
             unmet_needs,
@@ -308,6 +313,7 @@ impl Closing {
             Self::Failed(code) => code.clone(),
             Self::TimedOut => ErrorCode::lenient(ErrorCode::TIMEOUT),
             Self::Expired => ErrorCode::lenient(ErrorCode::LEASE_EXPIRED),
+            Self::Returned => ErrorCode::lenient(ErrorCode::LEASE_RETURNED),
             Self::Succeeded | Self::Cancelled => ErrorCode::lenient("UNEXPECTED"),
         }
     }

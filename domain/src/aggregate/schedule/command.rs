@@ -6,7 +6,7 @@ use super::{MAX_BACKFILL, MAX_OPEN_FIRES};
 use crate::{
     event::ScheduleRequest,
     ids::{RunId, Tenant},
-    schedule::CompiledSchedule,
+    schedule::{CompiledSchedule, ScheduleError},
     time::Timestamp,
 };
 
@@ -30,6 +30,8 @@ pub struct Surroundings {
     pub tenant: Tenant,
     /// Now.
     pub now: Timestamp,
+    /// When it, its DAG or all schedulers were last let go on, as far as that is known.
+    pub free_since: Option<Timestamp>,
     /// Its fires that are open, earliest first.
     pub open: Vec<OpenFire>,
     /// Runs that exist, of those that it may want to start.
@@ -108,6 +110,9 @@ pub enum ScheduleRefusal {
     /// There is none.
     #[error("there is no such schedule: see `stella orch schedule list`")]
     Unknown,
+    /// It would not do what its author wants.
+    #[error("the schedule does not hold from now on")]
+    Invalid(Vec<ScheduleError>),
     /// There is one, and it differs.
     #[error(
         "there is a schedule of this id, and it differs from what is asked for: change it with \

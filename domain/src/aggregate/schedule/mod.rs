@@ -105,7 +105,8 @@ impl Schedule {
         let Some(spec) = &self.spec else { return vec![] };
         let mut times = vec![];
         if !self.paused {
-            let due = spec.due(self.seen, now);
+            // All that could be wanted, whatever had held it back.
+            let due = spec.due(self.seen, None, now);
             times.extend(due.caught_up.into_iter().chain(due.on_time));
         }
         if let Some(backfill) = &self.backfill {
@@ -118,7 +119,7 @@ impl Schedule {
     /// When it is to be attended to next, if nothing else happens.
     pub fn look_again_at(&self, now: Timestamp) -> Option<Timestamp> {
         let spec = self.spec.as_ref().filter(|_| !self.paused)?;
-        spec.due(self.seen, now).look_again_at
+        spec.due(self.seen, None, now).look_again_at
     }
 
     fn attend(&self, around: &Surroundings) -> Vec<ScheduleEvent> {
@@ -126,7 +127,7 @@ impl Schedule {
         let mut events = vec![];
         let mut open: Vec<OpenFire> = around.open.clone();
         if !self.paused {
-            let due = spec.due(self.seen, around.now);
+            let due = spec.due(self.seen, around.free_since, around.now);
             if let Some((from, to)) = due.missed {
                 events.push(missed(false, from, to, MissReason::Late));
             }
@@ -281,14 +282,22 @@ impl Aggregate for Schedule {
                 if same {
                     return Ok(vec![]);
                 }
-                let (schedule_id, spec) = (spec.id().clone(), spec.spec().clone());
-                let set = ScheduleSet { schedule_id, since: now, spec };
                 match (self.spec.is_some(), exists) {
-                    (false, false) => vec![ScheduleEvent::ScheduleCreated(set, Some(request))],
-                    (true, true) => vec![ScheduleEvent::ScheduleUpdated(set, Some(request))],
                     (false, true) => return Err(ScheduleRefusal::Unknown),
                     (true, false) => return Err(ScheduleRefusal::Exists),
+                    (false, false) | (true, true) => {}
                 }
+                let wrong = spec.wrong_from(now);
+                if !wrong.is_empty() {
+                    return Err(ScheduleRefusal::Invalid(wrong));
+                }
+                let (schedule_id, spec) = (spec.id().clone(), spec.spec().clone());
+                let set = ScheduleSet { schedule_id, since: now, spec };
+                let request = Some(request);
+                vec![match exists {
+                    false => ScheduleEvent::ScheduleCreated(set, request),
+                    true => ScheduleEvent::ScheduleUpdated(set, request),
+                }]
             }
             ScheduleCommand::Attend(around) => self.attend(&around),
             ScheduleCommand::Trigger { fire_time, around } => {

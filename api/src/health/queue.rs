@@ -1,0 +1,192 @@
+//! Whether what waits is being worked off.
+
+use stella_domain::{ids::Tenant, time::Timestamp};
+use stella_projections::{ControlRow, DagRow, ProjectionError, QueueReport, RunningPlugin};
+
+use super::{Found, green, names, told};
+use crate::{
+    state::AppState,
+    types::{HealthStatus, StuckPluginView},
+};
+
+/// How long a step may wait before somebody should look, in milliseconds.
+const WAITS_LONG_MS: u64 = 60_000;
+/// A step that runs this many times longer than its plugin's usually do, and at least so long, is
+/// reported.
+const STUCK_TIMES: u64 = 10;
+const STUCK_MS: u64 = 60_000;
+
+pub(super) async fn queue(app: &AppState, tenant: &Tenant) -> Found {
+    match look(app, tenant).await {
+        Ok(found) => found,
+        Err(error) => (HealthStatus::Red, error.to_string()),
+    }
+}
+
+async fn look(app: &AppState, tenant: &Tenant) -> Result<Found, ProjectionError> {
+    let report = app.projections.queue(tenant).await?;
+    let control = app.projections.control(tenant).await?;
+    let paused = app.projections.paused_dags(tenant).await?;
+    let running = app.projections.running(tenant).await?;
+    Ok(judge(&report, control.as_ref(), &paused, running, app.clock.now()))
+}
+
+/// Plugins of which a step runs far longer than their steps usually do.
+pub(crate) fn stuck(running: Vec<RunningPlugin>, now: Timestamp) -> Vec<StuckPluginView> {
+    let stuck = running.into_iter().filter_map(|plugin| {
+        let oldest_started_at = plugin.oldest_started_at?;
+        let oldest_age_ms = now.ms_since(oldest_started_at);
+        let usual_ms = plugin.attempts_ms.checked_div(plugin.attempts)?;
+        let bound = STUCK_MS.max(usual_ms.saturating_mul(STUCK_TIMES));
+        let plugin = plugin.plugin;
+        let view = StuckPluginView { plugin, oldest_started_at, oldest_age_ms, usual_ms };
+        (oldest_age_ms > bound).then_some(view)
+    });
+    stuck.collect()
+}
+
+/// What somebody holds back is worth a look as soon as something waits for it.
+fn judge(
+    report: &QueueReport,
+    control: Option<&ControlRow>,
+    paused: &[DagRow],
+    running: Vec<RunningPlugin>,
+    now: Timestamp,
+) -> Found {
+    let total = &report.total;
+    let mut said = vec![];
+    if let Some(started) = control.and_then(ControlRow::draining) {
+        said.push(format!("it is being drained {}: no run is admitted", told(&started.started)));
+    }
+    let dispatch = control.and_then(|control| control.dispatch_paused.as_ref());
+    if let Some(mark) = dispatch.filter(|_| total.queued > 0) {
+        said.push(format!("nothing is leased: dispatch is paused {}", told(mark)));
+    }
+    let held = control.iter().flat_map(|control| &control.plugins_paused);
+    let held = held.filter_map(|(plugin, mark)| {
+        let depth = report.by_plugin.get(plugin).filter(|depth| depth.queued > 0)?;
+        Some(format!("plugin {plugin} is paused {} ({} steps wait)", told(mark), depth.queued))
+    });
+    let held: Vec<String> = held.collect();
+    let dags = paused.iter().filter_map(|dag| {
+        let depth = report.by_dag.get(&dag.dag_id).filter(|depth| depth.queued > 0)?;
+        let (dag_id, mark) = (&dag.dag_id, told(dag.paused.as_ref()?));
+        Some(format!("DAG {dag_id} is paused {mark} ({} steps wait)", depth.queued))
+    });
+    let dags: Vec<String> = dags.collect();
+    said.extend([held, dags].iter().filter(|of| !of.is_empty()).map(|of| names(of)));
+    let oldest_ms = total.oldest_queued_at.map(|since| now.ms_since(since));
+    if let Some(waits_ms) = oldest_ms.filter(|age| said.is_empty() && *age > WAITS_LONG_MS) {
+        let late = report.by_plugin.iter().filter(|(_, depth)| {
+            depth.oldest_queued_at.is_some_and(|since| now.ms_since(since) > WAITS_LONG_MS)
+        });
+        let late: Vec<String> = late.map(|(plugin, _)| plugin.to_string()).collect();
+        let seconds = waits_ms / 1_000;
+        said.push(format!("the oldest waits for {seconds} s, for plugin {}", names(&late)));
+    }
+    let stuck = stuck(running, now).into_iter().map(|stuck| {
+        let (seconds, usual_ms) = (stuck.oldest_age_ms / 1_000, stuck.usual_ms);
+        format!("a step of plugin {} runs for {seconds} s, usual is {usual_ms} ms", stuck.plugin)
+    });
+    let stuck: Vec<String> = stuck.collect();
+    if !stuck.is_empty() {
+        said.push(names(&stuck));
+    }
+    let depth = format!(
+        "{} queued, {} running, {} backing off",
+        total.queued, total.running, total.backing_off
+    );
+    match said.is_empty() {
+        true => green(depth),
+        false => (HealthStatus::Yellow, format!("{depth}; {}", said.join("; "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{Value, json};
+    use stella_projections::QueueDepth;
+
+    use super::*;
+
+    const NOW: &str = "2026-11-28T12:00:00.000000Z";
+
+    fn depth(queued: u64, since: &str) -> QueueDepth {
+        let oldest_queued_at = (queued > 0).then(|| since.parse().unwrap());
+        QueueDepth { queued, running: 0, backing_off: 0, oldest_queued_at }
+    }
+
+    /// So many steps of the DAG `d` wait for the plugin `scan`, since then.
+    fn judged(queued: u64, since: &str, control: &Value, paused: &[DagRow]) -> Found {
+        let depth = depth(queued, since);
+        let report = QueueReport {
+            next_seq: 9,
+            total: depth,
+            by_dag: [("d".parse().unwrap(), depth)].into(),
+            by_plugin: [("scan".parse().unwrap(), depth)].into(),
+        };
+        let mut row = json!({"limits": [], "pluginsPaused": {}, "tenant": "acme", "version": 1});
+        row.as_object_mut().unwrap().extend(control.as_object().unwrap().clone());
+        let control = serde_json::from_value(row).unwrap();
+        judge(&report, Some(&control), paused, vec![], NOW.parse().unwrap())
+    }
+
+    #[test]
+    fn what_is_held_back_is_told_as_soon_as_something_waits_for_it() {
+        let by_ann = json!({"actor": "user:ann", "at": NOW, "reason": "moving", "seq": 9});
+        let dag: DagRow = serde_json::from_value(json!({
+            "dagId": "d", "createdAt": NOW, "updatedAt": NOW, "latestVersion": 1, "paused": by_ann,
+        }))
+        .unwrap();
+        let dag = std::slice::from_ref(&dag);
+        let told = "since 2026-11-28T12:00:00.000000Z by user:ann: moving";
+        let cases: &[(Value, &[DagRow], String)] = &[
+            (
+                json!({"dispatchPaused": by_ann}),
+                &[],
+                format!("nothing is leased: dispatch is paused {told}"),
+            ),
+            (
+                json!({"pluginsPaused": {"scan": by_ann}}),
+                &[],
+                format!("plugin scan is paused {told} (2 steps wait)"),
+            ),
+            (json!({}), dag, format!("DAG d is paused {told} (2 steps wait)")),
+        ];
+        for (control, dags, expected) in cases {
+            assert_eq!(judged(0, NOW, control, dags).0, HealthStatus::Green, "nothing waits");
+            let (status, text) = judged(2, NOW, control, dags);
+            assert_eq!(status, HealthStatus::Yellow);
+            assert_eq!(text, format!("2 queued, 0 running, 0 backing off; {expected}"));
+        }
+        let drain = json!({"drain": {"started": by_ann, "thenPause": false}});
+        let (status, text) = judged(0, NOW, &drain, &[]);
+        assert_eq!(status, HealthStatus::Yellow, "no run is admitted");
+        assert!(text.contains(&format!("it is being drained {told}")), "{text}");
+    }
+
+    #[test]
+    fn a_long_wait_is_told_with_its_plugin() {
+        let none = json!({});
+        assert_eq!(judged(1, "2026-11-28T11:59:00.000000Z", &none, &[]).0, HealthStatus::Green);
+        let (status, text) = judged(1, "2026-11-28T11:58:59.000000Z", &none, &[]);
+        assert_eq!(status, HealthStatus::Yellow);
+        assert!(text.ends_with("the oldest waits for 61 s, for plugin scan"), "{text}");
+    }
+
+    #[test]
+    fn a_plugin_is_stuck_when_a_step_runs_far_longer_than_usual() {
+        let running = |attempts, attempts_ms, since: &str| {
+            let (plugin, oldest_started_at) = ("scan".parse().unwrap(), since.parse().ok());
+            let running = RunningPlugin { plugin, attempts, attempts_ms, oldest_started_at };
+            stuck(vec![running], NOW.parse().unwrap()).len()
+        };
+        // Ten seconds usually: a hundred are as long as they may be, but for the least of a minute.
+        assert_eq!(running(6, 60_000, "2026-11-28T11:58:20.000000Z"), 0);
+        assert_eq!(running(6, 60_000, "2026-11-28T11:58:19.999000Z"), 1);
+        assert_eq!(running(6, 6_000, "2026-11-28T11:59:00.000000Z"), 0);
+        assert_eq!(running(6, 6_000, "2026-11-28T11:58:59.999000Z"), 1);
+        assert_eq!(running(0, 0, "2026-11-01T00:00:00.000000Z"), 0, "nothing to compare with");
+    }
+}
