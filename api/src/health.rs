@@ -31,16 +31,18 @@ type Found = (HealthStatus, String);
 
 /// The node's health, as it is for one tenant.
 pub(crate) async fn of(app: &AppState, tenant: &Tenant) -> Health {
-    let (ledger, checkpoints, clock, projections, queue, workers, schedulers) = tokio::join!(
+    let (ledger, checkpoints, clock, artifacts, projections, queue, workers, schedulers) = tokio::join!(
         component("ledger", ledger(app)),
         component("checkpoints", checkpoints(app)),
         component("clock", clock(app)),
+        component("artifacts", artifacts(app)),
         component("projections", projections(app, tenant)),
         component("queue", queue::queue(app, tenant)),
         component("workers", workers(app, tenant)),
         component("schedulers", schedulers::schedulers(app, tenant)),
     );
-    let components = vec![ledger, checkpoints, clock, projections, queue, workers, schedulers];
+    let components =
+        vec![ledger, checkpoints, clock, artifacts, projections, queue, workers, schedulers];
     let worst = components.iter().map(|part| part.status).max();
     Health { status: worst.unwrap_or(HealthStatus::Red), components }
 }
@@ -125,6 +127,14 @@ async fn clock(app: &AppState) -> Found {
         (HealthStatus::Red, format!("{message}: nothing is recorded until the clocks are set"))
     } else {
         green(message)
+    }
+}
+
+async fn artifacts(app: &AppState) -> Found {
+    match app.artifacts.store.answers().await {
+        Ok(()) => green(format!("{} answers", app.artifacts.store.place())),
+        // Runs whose values are small go on.
+        Err(e) => (HealthStatus::Yellow, e.to_string()),
     }
 }
 

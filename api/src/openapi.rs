@@ -128,18 +128,15 @@ problems! {
     /// Draining the queue.
     DrainRefused {
         409: "`DISPATCH_PAUSED`: resume it first, or nothing would be worked off.",
-        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
     }
     /// Pausing a DAG, or letting it go on.
     DagNotPaused {
         404: "`DAG_NOT_FOUND`.",
-        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
     }
     /// Cancelling the runs of a version.
     DagVersionNotCleared {
         404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
         409: "`DAG_VERSION_ENABLED`: disable it first, or more of its runs start.",
-        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
     }
     /// Naming a schedule.
     ScheduleNotFound {
@@ -148,7 +145,6 @@ problems! {
     /// Naming a schedule, and why something is done to it.
     ScheduleUnchanged {
         404: "`SCHEDULE_NOT_FOUND`.",
-        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
     }
     /// Creating a schedule.
     ScheduleExists {
@@ -169,7 +165,7 @@ problems! {
     BackfillRefused {
         404: "`SCHEDULE_NOT_FOUND`.",
         409: "`BACKFILL_UNDER_WAY`: wait for its end, or cancel it.",
-        422: "`BACKFILL_EMPTY`, `BACKFILL_TOO_LARGE`. `EVENT_TOO_LARGE`.",
+        422: "`BACKFILL_EMPTY`, `BACKFILL_TOO_LARGE`.",
     }
     /// Running a run again.
     RerunRefused {
@@ -190,7 +186,6 @@ problems! {
     NotApproved {
         404: "`RUN_NOT_FOUND`, `STEP_NOT_FOUND`.",
         409: "`STEP_NOT_AWAITING_APPROVAL`; `APPROVAL_DECIDED`: the opposite was decided.",
-        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
     }
     /// Naming a DAG.
     DagNotFound {
@@ -204,18 +199,15 @@ problems! {
     DagVersionRefused {
         404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
         409: "`DAG_VERSION_DISABLED`: enable it first.",
-        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
     }
     /// Rolling back to a version of a DAG.
     DagNotRolledBack {
         404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
         409: "`DAG_VERSION_DISABLED`: enable it first. `DAG_VERSION_NOT_OLDER`: activate it.",
-        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
     }
     /// Disabling or enabling a version of a DAG.
     DagVersionUnchanged {
         404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
-        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
     }
     /// Reporting what came of a lease.
     LeaseNotHeld {
@@ -227,10 +219,6 @@ problems! {
         404: "`RUN_NOT_FOUND`, `LEASE_NOT_FOUND`.",
         409: "`FENCING_TOKEN_STALE`, `LEASE_NOT_HELD`, `LEASE_ENDED`: drop the step.",
         422: "`EVENT_TOO_LARGE`: put many small members into one. `ARTIFACT_UNKNOWN`: hand it over first.",
-    }
-    /// Giving free text that is recorded.
-    EventTooLarge {
-        422: "`EVENT_TOO_LARGE`: pass large data by reference.",
     }
     /// Giving a DAG spec.
     SpecRefused {

@@ -181,6 +181,24 @@ impl ArtifactStore {
         }
     }
 
+    /// Whether it answers. Costs a look at the ledgers that it has artifacts of.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Unavailable`].
+    pub async fn answers(&self) -> Result<(), ArtifactError> {
+        let unavailable =
+            |reason| ArtifactError::Unavailable { place: self.place.to_string(), reason };
+        if let Some(folder) = &self.folder {
+            let within = folder.path_to_filesystem(&Path::from("any"));
+            let within = within.map_err(|error| unavailable(error.to_string()))?;
+            // Listed, a folder that is gone is an empty one.
+            let found = tokio::fs::metadata(within.parent().unwrap_or(&within)).await;
+            found.map_err(|error| unavailable(error.to_string()))?;
+        }
+        let listed = self.store.list_with_delimiter(Some(&self.prefix)).await;
+        listed.map(drop).map_err(|error| unavailable(error.to_string()))
+    }
+
     /// Where it is.
     pub fn place(&self) -> &str {
         &self.place

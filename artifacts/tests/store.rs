@@ -188,3 +188,14 @@ fn a_log_has_a_limit() {
     assert!(matches!(over, Err(LogError::TooLarge)), "{over:?}");
     assert_eq!(live.close(&token(3)).unwrap().size, LOG_BYTES as u64);
 }
+
+#[tokio::test]
+async fn a_store_that_is_gone_does_not_answer() {
+    let place = place();
+    place.store.answers().await.unwrap();
+    place.put(b"one").await;
+    place.store.answers().await.unwrap();
+    fs::rename(place.dir.path().join("a"), place.dir.path().join("b")).unwrap();
+    let gone = place.store.answers().await;
+    assert!(matches!(gone, Err(ArtifactError::Unavailable { .. })), "{gone:?}");
+}

@@ -224,6 +224,10 @@ async fn large_values_and_files_go_from_step_to_step_and_are_erased_with_their_r
     let short = json!({"dagId": "d", "inputs": {"big": "short"}});
     server.client.post("/runs", &short).await.problem(422, "INPUTS_INVALID");
 
+    let named = artifacts(&server, id_of(&run)).await;
+    let places: Vec<_> = named.iter().map(|named| named["pointer"].as_str().unwrap()).collect();
+    assert!(places.contains(&"/inputs/big") && places.contains(&"/outputs/text"), "{named:?}");
+
     // A rerun has its own; the first goes, the rerun stays whole.
     let rerun = server.client.post(&format!("/runs/{}:rerun", id_of(&run)), &json!({})).await.ok();
     assert_eq!(ended(&server, id_of(&rerun)).await["status"], "succeeded");

@@ -202,7 +202,7 @@ fn signed_bytes(manifest: &[u8]) -> Vec<u8> {
     [SIGNATURE_CONTEXT, manifest].concat()
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> BundleError {
+pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> BundleError {
     let path = path.to_owned();
     move |source| BundleError::Io { path, source }
 }
@@ -231,7 +231,7 @@ fn check_signature(dir: &Path, text: &str, trusted: &[VerifyingKey]) -> Result<(
 }
 
 /// The file that `path` names in `dir`, provided that no part of the path is a symbolic link.
-fn plain_file(dir: &Path, path: &str) -> Result<PathBuf, BundleError> {
+pub(crate) fn plain_file(dir: &Path, path: &str) -> Result<PathBuf, BundleError> {
     let mut full = dir.to_owned();
     for part in path.split('/') {
         full.push(part);
@@ -244,7 +244,7 @@ fn plain_file(dir: &Path, path: &str) -> Result<PathBuf, BundleError> {
     if kind.is_file() { Ok(full) } else { Err(BundleError::NotPlain { path: full }) }
 }
 
-fn read_text(dir: &Path, name: &str) -> Result<String, BundleError> {
+pub(crate) fn read_text(dir: &Path, name: &str) -> Result<String, BundleError> {
     let path = plain_file(dir, name)?;
     let file = File::open(&path).map_err(io_error(&path))?;
     let mut text = String::new();

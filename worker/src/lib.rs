@@ -13,6 +13,7 @@ mod files;
 pub mod lease;
 pub mod log;
 pub mod manifest;
+pub mod pack;
 pub mod process;
 pub mod protocol;
 pub mod schema;

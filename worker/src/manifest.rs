@@ -10,7 +10,7 @@ use serde_json::Value;
 use stella_domain::{ids::PluginName, json};
 
 /// Files that a bundle may list.
-const MAX_FILES: usize = 10_000;
+pub(crate) const MAX_FILES: usize = 10_000;
 /// Actions that a plugin may have.
 const MAX_ACTIONS: usize = 256;
 /// Canonical KiB of outputs that a plugin may ask for: a report of 1 MiB has them and a little more.

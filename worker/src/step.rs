@@ -25,9 +25,9 @@ use crate::{
 pub const HYDRATED_BYTES: u64 = 32 * 1024 * 1024;
 /// Artifacts that a step is given at most.
 const GIVEN: usize = 1_000;
-/// Transfers of one artifact that may break off, with pauses that grow to five seconds between them:
+/// Transfers of one artifact that may break off, with growing pauses between them, three seconds in all:
 /// a server that is restarted cuts one or two, bytes that are not what was recorded cut each.
-const BROKEN_OFF: u32 = 10;
+const BROKEN_OFF: u32 = 5;
 
 /// The bytes of an artifact as they come.
 pub type ArtifactBytes = BoxStream<'static, io::Result<Bytes>>;

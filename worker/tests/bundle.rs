@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use stella_worker::{
     Bundle, BundleError,
     bundle::{file_digest, sign_manifest},
+    pack::pack,
 };
 
 const ZERO_DIGEST: &str = "b3:0000000000000000000000000000000000000000000000000000000000000000";
@@ -145,4 +146,61 @@ fn a_signature_is_over_the_context_and_the_bytes_of_the_manifest() {
     let key = SigningKey::from_bytes(&[1; 32]);
     let by_hand = key.sign(b"stella-orchestrator plugin bundle v1\n{\"name\":1}").to_bytes();
     assert_eq!(sign_manifest(br#"{"name":1}"#, &key), BASE64_STANDARD.encode(by_hand));
+}
+
+/// A directory as an author has it: a plugin.json without digests.
+fn unpacked() -> tempfile::TempDir {
+    let dir = bundle_dir("true", |manifest| {
+        manifest.as_object_mut().unwrap().remove("files");
+    });
+    fs::create_dir_all(dir.path().join("lib/deep")).unwrap();
+    fs::write(dir.path().join("lib/deep/rules.txt"), "rules").unwrap();
+    fs::create_dir(dir.path().join(".git")).unwrap();
+    fs::write(dir.path().join(".git/config"), "not part of it").unwrap();
+    dir
+}
+
+#[test]
+fn what_is_packed_is_loaded_with_every_file_in_it() {
+    let dir = unpacked();
+    assert!(matches!(Bundle::load(dir.path(), &[]), Err(BundleError::Manifest { .. })));
+    let bundle = pack(dir.path(), None).unwrap();
+    let files: Vec<&str> = bundle.manifest().files.keys().map(String::as_str).collect();
+    assert_eq!(files, ["lib/deep/rules.txt", "run.sh"]);
+    let packed = fs::read(dir.path().join("plugin.json")).unwrap();
+    assert_eq!(pack(dir.path(), None).unwrap().digest(), bundle.digest(), "the same again");
+    assert_eq!(fs::read(dir.path().join("plugin.json")).unwrap(), packed);
+    fs::write(dir.path().join("lib/deep/rules.txt"), "other rules").unwrap();
+    assert!(matches!(Bundle::load(dir.path(), &[]), Err(BundleError::Digest { .. })));
+    assert_ne!(pack(dir.path(), None).unwrap().digest(), bundle.digest());
+    Bundle::load(dir.path(), &[]).unwrap();
+}
+
+#[test]
+fn a_packed_bundle_is_signed_by_the_key_and_by_none_without_one() {
+    let dir = unpacked();
+    let (key, other) = (SigningKey::from_bytes(&[7; 32]), SigningKey::from_bytes(&[8; 32]));
+    pack(dir.path(), Some(&key)).unwrap();
+    Bundle::load(dir.path(), &[key.verifying_key()]).unwrap();
+    let wrong = Bundle::load(dir.path(), &[other.verifying_key()]);
+    assert!(matches!(wrong, Err(BundleError::Signature { .. })), "{wrong:?}");
+    pack(dir.path(), None).unwrap();
+    let unsigned = Bundle::load(dir.path(), &[key.verifying_key()]);
+    assert!(matches!(unsigned, Err(BundleError::Unsigned { .. })), "{unsigned:?}");
+}
+
+#[test]
+fn what_cannot_be_a_bundle_is_left_as_it_is() {
+    let dir = unpacked();
+    let manifest = dir.path().join("plugin.json");
+    symlink("/etc/hostname", dir.path().join("lib/link")).unwrap();
+    let before = fs::read(&manifest).unwrap();
+    let linked = pack(dir.path(), None);
+    assert!(matches!(linked, Err(BundleError::NotPlain { .. })), "{linked:?}");
+    assert_eq!(fs::read(&manifest).unwrap(), before);
+    fs::remove_file(dir.path().join("lib/link")).unwrap();
+    fs::write(&manifest, r#"{"name":"test"}"#).unwrap();
+    let incomplete = pack(dir.path(), None).unwrap_err().to_string();
+    assert!(incomplete.contains("missing field"), "{incomplete}");
+    assert_eq!(fs::read(&manifest).unwrap(), br#"{"name":"test"}"#);
 }

@@ -6,7 +6,7 @@ use stella_domain::{aggregate::ControlChange, event::LimitScope};
 use crate::{
     auth::Caller,
     extract::{JsonBody, OptionalJson},
-    openapi::{DrainRefused, EventTooLarge},
+    openapi::DrainRefused,
     problem::ApiError,
     state::AppState,
     types::{ChangedControl, DrainBody, LimitBody, QueueBody, ReasonBody},
@@ -18,8 +18,7 @@ use crate::{
 /// admitted. Safe to repeat.
 #[utoipa::path(post, path = "/queue:pause", tag = "queue",
     request_body(content = Option<QueueBody>),
-    responses((status = 200, description = "What is held back.", body = ChangedControl),
-        EventTooLarge))]
+    responses((status = 200, description = "What is held back.", body = ChangedControl)))]
 pub(crate) async fn pause_queue(
     State(app): State<AppState>,
     caller: Caller,
@@ -34,8 +33,7 @@ pub(crate) async fn pause_queue(
 /// repeat.
 #[utoipa::path(post, path = "/queue:resume", tag = "queue",
     request_body(content = Option<QueueBody>),
-    responses((status = 200, description = "What is held back.", body = ChangedControl),
-        EventTooLarge))]
+    responses((status = 200, description = "What is held back.", body = ChangedControl)))]
 pub(crate) async fn resume_queue(
     State(app): State<AppState>,
     caller: Caller,
@@ -66,8 +64,7 @@ pub(crate) async fn drain_queue(
 ///
 /// Of the tenant, of a DAG or of a plugin. What runs already goes on. Safe to repeat.
 #[utoipa::path(post, path = "/queue:limit", tag = "queue", request_body = LimitBody,
-    responses((status = 200, description = "What is held back.", body = ChangedControl),
-        EventTooLarge))]
+    responses((status = 200, description = "What is held back.", body = ChangedControl)))]
 pub(crate) async fn limit_queue(
     State(app): State<AppState>,
     caller: Caller,
@@ -90,8 +87,7 @@ pub(crate) async fn limit_queue(
 /// No schedule fires any more. Safe to repeat.
 #[utoipa::path(post, path = "/schedulers:pause", tag = "schedules",
     request_body(content = Option<ReasonBody>),
-    responses((status = 200, description = "What is held back.", body = ChangedControl),
-        EventTooLarge))]
+    responses((status = 200, description = "What is held back.", body = ChangedControl)))]
 pub(crate) async fn pause_schedulers(
     State(app): State<AppState>,
     caller: Caller,
@@ -105,8 +101,7 @@ pub(crate) async fn pause_schedulers(
 /// What became due meanwhile is treated as each schedule's catch-up policy says. Safe to repeat.
 #[utoipa::path(post, path = "/schedulers:resume", tag = "schedules",
     request_body(content = Option<ReasonBody>),
-    responses((status = 200, description = "What is held back.", body = ChangedControl),
-        EventTooLarge))]
+    responses((status = 200, description = "What is held back.", body = ChangedControl)))]
 pub(crate) async fn resume_schedulers(
     State(app): State<AppState>,
     caller: Caller,

@@ -8,7 +8,7 @@ use crate::{
     app::Record,
     auth::Caller,
     extract::{JsonBody, OptionalJson},
-    openapi::{EventTooLarge, NotErased},
+    openapi::NotErased,
     problem::ApiError,
     state::AppState,
     types::{EraseBody, ErasedRunView, LedgerHead, ReasonBody, ReceiptView},
@@ -38,7 +38,7 @@ pub(crate) async fn ledger_head(
 /// Record `LedgerSealed`, which closes every window that ends before it.
 #[utoipa::path(post, path = "/ledger:seal", tag = "ledger",
     request_body(content = Option<ReasonBody>),
-    responses((status = 200, description = "Sealed.", body = ReceiptView), EventTooLarge))]
+    responses((status = 200, description = "Sealed.", body = ReceiptView)))]
 pub(crate) async fn seal_ledger(
     State(app): State<AppState>,
     caller: Caller,
@@ -51,7 +51,7 @@ pub(crate) async fn seal_ledger(
 /// Record that a wrong clock is known: `recordedAt` stands still until the clocks catch up.
 #[utoipa::path(post, path = "/ledger:accept-clock-fault", tag = "ledger",
     request_body(content = Option<ReasonBody>),
-    responses((status = 200, description = "Recorded.", body = ReceiptView), EventTooLarge))]
+    responses((status = 200, description = "Recorded.", body = ReceiptView)))]
 pub(crate) async fn accept_clock_fault(
     State(app): State<AppState>,
     caller: Caller,

@@ -126,6 +126,11 @@ async fn every_documented_answer_is_real() {
     let run = api.finished("echo", &json!({})).await;
     let slow = api.post("/runs", &json!({"dagId": "slow"})).await.body;
     let gated = api.post("/runs", &json!({"dagId": "gated"})).await.body;
+    let loose = "id: loose\nsteps:\n  - {id: a, plugin: core, action: noop}\n";
+    let strict = format!("inputs: {{type: object, required: [n]}}\n{loose}");
+    api.post_text("/dags", YAML, loose).await;
+    let loose = api.finished("loose", &json!({})).await;
+    api.post_text("/dags", YAML, strict).await;
     let of = |run: &Value| run["runId"].as_str().unwrap().to_owned();
     api.get(&format!("/runs?minSeq={}", slow["seq"])).await;
     let observer = api.beside().await;
@@ -145,7 +150,7 @@ async fn every_documented_answer_is_real() {
         let operation = operations.iter().find(|operation| operation.name == *name);
         let operation = operation.unwrap_or_else(|| panic!("{name} is not documented"));
         let path = path.replace("{run}", &of(&run)).replace("{slow}", &of(&slow));
-        let path = path.replace("{gated}", &of(&gated));
+        let path = path.replace("{gated}", &of(&gated)).replace("{loose}", &of(&loose));
         let path = path.replace("{none}", NO_RUN).replace("{digest}", &digest);
         let below = operation.path.strip_prefix(PREFIX).map_or("", |_| PREFIX);
         let body = body.replace("{large}", &large).replace("{echo}", ECHO).replace("{key}", &key);

@@ -45,6 +45,11 @@ async fn pending_approvals_of_all_runs_come_in_pages_oldest_first() {
     api.post(&format!("/runs/{first}/steps/first:approve"), &json!({})).await;
     let second = started[1].as_str().unwrap();
     let cancelled = api.post(&format!("/runs/{second}:cancel"), &json!({})).await.body;
+    let late = api.post(&format!("/runs/{second}/steps/gate:approve"), &json!({})).await;
+    late.is_problem(409, "STEP_NOT_AWAITING_APPROVAL").detail_has("in a run that is cancelled");
+    let steps = format!("/runs/{first}/steps?minSeq={}", cancelled["seq"]);
+    let decided = &api.get(&steps).await.body["items"][0]["decidedBy"];
+    assert!(decided.as_str().unwrap().starts_with("user:"), "{decided}");
     let left = items(&api.get(&format!("/approvals?minSeq={}", cancelled["seq"])).await.body);
     assert_eq!(left.len(), 6);
     let last = left.last().unwrap();

@@ -156,9 +156,6 @@ async fn what_is_too_large_for_an_event_is_refused() {
     let many: serde_json::Map<_, _> = (0..20_000).map(|i| (i.to_string(), json!(i))).collect();
     let body = json!({"dagId": "echo", "inputs": many});
     api.post("/runs", &body).await.is_problem(422, "EVENT_TOO_LARGE").detail_has("the inputs");
-    let large = "x".repeat(70_000);
-    let body = json!({ "reason": large });
-    api.post("/ledger:seal", &body).await.is_problem(422, "EVENT_TOO_LARGE");
     let labels: serde_json::Map<_, _> = (0..33).map(|i| (i.to_string(), json!("x"))).collect();
     let body = json!({"dagId": "echo", "labels": labels});
     api.post("/runs", &body).await.is_problem(422, "LABEL_REFUSED").detail_has("at most 32");
@@ -198,5 +195,18 @@ async fn unknown_verbs_and_methods_are_problems_too() {
     api.post_nothing("/runs/x:cancel").await.is_problem(400, "INVALID_PATH");
     let delete = api.request(Method::DELETE, "/runs").send().await.unwrap();
     Answer::of(delete).await.is_problem(405, "METHOD_NOT_ALLOWED");
+    api.stop().await;
+}
+
+/// Reasons are shown in lists, and recorded for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reason_has_a_length() {
+    let api = Api::start().await;
+    let reason = |bytes: usize| json!({"reason": "r".repeat(bytes)});
+    for path in ["/queue:pause", "/queue:drain", "/schedulers:pause", "/ledger:seal"] {
+        let answer = api.post(path, &reason(1_025)).await;
+        answer.is_problem(400, "INVALID_BODY").detail_has("at most 1024 bytes, this one has 1025");
+    }
+    assert_eq!(api.post("/queue:pause", &reason(1_024)).await.status, 200);
     api.stop().await;
 }

@@ -51,7 +51,16 @@ async fn a_node_that_is_well_is_green() {
     let health: Health = serde_json::from_value(api.get("/admin/health").await.body).unwrap();
     assert_eq!(health.status, HealthStatus::Green, "{health:?}");
     let names: Vec<_> = health.components.iter().map(|part| part.name.as_str()).collect();
-    let parts = ["ledger", "checkpoints", "clock", "projections", "queue", "workers", "schedulers"];
+    let parts = [
+        "ledger",
+        "checkpoints",
+        "clock",
+        "artifacts",
+        "projections",
+        "queue",
+        "workers",
+        "schedulers",
+    ];
     assert_eq!(names, parts);
     let ready = api.bare(Method::GET, "/readyz").send().await.unwrap();
     assert_eq!((ready.status().as_u16(), ready.text().await.unwrap().trim()), (200, "ok"));

@@ -43,6 +43,13 @@ async fn every_waiting_step_says_why() {
     assert!(why == "DAG_PAUSED" && detail.ends_with("wrong data"), "{why}: {detail}");
     let dag = api.get("/dags/chain").await.body;
     assert_eq!(dag["paused"]["reason"], "wrong data");
+    let queue: QueueView = serde_json::from_value(api.get("/queue").await.body).unwrap();
+    assert_eq!(queue.paused_dags[0].dag_id.as_str(), "chain");
+    let health = api.get("/admin/health").await.body;
+    let parts = health["components"].as_array().unwrap();
+    let part = parts.iter().find(|part| part["name"] == "queue").unwrap();
+    let message = part["message"].as_str().unwrap();
+    assert!(part["status"] == "yellow" && message.contains("DAG chain is paused"), "{part}");
     let listed = api.get("/queue/steps?dagId=chain").await.body;
     assert_eq!(code(&listed, "a").0, "DAG_PAUSED");
     assert_eq!(listed["items"].as_array().unwrap().len(), 1, "what needs others is not queued");

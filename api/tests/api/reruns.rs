@@ -31,6 +31,7 @@ async fn what_failed_so_in_a_window_is_run_again_once() {
     };
     body["dryRun"] = true.into();
     let listed = api.post("/runs:rerun", &body).await.body;
+    assert_eq!(ids(&listed, "replayed"), [false, false], "{listed}");
     assert_eq!(ids(&listed, "runId"), [runs[1]["runId"].clone(), runs[0]["runId"].clone()]);
     assert_eq!(api.get("/runs").await.body["items"].as_array().unwrap().len(), 3);
     body["dryRun"] = false.into();
@@ -39,10 +40,16 @@ async fn what_failed_so_in_a_window_is_run_again_once() {
     let again = api.post("/runs:rerun", &body).await.body;
     assert_eq!(ids(&again, "replayed"), [true, true], "{again}");
     assert_eq!(ids(&again, "rerunId"), ids(&first, "rerunId"));
-    for id in ids(&first, "rerunId") {
+    let first_runs = [runs[1]["runId"].clone(), runs[0]["runId"].clone()];
+    for (id, of) in ids(&first, "rerunId").iter().zip(first_runs) {
         let run = api.get(&format!("/runs/{}?wait=30s", id.as_str().unwrap())).await.body;
         assert_eq!((&run["attempt"], &run["status"]), (&json!(1), &json!("failed")), "{run}");
+        assert_eq!(run["rerunOf"], of);
     }
+    body["dryRun"] = true.into();
+    let listed = api.post("/runs:rerun", &body).await.body;
+    assert_eq!(ids(&listed, "rerunId"), ids(&first, "rerunId"), "they have run");
+    body["dryRun"] = false.into();
     assert_eq!(api.get("/runs").await.body["items"].as_array().unwrap().len(), 5);
     body["plugin"] = "other".into();
     let none = api.post("/runs:rerun", &body).await.body;

@@ -80,6 +80,10 @@ async fn a_run_is_cancelled_while_it_runs() {
     assert_eq!(cancelled.status, 200, "{cancelled:?}");
     let run = api.get(&format!("{path}?wait=30s&minSeq={}", cancelled.body["seq"])).await.body;
     assert_eq!(run["status"], "cancelled");
+    assert_eq!(run["cancel"]["reason"], "changed my mind");
+    assert_eq!(run["cancel"]["actor"], run["startedBy"]);
+    let then = api.get(&format!("{path}?asOf={}", run["lastSeq"])).await.body;
+    assert_eq!(then["cancel"], run["cancel"], "as the ledger has it");
     let size = api.get("/ledger/head").await.body["size"].clone();
     let again = api.post_nothing(&format!("{path}:cancel")).await;
     assert_eq!((again.status.as_u16(), &again.body["status"]), (200, &json!("cancelled")));
@@ -99,7 +103,8 @@ async fn the_past_is_folded_from_the_ledger() {
     assert_eq!((&then["status"], &then["stepsSucceeded"]), (&json!("running"), &json!(0)));
     assert_eq!(then["lastSeq"], created);
     assert_eq!(api.get(&format!("{path}?asOf={}", run["seq"])).await.body, now);
-    api.get(&format!("{path}?asOf={}", created - 1)).await.is_problem(404, "RUN_NOT_FOUND");
+    let before = api.get(&format!("{path}?asOf={}", created - 1)).await;
+    before.is_problem(404, "RUN_NOT_FOUND").detail_has(&format!("begins with event {created}"));
     api.stop().await;
 }
 

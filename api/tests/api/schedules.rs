@@ -3,6 +3,8 @@
 use serde_json::json;
 use stella_api::types::{ChangedSchedule, ScheduleView};
 
+use stella_ledger::clock::{Clock as _, SystemClock};
+
 use crate::support::{Api, ECHO};
 
 async fn get(api: &Api, path: &str) -> ScheduleView {
@@ -62,11 +64,15 @@ async fn a_trigger_and_a_backfill_start_runs_that_the_schedule_shows() {
     };
     let run = tokio::time::timeout(std::time::Duration::from_secs(30), ended).await.unwrap();
     assert_eq!(run["status"], "succeeded", "{run}");
+    assert_eq!(run["startedBy"], "system:scheduler");
+    let fire = json!({"scheduleId": "daily", "fireTime": "2026-11-02T00:00:00.000000Z"});
+    assert_eq!(run["schedule"], fire);
     let range = json!({"from": "2026-11-01T00:00:00Z", "to": "2026-11-04T00:00:00Z"});
     let mut dry = range.clone();
     dry["dryRun"] = true.into();
     let listed = api.post("/schedules/daily:backfill", &dry).await.body;
     assert_eq!(listed["fireTimes"].as_array().unwrap().len(), 3);
+    assert_eq!(listed["hadRun"], json!(["2026-11-02T00:00:00.000000Z"]));
     assert!(listed["seq"].is_null());
     let asked = api.post("/schedules/daily:backfill", &range).await.body;
     let over = async {
@@ -114,6 +120,7 @@ async fn health_says_why_schedules_do_not_fire() {
     // A trigger fires whatever is paused, but for its DAG.
     api.post("/dags/echo:pause", &why).await;
     let fired = api.post("/schedules/daily:trigger", &json!({})).await.body;
+    assert_eq!(fired["waits"], "its DAG is paused", "{fired}");
     let refused = async {
         loop {
             let (status, message) = found("schedulers", &fired["seq"]).await;
@@ -130,5 +137,35 @@ async fn health_says_why_schedules_do_not_fire() {
     let (status, message) = found("schedulers", &held["seq"]).await;
     assert_eq!(status, "yellow");
     assert!(message.starts_with("no schedule fires: all are paused since "), "{message}");
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_would_never_fire_is_refused_and_one_that_is_over_says_so() {
+    let api = Api::start().await;
+    api.register(ECHO).await;
+    let past = json!({"scheduleId": "once", "dagId": "echo", "at": "2026-01-01T00:00:00Z"});
+    let refused = api.post("/schedules", &past).await;
+    refused.is_problem(422, "SCHEDULE_INVALID");
+    let error = &refused.body["errors"][0];
+    assert_eq!(error["path"], "at");
+    assert!(error["message"].as_str().unwrap().ends_with("it would never fire"), "{error}");
+    let field = json!({"scheduleId": "once", "dagId": "echo", "cron": "0 25 * * *"});
+    let refused = api.post("/schedules", &field).await;
+    let message = refused.body["errors"][0]["message"].as_str().unwrap();
+    assert!(message.contains("\"25\" is no hour of a cron expression"), "{message}");
+
+    let soon = SystemClock.now().plus_ms(2_000).to_string();
+    let once = json!({"scheduleId": "once", "dagId": "echo", "at": soon});
+    assert_eq!(api.post("/schedules", &once).await.status, 201);
+    assert!(!get(&api, "/schedules/once").await.over);
+    let over = async {
+        while !get(&api, "/schedules/once").await.over {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), over).await.unwrap();
+    let once = get(&api, "/schedules/once").await;
+    assert_eq!((once.fired, once.next.len()), (1, 0));
     api.stop().await;
 }

@@ -7,6 +7,7 @@ mod doctor;
 mod erasing;
 mod health;
 mod ledger;
+mod plugin;
 pub(crate) mod plugin_host;
 mod projections;
 mod queue;
@@ -59,6 +60,9 @@ pub(crate) enum Command {
     /// Logs, counters and traces as they follow from the ledger.
     #[command(subcommand)]
     Telemetry(telemetry::Telemetry),
+    /// Make plugin bundles.
+    #[command(subcommand)]
+    Plugin(plugin::Plugin),
     /// Work off steps in a process of its own.
     #[command(subcommand)]
     Worker(worker::Worker),
@@ -105,6 +109,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Projections(command) => command.run().await,
         Command::Replay(command) => command.run().await,
         Command::Telemetry(command) => command.run().await,
+        Command::Plugin(command) => command.run(),
         Command::Worker(command) => command.run().await,
         Command::Witness(witness) => witness.run().await,
         Command::Health(health) => health.run().await,

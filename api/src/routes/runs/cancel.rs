@@ -10,7 +10,7 @@ use stella_domain::ids::RunId;
 use crate::{
     auth::Caller,
     extract::{OptionalJson, Segment},
-    openapi::{EventTooLarge, RunNotFound},
+    openapi::RunNotFound,
     problem::ApiError,
     state::AppState,
     types::{ReasonBody, StartedRun},
@@ -49,7 +49,7 @@ pub(crate) async fn run_verb(
     params(("runId" = String, Path, description = "The run.")),
     request_body(content = Option<ReasonBody>),
     responses((status = 200, description = "The run.", body = StartedRun),
-        RunNotFound, EventTooLarge))]
+        RunNotFound))]
 async fn cancel_run(
     app: AppState,
     caller: Caller,

@@ -15,6 +15,11 @@ use crate::failure::Failure;
 
 /// Register and look up DAGs, and say which version runs start with.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  stella orch dag apply nightly.yaml
+  stella orch dag list
+  stella orch dag rollback nightly --reason 'version 3 fails on empty inputs'")]
 pub(crate) enum Dag {
     /// Register a spec: a new version, or the one that holds it already.
     Apply(apply::Apply),

@@ -77,6 +77,10 @@ pub(super) fn component(part: &ComponentHealth) -> Check {
         (_, "clock") => {
             "set the clocks; if they were wrong before: `stella orch ledger accept-clock-fault`"
         }
+        (_, "artifacts") => {
+            "bring it back: until then steps with logs, files or large values wait or fail; see \
+             docs/artifacts.md"
+        }
         (_, "projections") => {
             "wait if the number falls; if it does not: `stella orch projections rebuild --online`"
         }
@@ -166,6 +170,7 @@ mod tests {
             "ledger",
             "checkpoints",
             "clock",
+            "artifacts",
             "projections",
             "queue",
             "workers",

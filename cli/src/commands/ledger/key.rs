@@ -19,6 +19,10 @@ use crate::{
 /// The keys that sign checkpoints. A verifier key is what auditors pin; give it to them by a way
 /// of its own. The signing key itself never leaves the machine that signs.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  stella orch ledger key generate --out signing-key
+  stella orch ledger key show")]
 pub(crate) enum Key {
     /// Draw a signing key into a file, and print its verifier key.
     Generate(Generate),

@@ -30,6 +30,11 @@ use crate::{
 
 /// The record: its head, exports, verification.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  stella orch ledger head
+  stella orch ledger export --from 2026-11-01 --to 2026-12-01 --out november
+  stella orch ledger verify november")]
 pub(crate) enum Ledger {
     /// Where the ledger ends.
     Head(head::Head),

@@ -10,6 +10,10 @@ use crate::failure::Failure;
 
 /// The read models, which are folded from the ledger.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  stella orch projections check
+  stella orch projections rebuild --online")]
 pub(crate) enum Projections {
     /// Fold the whole ledger afresh.
     Rebuild(rebuild::Rebuild),

@@ -8,6 +8,9 @@ use crate::failure::Failure;
 
 /// Look at the past.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  stella orch replay show 0RQ9CWTXP9BPJR3KTYEG0MB9FF --at 1207")]
 pub(crate) enum Replay {
     /// A run as it stood at a point of the ledger, and the event that came next.
     Show(show::Show),

@@ -28,6 +28,11 @@ use crate::{
 
 /// Start, watch, approve, cancel and compare runs.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  stella orch run start nightly --input day=tue --wait
+  stella orch run list --status failed
+  stella orch run get 0RQ9CWTXP9BPJR3KTYEG0MB9FF")]
 pub(crate) enum Run {
     /// Start a run.
     Start(start::Start),

@@ -11,6 +11,11 @@ use crate::failure::Failure;
 
 /// Start runs at set times; see what fired, what did not and why.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  stella orch schedule create nightly --dag report --cron '0 3 * * *' --time-zone Europe/Berlin
+  stella orch schedule list
+  stella orch schedule pause nightly --reason 'the source is being moved'")]
 pub(crate) enum Schedule {
     /// Begin a schedule.
     Create(Box<set::Create>),

@@ -13,6 +13,10 @@ use crate::{
 
 /// Logs, counters and traces as they follow from the ledger, in the form of OpenTelemetry.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  stella orch telemetry export --from 2026-11-28 --to 2026-11-29 --out tonight
+  stella orch telemetry verify tonight")]
 pub(crate) enum Telemetry {
     /// Write those of a closed time window as NDJSON, with a manifest of hashes.
     Export(export::Export),

@@ -10,6 +10,10 @@ use crate::failure::Failure;
 
 /// Work off the steps of a server in a process of its own; see who does.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  stella orch worker start --name night-1 --concurrency 4
+  stella orch worker list")]
 pub(crate) enum Worker {
     /// Work until SIGTERM or SIGINT.
     Start(start::Start),
