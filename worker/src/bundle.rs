@@ -53,7 +53,8 @@ pub enum BundleError {
     },
     /// A file is not the one that the manifest lists.
     #[error(
-        "plugin bundle: {path} has digest {found}, plugin.json lists {listed}: install it anew"
+        "plugin bundle: {path} has digest {found}, plugin.json lists {listed}: install it anew, or \
+         pack it again if you changed it (`stella orch plugin pack`)"
     )]
     Digest {
         /// The file.

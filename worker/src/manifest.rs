@@ -92,6 +92,9 @@ impl Manifest {
     /// A text that says what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
         let value = json::parse_i_json(text).map_err(|e| e.to_string())?;
+        if value.get("files").is_none() {
+            return Err("it lists no files: `stella orch plugin pack DIR` puts them in".to_owned());
+        }
         let manifest: Self = serde_json::from_value(value).map_err(|e| e.to_string())?;
         manifest.check()?;
         Ok(manifest)
