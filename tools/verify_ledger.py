@@ -1175,17 +1175,17 @@ def check_signed(checkpoint: Checkpoint, keys: Sequence[VerifierKey], what: str)
     return speaking[0]
 
 
-def check_witnessed(checkpoint: Checkpoint, trust: Trust) -> None:
+def check_witnessed(checkpoint: Checkpoint, trust: Trust, where: str) -> None:
     """10.5 step 3: enough witnesses cosigned, and no line of theirs is wrong."""
     cosigned = set()
     for line in checkpoint.signatures:
         owners = [key for key in trust.witnesses if line.is_by(key)]
         holding = [key for key in owners if cosignature_holds(key, line, checkpoint.signed)]
         if owners and not holding:
-            raise Finding(UNTRUSTED, f"checkpoint: a wrong cosignature by {shown(line.name)}")
+            raise Finding(UNTRUSTED, f"{where}: a wrong cosignature by {shown(line.name)}")
         cosigned.update(holding)
     if len(cosigned) < trust.witnesses_needed:
-        raise Finding(UNTRUSTED, f"checkpoint: {len(cosigned)} of the witnesses cosigned, "
+        raise Finding(UNTRUSTED, f"{where}: {len(cosigned)} of the witnesses cosigned, "
                                  f"{trust.witnesses_needed} are needed")
 
 
@@ -1197,7 +1197,7 @@ def trusted_checkpoint(text: bytes, trust: Trust, what: str, step: str, ledger: 
     except Malformed as error:
         raise Finding(TAMPERED, f"{step}: checkpoint: {error}") from None
     key = check_signed(checkpoint, trust.keys, f"{step}: checkpoint")
-    check_witnessed(checkpoint, trust)
+    check_witnessed(checkpoint, trust, f"{step}: checkpoint")
     if ledger != checkpoint.ledger:
         raise Finding(TAMPERED, f"{step}: the {what} is of ledger {ledger}, the checkpoint of "
                                 f"{checkpoint.ledger}")

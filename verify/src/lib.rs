@@ -7,6 +7,7 @@
 //! - [`ndjson`]: whether lines are an unbroken piece of one ledger (section 6). What a chain alone
 //!   cannot show: that lines are missing at the very beginning or end, that the whole chain was
 //!   rewritten, and whether an erasure was legal.
+//! - [`verify_receipt`]: whether the events of one run stand in a signed tree (section 11).
 //! - [`verify_bundle`]: whether a bundle shows a window that is complete and unchanged (section 10).
 //!
 //! ```no_run
@@ -24,13 +25,17 @@
 mod bundle;
 mod chain;
 mod digest;
+mod erasure;
 mod line;
 mod lines;
 pub mod manifest;
 pub mod ndjson;
 mod piece;
 mod reason;
+mod receipt;
 mod scan;
+mod seqs;
+mod signed;
 mod source;
 mod trust;
 mod verdict;
@@ -40,6 +45,7 @@ pub use self::{
     digest::Digesting,
     line::{HexHash, LINE_BYTES, Line, hash_of},
     reason::Reason,
+    receipt::{ProvenRun, RECEIPT_BYTES, ReceiptFault, ReceiptReport, RunClaim, verify_receipt},
     scan::FormError,
     source::{Bundle, BundleError},
     trust::Trust,

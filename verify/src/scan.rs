@@ -25,11 +25,17 @@ pub(crate) struct Scanner<'a> {
     text: &'a str,
     at: usize,
     depth: u32,
+    max_depth: u32,
 }
 
 impl<'a> Scanner<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Self { text, at: 0, depth: 0 }
+        Self { text, at: 0, depth: 0, max_depth: MAX_DEPTH }
+    }
+
+    /// Of a text in which what the door let in stands within so many arrays and objects more.
+    pub(crate) fn around(text: &'a str, more: u32) -> Self {
+        Self { max_depth: MAX_DEPTH + more, ..Self::new(text) }
     }
 
     pub(crate) fn at(&self) -> usize {
@@ -151,7 +157,7 @@ impl<'a> Scanner<'a> {
     fn descend(&mut self, open: &str, problem: &'static str) -> Result<(), FormError> {
         self.expect(open, problem)?;
         self.depth += 1;
-        if self.depth > MAX_DEPTH {
+        if self.depth > self.max_depth {
             return Err(self.wrong("arrays and objects stand too deep within each other"));
         }
         Ok(())

@@ -6,13 +6,14 @@ use std::io::{self, Read};
 
 use stella_domain::merkle::{MerkleError, RangeFold};
 
-use super::{chunk::Checked, crew, seqs::Seqs};
+use super::{chunk::Checked, crew};
 use crate::{
     chain::Chain,
     line::Line,
     manifest::{FileDigest, Manifest},
     ndjson::Progress,
     reason::Reason,
+    seqs::Seqs,
     verdict::{Fault, Verdict},
 };
 

@@ -6,7 +6,6 @@ mod chunk;
 mod crew;
 mod erasures;
 mod events;
-mod seqs;
 
 use std::{
     io::Read,
@@ -14,18 +13,18 @@ use std::{
 };
 
 use stella_domain::{
-    checkpoint::{Checkpoint, CheckpointError, NOTE_BYTES, Note},
+    checkpoint::{Checkpoint, NOTE_BYTES, Note},
     merkle::{MerkleError, RangeFold, RangeProof, verify_consistency},
-    time::Timestamp,
 };
 
 use self::events::{Events, Stopped, Wrong};
 use crate::{
     manifest::{FileDigest, MANIFEST_BYTES, Manifest, ManifestError, names},
     ndjson::{LISTED_ERASURES, Progress},
+    signed,
     source::{Bundle, BundleError, Unread},
     trust::Trust,
-    verdict::{Claim, Fault, Report, Reports, Signed, Verdict, Witness},
+    verdict::{Claim, Fault, Report, Reports, Verdict},
 };
 
 /// Verify one bundle.
@@ -194,7 +193,7 @@ fn steps(
     })?;
 
     let erasures_digest = bundle.with_file(names::ERASURES, |file: &mut dyn Read| {
-        erasures::check(file, &manifest, &checkpoint.root, &mut erased).map_err(found(8))
+        erasures::check(file, &checkpoint, &mut erased).map_err(found(8))
     })?;
     if let Some(seq) = erased.iter().next() {
         let (verdict, fault) = (Verdict::Tampered, Fault::Unexplained);
@@ -222,37 +221,12 @@ fn check_checkpoint(
     manifest: &Manifest,
     report: &mut Report,
 ) -> Result<Checkpoint, Stop> {
-    let text = std::str::from_utf8(note);
-    let text = text.map_err(|_| stop(3, Verdict::Tampered, Fault::CheckpointText))?;
-    let note = Note::parse(text).map_err(|error| stop(3, Verdict::Tampered, error))?;
-    let untrusted = |error: CheckpointError| stop(3, Verdict::Untrusted, error);
-    let key = note.signed_by(trust.keys()).map_err(untrusted)?;
-    let (witnesses, needed) = trust.witness_keys();
-    let cosigned = note.cosigned_by(witnesses).map_err(untrusted)?;
-    if cosigned.len() < needed {
-        let fault = Fault::Witnesses { found: cosigned.len(), needed };
-        return Err(stop(3, Verdict::Untrusted, fault));
-    }
-    let checkpoint = note.checkpoint().clone();
-    let time = |seconds: u64| {
-        let micros = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        Timestamp::from_micros(micros)
-    };
-    report.checkpoint = Some(Signed {
-        tree_size: checkpoint.size,
-        root: checkpoint.root,
-        signed_by: key.to_string(),
-        witnesses: cosigned
-            .into_iter()
-            .map(|found| Witness { name: found.witness, time: time(found.unix_seconds) })
-            .collect(),
-    });
-    let same = [
-        (checkpoint.ledger == manifest.ledger, "ledger"),
-        (checkpoint.size == manifest.tree_size, "treeSize"),
-    ];
-    match same.iter().find(|(same, _)| !same) {
-        Some((_, member)) => Err(stop(3, Verdict::Tampered, Fault::OtherCheckpoint { member })),
+    let signed = signed::check(note, trust);
+    let (checkpoint, signed) =
+        signed.map_err(|unsigned| stop(3, unsigned.verdict, unsigned.fault))?;
+    report.checkpoint = Some(signed);
+    match signed::differs(&checkpoint, &manifest.ledger, manifest.tree_size) {
+        Some(member) => Err(stop(3, Verdict::Tampered, Fault::OtherCheckpoint { member })),
         None => Ok(checkpoint),
     }
 }

@@ -12,6 +12,7 @@ mod key;
 mod record;
 mod verify;
 mod verify_bundle;
+mod verify_receipt;
 
 use clap::Subcommand;
 use stella_api::types::LedgerHead;

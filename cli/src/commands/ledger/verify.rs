@@ -15,6 +15,7 @@ use stella_verify::{
 use super::{
     artifacts, report_details,
     verify_bundle::{self, TrustArgs},
+    verify_receipt,
 };
 use crate::{
     commands::storage::{ledger_failure, open_existing},
@@ -23,21 +24,23 @@ use crate::{
     output::{OutputArgs, Progress},
 };
 
-/// Check a bundle, an export or a stored ledger, with no trust in any server.
+/// Check a bundle, the receipt of a run, an export or a stored ledger, with no trust in any server.
 ///
 /// Of a bundle, with --key, it is shown whether its window is complete and unchanged, by a signed
-/// checkpoint; each verdict has its own exit code (`stella --help`). Of an export alone it is shown
+/// checkpoint; each verdict has its own exit code (`stella --help`). Of a receipt, likewise, that the
+/// run's events stand in the ledger, in this order and unchanged. Of an export alone it is shown
 /// that these events are an unbroken piece of one ledger, unchanged since they were recorded: exit
 /// code 4 if not. That nothing is missing before the first or after the last, or that the whole was
 /// not written anew, shows only when you compare the hashes with what you know from elsewhere.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").args(["files", "ledger"]).required(true))]
+#[command(group = ArgGroup::new("what").args(["files", "ledger", "receipt"]).required(true))]
 #[command(after_help = "\
 Examples:
   stella orch ledger verify november.tar.zst --key stella.example/acme+a3438e79+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4
   stella orch ledger verify october november --key stella.example/acme+a3438e79+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4@0-20000
   stella orch ledger verify november --key stella.example/acme+a3438e79+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4 --since october.checkpoint -o json
   stella orch ledger verify november --key stella.example/acme+a3438e79+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4 --artifacts /mnt/artifacts
+  stella orch ledger verify --receipt receipt.json --key stella.example/acme+a3438e79+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4
   stella orch ledger verify events.ndjson
   stella orch ledger verify 2026-09.ndjson 2026-10.ndjson 2026-11.ndjson
   stella orch ledger verify --ledger sqlite:stella-data/ledger.db")]
@@ -49,6 +52,10 @@ pub(crate) struct Verify {
     /// A ledger where it is stored, from its beginning: sqlite:PATH, or mongodb://….
     #[arg(long, value_name = "URI", conflicts_with_all = ["files", "keys"])]
     ledger: Option<LedgerUri>,
+    /// The receipt of a run, as `run receipt` writes it.
+    #[arg(long, value_name = "FILE", requires = "keys",
+        conflicts_with_all = ["files", "ledger", "since", "artifacts"])]
+    receipt: Option<PathBuf>,
     /// Whose, with --ledger.
     #[arg(long, value_name = "NAME", default_value = "main")]
     tenant: Tenant,
@@ -64,6 +71,9 @@ pub(crate) struct Verify {
 
 impl Verify {
     pub(crate) async fn run(self) -> Result<(), Failure> {
+        if let Some(receipt) = &self.receipt {
+            return verify_receipt::run(receipt, self.trust, self.output);
+        }
         // The place itself first: verifying may take long.
         let store = self.artifacts.as_ref().map(artifacts::open).transpose()?;
         if self.trust.is_given() {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use stella_domain::checkpoint::{PinnedKey, WitnessKey};
 use stella_verify::{
-    Bundle, Report, Reports, Trust, Verdict, manifest, ndjson::Progress as Verified, verify_bundles,
+    Bundle, Report, Reports, Signed, Trust, Verdict, Witness, manifest,
+    ndjson::Progress as Verified, verify_bundles,
 };
 
 use super::seqs;
@@ -39,7 +40,7 @@ impl TrustArgs {
         !self.keys.is_empty()
     }
 
-    fn read(self) -> Result<Trust, Failure> {
+    pub(super) fn read(self) -> Result<Trust, Failure> {
         let needed = self.witnesses_needed.unwrap_or(self.witnesses.len());
         if needed > self.witnesses.len() {
             let what = format!(
@@ -93,26 +94,32 @@ pub(crate) async fn judge(paths: &[PathBuf], trust: Trust) -> Result<Reports, Fa
 
 /// The exit code of a verdict.
 pub(crate) fn verdict(reports: &Reports) -> Result<(), Failure> {
-    let exit = match reports.verdict {
+    ends_with(reports.verdict, reports.seq, reports.reason.as_deref())
+}
+
+/// How the command ends with a verdict, which was printed.
+pub(super) fn ends_with(
+    verdict: Verdict,
+    seq: Option<u64>,
+    reason: Option<&str>,
+) -> Result<(), Failure> {
+    let exit = match verdict {
         Verdict::Verified => return Ok(()),
         Verdict::VerifiedWithErasures => return Err(Failure::silent(Exit::VerifiedWithErasures)),
         Verdict::Incomplete => Exit::Incomplete,
         Verdict::Tampered => Exit::Tampered,
         Verdict::Untrusted => Exit::Untrusted,
     };
-    let seq = reports.seq.map(|seq| format!(", seq {seq}")).unwrap_or_default();
-    let reason = reports.reason.as_deref().unwrap_or_default();
-    let what = format!("{}{seq}: {reason}", reports.verdict.as_str());
-    Err(Failure::new(exit, what).try_this(advice(reports.verdict)))
+    let seq = seq.map(|seq| format!(", seq {seq}")).unwrap_or_default();
+    let what = format!("{}{seq}: {}", verdict.as_str(), reason.unwrap_or_default());
+    Err(Failure::new(exit, what).try_this(advice(verdict)))
 }
 
 fn advice(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Verified | Verdict::VerifiedWithErasures => "",
         Verdict::Incomplete => "ask for a bundle of the whole window, made after the window closed",
-        Verdict::Tampered => {
-            "keep this bundle as it is, and have the window exported anew to compare"
-        }
+        Verdict::Tampered => "keep this as it is, and have the server make it anew to compare",
         Verdict::Untrusted => {
             "compare the key with the one that you were given; after a rotation pin both, each with \
              its range"
@@ -150,17 +157,20 @@ pub(super) fn bundle_text(report: &Report, path: &Path) -> String {
             rows.push(("erased", seqs(&report.erased_seqs, claim.erased)));
         }
     }
-    if let Some(checkpoint) = &report.checkpoint {
-        let witness = |w: &stella_verify::Witness| format!("{} at {}", w.name, time(w.time));
-        let witnesses: Vec<String> = checkpoint.witnesses.iter().map(witness).collect();
-        rows.extend([
-            ("tree size", checkpoint.tree_size.to_string()),
-            ("root", checkpoint.root.to_string()),
-            ("signed by", checkpoint.signed_by.clone()),
-            ("witnesses", witnesses.join(", ")),
-        ]);
-    }
+    rows.extend(report.checkpoint.iter().flat_map(signed));
     let claimed =
         if report.verdict.is_good() { "" } else { " (what follows is claimed, not shown)" };
     format!("{}: {}{claimed}\n{}", path.display(), report.verdict.as_str(), details(&rows))
+}
+
+/// Who speaks for a checkpoint, as rows.
+pub(super) fn signed(checkpoint: &Signed) -> [(&'static str, String); 4] {
+    let witness = |w: &Witness| format!("{} at {}", w.name, time(w.time));
+    let witnesses: Vec<String> = checkpoint.witnesses.iter().map(witness).collect();
+    [
+        ("tree size", checkpoint.tree_size.to_string()),
+        ("root", checkpoint.root.to_string()),
+        ("signed by", checkpoint.signed_by.clone()),
+        ("witnesses", witnesses.join(", ")),
+    ]
 }

@@ -7,13 +7,13 @@ const BLOCK: u64 = 1 << 16;
 
 /// A set of seqs.
 #[derive(Debug, Default)]
-pub(super) struct Seqs {
+pub(crate) struct Seqs {
     blocks: BTreeMap<u64, Box<[u64]>>,
     len: u64,
 }
 
 impl Seqs {
-    pub(super) fn insert(&mut self, seq: u64) {
+    pub(crate) fn insert(&mut self, seq: u64) {
         let empty = || vec![0; (BLOCK / 64) as usize].into_boxed_slice();
         let block = self.blocks.entry(seq / BLOCK).or_insert_with(empty);
         let (word, bit) = place(seq);
@@ -23,7 +23,7 @@ impl Seqs {
         }
     }
 
-    pub(super) fn remove(&mut self, seq: u64) {
+    pub(crate) fn remove(&mut self, seq: u64) {
         let (word, bit) = place(seq);
         let block = self.blocks.get_mut(&(seq / BLOCK));
         if let Some(word) = block.and_then(|block| block.get_mut(word)) {
@@ -32,12 +32,12 @@ impl Seqs {
         }
     }
 
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
     /// In ascending order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = u64> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
         self.blocks.iter().flat_map(|(block, words)| {
             let words = words.iter().enumerate().filter(|(_, word)| **word != 0);
             words.flat_map(move |(at, word)| {
