@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 
 SERVER, TOKEN_FILE = sys.argv[1], sys.argv[2]
-WORKER = f"python-{os.getpid()}"
+WORKER, STOPPING = f"python-{os.getpid()}", threading.Event()
 
 
 def sleep(inputs, cancelled):
@@ -42,13 +42,13 @@ def post(path, body):
             if error.code < 500:
                 raise SystemExit(f"{path}: {error.code} {error.read().decode()}")
         except OSError:
-            pass
+            if STOPPING.is_set() and path == "/workers:poll":
+                return None
         time.sleep(1)  # Every call is safe to repeat.
 
 
 def carry_out(lease):
     lost, cancelled, ended = threading.Event(), threading.Event(), threading.Event()
-
     def heartbeat():
         while not ended.wait(lease["leaseTtlMs"] / 3000):
             answer = post(f"/leases/{lease['token']}:heartbeat", {})
@@ -68,8 +68,12 @@ def carry_out(lease):
         post(f"/leases/{lease['token']}:{verb}", body)
 
 
-if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    while True:
-        for lease in (post("/workers:poll", {"plugins": ["core"]}) or {"leases": []})["leases"]:
-            carry_out(lease)
+def stop(*_):
+    STOPPING.set()
+    raise InterruptedError  # Ends the poll, or the step, which is given back.
+
+
+signal.signal(signal.SIGTERM, stop)
+while not STOPPING.is_set():
+    for lease in (post("/workers:poll", {"plugins": ["core"]}) or {"leases": []})["leases"]:
+        carry_out(lease)

@@ -185,7 +185,7 @@ fn names(found: &[String]) -> String {
 }
 
 /// Who did it, when and why.
-fn told(mark: &Mark) -> String {
+pub(crate) fn told(mark: &Mark) -> String {
     let reason = mark.reason.as_deref().filter(|reason| !reason.is_empty());
     let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
     format!("since {} by {}{reason}", mark.at, mark.actor)

@@ -102,6 +102,7 @@ fn resources() -> OpenApiRouter<AppState> {
         .routes(routes!(control::resume_schedulers))
         .routes(routes!(workers::poll_workers))
         .routes(routes!(workers::wait_for_cancellations))
+        .routes(routes!(workers::worker_leaves))
         .routes(routes!(warm::warm_workers))
         .route("/leases/{token}", post(workers::lease_verb))
         .routes(routes!(artifacts::append_log))

@@ -186,17 +186,23 @@ impl ArtifactStore {
     /// # Errors
     /// [`ArtifactError::Unavailable`].
     pub async fn answers(&self) -> Result<(), ArtifactError> {
-        let unavailable =
-            |reason| ArtifactError::Unavailable { place: self.place.to_string(), reason };
-        if let Some(folder) = &self.folder {
-            let within = folder.path_to_filesystem(&Path::from("any"));
-            let within = within.map_err(|error| unavailable(error.to_string()))?;
-            // Listed, a folder that is gone is an empty one.
-            let found = tokio::fs::metadata(within.parent().unwrap_or(&within)).await;
-            found.map_err(|error| unavailable(error.to_string()))?;
-        }
+        self.is_there().await?;
         let listed = self.store.list_with_delimiter(Some(&self.prefix)).await;
-        listed.map(drop).map_err(|error| unavailable(error.to_string()))
+        listed.map(drop).map_err(|error| self.unavailable(error.to_string()))
+    }
+
+    /// A folder that is gone, as a disk that is not mounted, would be made anew by whatever is put
+    /// there, and seem to be empty.
+    async fn is_there(&self) -> Result<(), ArtifactError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let within = folder.path_to_filesystem(&Path::from("any"));
+        let within = within.map_err(|error| self.unavailable(error.to_string()))?;
+        let found = tokio::fs::metadata(within.parent().unwrap_or(&within)).await;
+        found.map(drop).map_err(|error| self.unavailable(error.to_string()))
+    }
+
+    fn unavailable(&self, reason: String) -> ArtifactError {
+        ArtifactError::Unavailable { place: self.place.to_string(), reason }
     }
 
     /// Where it is.
@@ -271,6 +277,9 @@ impl ArtifactStore {
         digest: &ArtifactDigest,
     ) -> Result<Stored, ArtifactError> {
         let got = self.store.get(&self.path(ledger, run_id, digest)).await;
+        if matches!(got, Err(object_store::Error::NotFound { .. })) {
+            self.is_there().await?;
+        }
         let got = got.map_err(|error| self.missing_or(error, run_id, digest))?;
         let size = got.meta.size;
         let wrong = ArtifactError::Corrupt {
@@ -396,7 +405,7 @@ impl ArtifactStore {
     async fn is_kept(&self, path: &Path, size: u64) -> Result<bool, ArtifactError> {
         match self.store.head(path).await {
             Ok(found) => Ok(found.size == size),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(object_store::Error::NotFound { .. }) => self.is_there().await.map(|()| false),
             Err(error) => Err(self.error(error)),
         }
     }

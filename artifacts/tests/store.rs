@@ -193,9 +193,14 @@ fn a_log_has_a_limit() {
 async fn a_store_that_is_gone_does_not_answer() {
     let place = place();
     place.store.answers().await.unwrap();
-    place.put(b"one").await;
+    let one = place.put(b"one").await;
     place.store.answers().await.unwrap();
     fs::rename(place.dir.path().join("a"), place.dir.path().join("b")).unwrap();
-    let gone = place.store.answers().await;
-    assert!(matches!(gone, Err(ArtifactError::Unavailable { .. })), "{gone:?}");
+    let Place { store, ledger, run, .. } = &place;
+    let unavailable = |error| matches!(error, Some(ArtifactError::Unavailable { .. }));
+    assert!(unavailable(store.answers().await.err()));
+    assert!(unavailable(store.get(ledger, run, &one.digest).await.err()), "it is not missing");
+    let two = artifact(b"two");
+    assert!(unavailable(store.put(ledger, run, &two, Bytes::from_static(b"two")).await.err()));
+    assert!(!place.dir.path().join("a").exists(), "it is not made anew");
 }

@@ -60,6 +60,9 @@ pub(crate) fn inputs(file: Option<&Path>, given: &[KeyValue]) -> Result<Canonica
         } else {
             Value::String(value.clone())
         };
+        if given.iter().filter(|other| other.key == *key).count() > 1 {
+            return Err(Failure::usage(format!("--input {key} is given more than once")));
+        }
         inputs.insert(key.clone(), value);
     }
     CanonicalJson::from_value(&Value::Object(inputs))

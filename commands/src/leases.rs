@@ -162,6 +162,11 @@ impl Commands {
         tokens.iter().map(renew).collect()
     }
 
+    /// A worker ends, and asks for nothing more.
+    pub fn leave(&self, tenant: &Tenant, worker_id: &WorkerId) {
+        self.shared.dispatch().worker_leaves(tenant, worker_id);
+    }
+
     /// Whether this worker holds this lease, as far as this node knows.
     pub fn holds(&self, tenant: &Tenant, worker_id: &WorkerId, token: &FencingToken) -> bool {
         self.shared.dispatch().is_held(tenant, worker_id, token)

@@ -336,6 +336,12 @@ impl Commands {
         }
     }
 
+    /// Decide nothing from here on but what somebody asks for: no lease expires or is granted, no
+    /// retry is queued, no schedule fires. For a node that is about to end, and hears no heartbeats.
+    pub fn close(&self) {
+        self.shared.dispatch().close();
+    }
+
     /// The fires of a schedule whose run was refused, and why: they are tried again.
     pub fn refused_fires(&self, tenant: &Tenant, id: &ScheduleId) -> Vec<(Timestamp, String)> {
         self.shared.dispatch().refused_fires(tenant, id)

@@ -163,6 +163,8 @@ fn what_is_wrong_is_said_all_at_once() {
     let mut piled = spec(Timing::Every { ms: 60_000 });
     piled.jitter_ms = 60_001;
     assert_eq!(wrong(piled), ["jitter"]);
+    let nickname = Timing::Cron { expression: "@daily".to_owned(), time_zone: "UTC".to_owned() };
+    assert_eq!(wrong(spec(nickname)), ["cron"]);
 }
 
 #[test]

@@ -142,6 +142,11 @@ async fn a_worker_that_is_stopped_gives_its_step_back() {
         history.iter().any(|(event_type, _)| event_type == "StepLeaseReturned").then_some(history)
     });
     assert!(returned.await.contains(&("StepLeaseReturned".to_owned(), "first".to_owned())));
+    until("it is not counted on any more", async || {
+        let waiting = server.client.get("/queue/steps").await.ok();
+        (waiting["items"][0]["why"]["code"] == "NO_WORKER").then_some(())
+    })
+    .await;
     let _second = worker(&server, "second", plugin.dir()).await;
     let run = server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok();
     assert_eq!((&run["status"], &run["leaseExpiries"]), (&json!("succeeded"), &json!(0)), "{run}");
@@ -226,6 +231,23 @@ async fn a_worker_in_another_language_works_off_steps() {
     server.client.post(&format!("/runs/{run_id}:cancel"), &json!({})).await.ok();
     let run = server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok();
     assert_eq!(run["status"], "cancelled", "{run}");
+    // One that is stopped in the middle of a step gives it back.
+    let run = server.client.post("/runs", &json!({"dagId": "s"})).await.ok();
+    let ledger = format!("/runs/{}/ledger?pageSize=500", run["runId"].as_str().unwrap());
+    let types = async || {
+        let events = server.client.get(&ledger).await.ok();
+        let events = events["items"].as_array().unwrap().clone();
+        events.iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    until("the step is held", async || {
+        types().await.contains(&"StepStarted".to_owned()).then_some(())
+    })
+    .await;
+    worker.signal(Signal::SIGTERM);
+    until("it is given back", async || {
+        types().await.contains(&"StepLeaseReturned".to_owned()).then_some(())
+    })
+    .await;
 }
 
 /// The plugin `versioned`, whose step says which version it is.

@@ -12,7 +12,7 @@ use stella_domain::{
 };
 
 use crate::{
-    erasure::{self, Erasures, Unexplaining},
+    erasure::{self, Erasures, PROVEN_BYTES, Unexplaining},
     line::Line,
     reason::Reason,
     scan::{FormError, Scanner},
@@ -197,6 +197,8 @@ fn steps(bytes: &[u8], trust: &Trust, report: &mut ReceiptReport) -> Result<Prov
 struct Proven<'a> {
     event: &'a str,
     proof: Vec<Hash32>,
+    /// Of both, as they stand there.
+    bytes: usize,
 }
 
 /// A receipt, cut up.
@@ -301,9 +303,12 @@ impl<'a> Receipt<'a> {
         erased.for_each(|(event, _)| unexplained.insert(event.seq));
         let erased = unexplained.len();
         let mut erasures = Erasures::new(checkpoint, &mut unexplained);
-        for (index, Proven { event, proof }) in (1..).zip(&self.erasures) {
+        for (index, Proven { event, proof, bytes }) in (1..).zip(&self.erasures) {
             let wrong =
                 |seq, reason| Stop { seq, ..tampered(6, ReceiptFault::Erasure { index, reason }) };
+            if *bytes > PROVEN_BYTES {
+                return Err(wrong(None, format!("it has more than {PROVEN_BYTES} bytes")));
+            }
             let event = Line::of_text(event).map_err(|reason| wrong(None, reason.to_string()))?;
             erasures.check(&event, proof).map_err(|unexplaining| {
                 let reason = match unexplaining {
@@ -359,11 +364,13 @@ fn list<'a>(scan: &mut Scanner<'a>) -> Result<Vec<Proven<'a>>, Reason> {
     let mut found = vec![];
     if !scan.eat("]") {
         loop {
+            let begin = scan.at();
             scan.expect(erasure::BEGIN, erasure::BEGINS)?;
             let start = scan.at();
             scan.object()?;
             let event = scan.since(start);
-            found.push(Proven { event, proof: erasure::proof(scan, usize::MAX)? });
+            let proof = erasure::proof(scan, usize::MAX)?;
+            found.push(Proven { event, proof, bytes: scan.at() - begin });
             if scan.eat("]") {
                 break;
             }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, Read},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -64,6 +65,21 @@ pub enum BundleError {
         /// What the file has.
         found: String,
     },
+    /// The entry cannot be run.
+    #[error("plugin bundle: the entry {path} is not executable: chmod +x it")]
+    NotExecutable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that the manifest does not list: a program could take it for one of its own.
+    #[error(
+        "plugin bundle: {path} is not listed in plugin.json: remove it, or pack the bundle again \
+         (`stella orch plugin pack`)"
+    )]
+    Unlisted {
+        /// The file.
+        path: PathBuf,
+    },
     /// Trusted keys are given and the bundle is not signed.
     #[error(
         "plugin bundle {dir} is not signed (no plugin.sig), and only signed ones are trusted here"
@@ -120,23 +136,12 @@ impl Bundle {
         check_signature(&dir, &text, trusted)?;
         let wrong = |reason| BundleError::Manifest { dir: dir.clone(), reason };
         let manifest = Manifest::parse(&text).map_err(wrong)?;
-        let mut actions = BTreeMap::new();
-        for (name, spec) in &manifest.actions {
-            let compile = |what: &str, schema: &Option<serde_json::Value>| {
-                schema.as_ref().map(Schema::compile).transpose().map_err(|e| {
-                    BundleError::Manifest {
-                        dir: dir.clone(),
-                        reason: format!("the schema actions.{name}.{what} is not valid: {e}"),
-                    }
-                })
-            };
-            let inputs = compile("inputs", &spec.inputs)?;
-            let outputs = compile("outputs", &spec.outputs)?;
-            actions.insert(name.clone(), Action { inputs, outputs });
-        }
+        let actions = compile(&dir, &manifest)?;
         for (path, listed) in &manifest.files {
             check_file(&dir, path, listed)?;
         }
+        check_entry(&dir, &manifest)?;
+        check_listed(&dir, &manifest, !trusted.is_empty())?;
         let digest = digest_text(blake3::hash(text.as_bytes()));
         Ok(Self { given, dir, manifest, actions, digest })
     }
@@ -193,6 +198,77 @@ pub fn file_digest(path: &Path) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(File::open(path)?)?;
     Ok(digest_text(hasher.finalize()))
+}
+
+/// The compiled schemas of every action.
+pub(crate) fn compile(
+    dir: &Path,
+    manifest: &Manifest,
+) -> Result<BTreeMap<String, Action>, BundleError> {
+    let mut actions = BTreeMap::new();
+    for (name, spec) in &manifest.actions {
+        let compile = |what: &str, schema: &Option<serde_json::Value>| {
+            schema.as_ref().map(Schema::compile).transpose().map_err(|e| BundleError::Manifest {
+                dir: dir.to_owned(),
+                reason: format!("the schema actions.{name}.{what} is not valid: {e}"),
+            })
+        };
+        let inputs = compile("inputs", &spec.inputs)?;
+        let outputs = compile("outputs", &spec.outputs)?;
+        actions.insert(name.clone(), Action { inputs, outputs });
+    }
+    Ok(actions)
+}
+
+/// That what is run can be run.
+pub(crate) fn check_entry(dir: &Path, manifest: &Manifest) -> Result<(), BundleError> {
+    let entry = plain_file(dir, &manifest.entry.file)?;
+    let mode = fs::metadata(&entry).map_err(io_error(&entry))?.permissions().mode();
+    if mode & 0o111 == 0 {
+        return Err(BundleError::NotExecutable { path: entry });
+    }
+    Ok(())
+}
+
+/// That there is nothing but what is listed. Of a signed bundle nothing at all is left to whoever may
+/// write there; of others what begins with a dot is passed over.
+pub(crate) fn check_listed(
+    dir: &Path,
+    manifest: &Manifest,
+    signed: bool,
+) -> Result<(), BundleError> {
+    let files = files_below(dir, signed)?;
+    match files.iter().find(|path| !manifest.files.contains_key(*path)) {
+        Some(other) => Err(BundleError::Unlisted { path: dir.join(other) }),
+        None => Ok(()),
+    }
+}
+
+/// The files below `dir`, by relative path with `/`; with what begins with a dot, or without. The
+/// manifest and the signature are none of them.
+pub(crate) fn files_below(dir: &Path, hidden: bool) -> Result<Vec<String>, BundleError> {
+    let (mut files, mut folders) = (vec![], vec![String::new()]);
+    while let Some(folder) = folders.pop() {
+        let path = dir.join(&folder);
+        for entry in fs::read_dir(&path).map_err(io_error(&path))? {
+            let entry = entry.map_err(io_error(&path))?;
+            let name = entry.file_name().into_string().map_err(|name| BundleError::Manifest {
+                dir: path.clone(),
+                reason: format!("the name {name:?} is not UTF-8"),
+            })?;
+            if !hidden && name.starts_with('.') {
+                continue;
+            }
+            let relative = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+            if entry.file_type().map_err(io_error(&entry.path()))?.is_dir() {
+                folders.push(relative);
+            } else if ![MANIFEST_FILE, SIGNATURE_FILE].contains(&relative.as_str()) {
+                files.push(relative);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn digest_text(hash: blake3::Hash) -> String {

@@ -96,6 +96,9 @@ pub trait LeaseSource: Send + Sync {
         std::future::pending().await
     }
 
+    /// Say that this worker ends. What goes wrong does not matter: it is missed after a while.
+    async fn leave(&self, _worker_id: &WorkerId) {}
+
     /// When the server was last asked to have plugins loaded again, as far as it has said so to this
     /// worker. A time that is new to the worker makes it do so before it asks for more work.
     fn warm_asked_at(&self) -> Option<Timestamp> {

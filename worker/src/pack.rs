@@ -12,8 +12,8 @@ use stella_domain::json::parse_i_json;
 
 use crate::{
     bundle::{
-        Bundle, BundleError, MANIFEST_FILE, SIGNATURE_FILE, file_digest, io_error, plain_file,
-        read_text, sign_manifest,
+        Bundle, BundleError, MANIFEST_FILE, SIGNATURE_FILE, check_entry, check_listed, compile,
+        file_digest, files_below, io_error, plain_file, read_text, sign_manifest,
     },
     manifest::{MAX_FILES, Manifest},
 };
@@ -35,7 +35,10 @@ pub fn pack(dir: &Path, key: Option<&SigningKey>) -> Result<Bundle, BundleError>
         manifest.as_object_mut().ok_or_else(|| wrong("it is no JSON object".to_owned()))?;
     members.insert("files".to_owned(), Value::Object(digests(dir)?));
     let text = format!("{manifest:#}\n");
-    Manifest::parse(&text).map_err(wrong)?;
+    let parsed = Manifest::parse(&text).map_err(wrong)?;
+    compile(dir, &parsed)?;
+    check_entry(dir, &parsed)?;
+    check_listed(dir, &parsed, key.is_some())?;
     // In this order: a bundle is never seen with a signature of another manifest.
     let signature = dir.join(SIGNATURE_FILE);
     match fs::remove_file(&signature) {
@@ -52,34 +55,15 @@ pub fn pack(dir: &Path, key: Option<&SigningKey>) -> Result<Bundle, BundleError>
 
 /// The files below `dir` by relative path, each with its digest.
 fn digests(dir: &Path) -> Result<Map<String, Value>, BundleError> {
-    let (mut files, mut folders) = (Map::new(), vec![String::new()]);
-    while let Some(folder) = folders.pop() {
-        let path = dir.join(&folder);
-        let mut names = vec![];
-        for entry in fs::read_dir(&path).map_err(io_error(&path))? {
-            let name = entry.map_err(io_error(&path))?.file_name();
-            names.push(name.into_string().map_err(|name| BundleError::Manifest {
-                dir: path.clone(),
-                reason: format!("the name {name:?} is not UTF-8"),
-            })?);
+    let mut files = Map::new();
+    for relative in files_below(dir, false)? {
+        if files.len() == MAX_FILES {
+            let reason = format!("there are more than {MAX_FILES} files");
+            return Err(BundleError::Manifest { dir: dir.to_owned(), reason });
         }
-        names.sort();
-        for name in names.into_iter().filter(|name| !name.starts_with('.')) {
-            let relative = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-            let full = dir.join(&relative);
-            let kind = fs::symlink_metadata(&full).map_err(io_error(&full))?.file_type();
-            if kind.is_dir() {
-                folders.push(relative);
-            } else if ![MANIFEST_FILE, SIGNATURE_FILE].contains(&relative.as_str()) {
-                if files.len() == MAX_FILES {
-                    let reason = format!("there are more than {MAX_FILES} files");
-                    return Err(BundleError::Manifest { dir: dir.to_owned(), reason });
-                }
-                let full = plain_file(dir, &relative)?;
-                let digest = file_digest(&full).map_err(io_error(&full))?;
-                files.insert(relative, digest.into());
-            }
-        }
+        let full = plain_file(dir, &relative)?;
+        let digest = file_digest(&full).map_err(io_error(&full))?;
+        files.insert(relative, digest.into());
     }
     files.sort_keys();
     Ok(files)

@@ -195,6 +195,8 @@ fn command(bundle: &Bundle, lease: &Lease, place: &Place) -> Command {
         .env("STELLA_STEP_ID", lease.step_id.as_str())
         .env("STELLA_ATTEMPT", lease.attempt.to_string())
         .env("STELLA_ARTIFACTS", &place.artifacts)
+        // A bundle holds what it lists, and stays so: compiled modules would be left beside it.
+        .env("PYTHONDONTWRITEBYTECODE", "1")
         .current_dir(&place.work)
         .process_group(0)
         .stdin(Stdio::piped())

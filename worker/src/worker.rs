@@ -36,6 +36,9 @@ use crate::{
 /// Pause after an empty answer that came before its time, as from a server that is draining.
 const EARLY_ANSWER_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a worker that stops tries to say so.
+const LEAVES_WITHIN: Duration = Duration::from_secs(1);
+
 /// How a worker works.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
@@ -104,6 +107,7 @@ impl Worker {
             _ = timeout(Duration::from_millis(worker.config.stop_wait_ms), ended) => {}
         }
         tasks.shutdown().await;
+        let _ = timeout(LEAVES_WITHIN, worker.source.leave(&worker.config.worker_id)).await;
     }
 
     async fn poll_until(self: &Arc<Self>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {

@@ -180,6 +180,7 @@ fn what_is_packed_is_loaded_with_every_file_in_it() {
 fn a_packed_bundle_is_signed_by_the_key_and_by_none_without_one() {
     let dir = unpacked();
     let (key, other) = (SigningKey::from_bytes(&[7; 32]), SigningKey::from_bytes(&[8; 32]));
+    fs::remove_dir_all(dir.path().join(".git")).unwrap();
     pack(dir.path(), Some(&key)).unwrap();
     Bundle::load(dir.path(), &[key.verifying_key()]).unwrap();
     let wrong = Bundle::load(dir.path(), &[other.verifying_key()]);
@@ -199,8 +200,47 @@ fn what_cannot_be_a_bundle_is_left_as_it_is() {
     assert!(matches!(linked, Err(BundleError::NotPlain { .. })), "{linked:?}");
     assert_eq!(fs::read(&manifest).unwrap(), before);
     fs::remove_file(dir.path().join("lib/link")).unwrap();
+    let mut broken: Value = serde_json::from_slice(&before).unwrap();
+    broken["actions"]["go"]["inputs"] = json!({"type": "nonsense"});
+    fs::write(&manifest, broken.to_string()).unwrap();
+    assert!(pack(dir.path(), None).unwrap_err().to_string().contains("actions.go.inputs"));
+    assert_eq!(fs::read_to_string(&manifest).unwrap(), broken.to_string());
     fs::write(&manifest, r#"{"name":"test"}"#).unwrap();
     let incomplete = pack(dir.path(), None).unwrap_err().to_string();
     assert!(incomplete.contains("missing field"), "{incomplete}");
     assert_eq!(fs::read(&manifest).unwrap(), br#"{"name":"test"}"#);
+}
+
+/// A program may take any file beside it for one of its own.
+#[test]
+fn what_is_not_listed_is_not_loaded_beside_it() {
+    let dir = unpacked();
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let trusted = [key.verifying_key()];
+    // What begins with a dot is left out, and is too much where signatures are asked for.
+    for packed in [pack(dir.path(), Some(&key)), Bundle::load(dir.path(), &trusted)] {
+        assert!(matches!(packed, Err(BundleError::Unlisted { .. })), "{packed:?}");
+    }
+    Bundle::load(dir.path(), &[]).unwrap();
+    fs::remove_dir_all(dir.path().join(".git")).unwrap();
+    Bundle::load(dir.path(), &trusted).unwrap();
+    fs::write(dir.path().join("lib/json.py"), "print('mine')").unwrap();
+    for trusted in [&trusted[..], &[]] {
+        let added = Bundle::load(dir.path(), trusted);
+        assert!(matches!(added, Err(BundleError::Unlisted { .. })), "{added:?}");
+    }
+    assert_eq!(pack(dir.path(), Some(&key)).unwrap().manifest().files.len(), 3);
+}
+
+#[test]
+fn an_entry_that_cannot_be_run_is_refused() {
+    let dir = unpacked();
+    let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    fs::set_permissions(dir.path().join("run.sh"), mode(0o644)).unwrap();
+    let refused = pack(dir.path(), None);
+    assert!(matches!(refused, Err(BundleError::NotExecutable { .. })), "{refused:?}");
+    fs::set_permissions(dir.path().join("run.sh"), mode(0o755)).unwrap();
+    pack(dir.path(), None).unwrap();
+    fs::set_permissions(dir.path().join("run.sh"), mode(0o644)).unwrap();
+    assert!(matches!(Bundle::load(dir.path(), &[]), Err(BundleError::NotExecutable { .. })));
 }

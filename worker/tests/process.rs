@@ -53,7 +53,7 @@ async fn a_plugin_sees_a_clean_environment_and_an_empty_directory_of_its_own() {
     .to_value();
     assert_eq!(
         outputs["env"],
-        "LANG PATH STELLA_ARTIFACTS STELLA_ATTEMPT STELLA_RUN_ID STELLA_STEP_ID "
+        "LANG PATH PYTHONDONTWRITEBYTECODE STELLA_ARTIFACTS STELLA_ATTEMPT STELLA_RUN_ID STELLA_STEP_ID "
     );
     assert_eq!(outputs["files"], "");
     assert!(!fs::exists(outputs["pwd"].as_str().unwrap()).unwrap(), "the directory is removed");

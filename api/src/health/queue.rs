@@ -38,8 +38,9 @@ pub(crate) fn stuck(running: Vec<RunningPlugin>, now: Timestamp) -> Vec<StuckPlu
         let oldest_age_ms = now.ms_since(oldest_started_at);
         let usual_ms = plugin.attempts_ms.checked_div(plugin.attempts)?;
         let bound = STUCK_MS.max(usual_ms.saturating_mul(STUCK_TIMES));
-        let plugin = plugin.plugin;
-        let view = StuckPluginView { plugin, oldest_started_at, oldest_age_ms, usual_ms };
+        let (plugin, (run_id, step_id)) = (plugin.plugin, plugin.oldest.unzip());
+        let view =
+            StuckPluginView { plugin, oldest_started_at, run_id, step_id, oldest_age_ms, usual_ms };
         (oldest_age_ms > bound).then_some(view)
     });
     stuck.collect()
@@ -69,9 +70,20 @@ fn judge(
     });
     let held: Vec<String> = held.collect();
     let dags = paused.iter().filter_map(|dag| {
-        let depth = report.by_dag.get(&dag.dag_id).filter(|depth| depth.queued > 0)?;
+        let queued = report.by_dag.get(&dag.dag_id).map_or(0, |depth| depth.queued);
         let (dag_id, mark) = (&dag.dag_id, told(dag.paused.as_ref()?));
-        Some(format!("DAG {dag_id} is paused {mark} ({} steps wait)", depth.queued))
+        match &dag.brake {
+            // Nobody wanted that.
+            Some(brake) => Some(format!(
+                "DAG {dag_id} is paused {mark}: its budget is spent, {} runs were started \
+                 ({queued} steps wait)",
+                brake.starts
+            )),
+            None if queued > 0 => {
+                Some(format!("DAG {dag_id} is paused {mark} ({queued} steps wait)"))
+            }
+            None => None,
+        }
     });
     let dags: Vec<String> = dags.collect();
     said.extend([held, dags].iter().filter(|of| !of.is_empty()).map(|of| names(of)));
@@ -86,7 +98,10 @@ fn judge(
     }
     let stuck = stuck(running, now).into_iter().map(|stuck| {
         let (seconds, usual_ms) = (stuck.oldest_age_ms / 1_000, stuck.usual_ms);
-        format!("a step of plugin {} runs for {seconds} s, usual is {usual_ms} ms", stuck.plugin)
+        let which = stuck.run_id.zip(stuck.step_id);
+        let which = which.map_or(String::new(), |(run, step)| format!(" ({step} of run {run})"));
+        let plugin = stuck.plugin;
+        format!("a step of plugin {plugin} runs for {seconds} s{which}, usual is {usual_ms} ms")
     });
     let stuck: Vec<String> = stuck.collect();
     if !stuck.is_empty() {
@@ -179,7 +194,9 @@ mod tests {
     fn a_plugin_is_stuck_when_a_step_runs_far_longer_than_usual() {
         let running = |attempts, attempts_ms, since: &str| {
             let (plugin, oldest_started_at) = ("scan".parse().unwrap(), since.parse().ok());
-            let running = RunningPlugin { plugin, attempts, attempts_ms, oldest_started_at };
+            let oldest = None;
+            let running =
+                RunningPlugin { plugin, attempts, attempts_ms, oldest_started_at, oldest };
             stuck(vec![running], NOW.parse().unwrap()).len()
         };
         // Ten seconds usually: a hundred are as long as they may be, but for the least of a minute.

@@ -120,6 +120,10 @@ impl LeaseSource for LocalLeases {
         Ok(stored.bytes)
     }
 
+    async fn leave(&self, worker_id: &WorkerId) {
+        self.commands.leave(&self.tenant, worker_id);
+    }
+
     async fn cancellations(&self, worker_id: &WorkerId) -> Vec<FencingToken> {
         self.commands.cancellations(&self.tenant, worker_id).await
     }

@@ -260,6 +260,10 @@ impl Node {
     /// acknowledged is in the ledger.
     pub async fn stop(self) {
         let Self { app, stop, http, on_ledger, _data_dir, .. } = self;
+        // The listener closes now: workers are not heard from here on, and keep their leases.
+        if let Ok(record) = app.record() {
+            record.commands.close();
+        }
         stop.cancel();
         let ended = async {
             let _ = http.await;

@@ -2,11 +2,17 @@
 
 use std::collections::HashMap;
 
-use stella_domain::{event::FireCause, ids::Tenant, schedule::CompiledSchedule, time::Timestamp};
-use stella_projections::{BackfillRow, ScheduleRow};
+use stella_domain::{
+    event::FireCause,
+    ids::{DagId, Tenant},
+    schedule::CompiledSchedule,
+    time::Timestamp,
+};
+use stella_projections::{BackfillRow, ProjectionError, ScheduleRow};
 
 use super::schedule_body::body_of;
 use crate::{
+    health::told,
     state::AppState,
     types::{BackfillView, FireView, MarkView, MissView, ScheduleView},
 };
@@ -14,7 +20,38 @@ use crate::{
 /// Fire times to come that are shown.
 const NEXT: usize = 5;
 
-pub(super) fn view(app: &AppState, tenant: &Tenant, row: ScheduleRow) -> ScheduleView {
+/// What keeps schedules from firing beside their own pause.
+pub(super) struct Holding {
+    all: Option<String>,
+    dags: HashMap<DagId, String>,
+}
+
+impl Holding {
+    pub(super) async fn now(app: &AppState, tenant: &Tenant) -> Result<Self, ProjectionError> {
+        let control = app.projections.control(tenant).await?;
+        let paused = control.as_ref().and_then(|control| control.schedulers_paused.as_ref());
+        let paused = paused.map(|mark| format!("all schedules are paused {}", told(mark)));
+        let drain = control.as_ref().and_then(|control| control.draining());
+        let drain = drain.map(|drain| format!("the queue is drained {}", told(&drain.started)));
+        let dags = app.projections.paused_dags(tenant).await?.into_iter();
+        let dags = dags.filter_map(|dag| {
+            let held = format!("its DAG is paused {}", told(dag.paused.as_ref()?));
+            Some((dag.dag_id, held))
+        });
+        Ok(Self { all: paused.or(drain), dags: dags.collect() })
+    }
+
+    fn of(&self, row: &ScheduleRow) -> Option<String> {
+        self.all.clone().or_else(|| self.dags.get(&row.spec.dag_id).cloned())
+    }
+}
+
+pub(super) fn view(
+    app: &AppState,
+    tenant: &Tenant,
+    row: ScheduleRow,
+    holding: &Holding,
+) -> ScheduleView {
     // Without a way to the record nothing is refused; the read model still answers.
     let refused =
         app.record().map(|record| record.commands.refused_fires(tenant, &row.schedule_id));
@@ -45,6 +82,7 @@ pub(super) fn view(app: &AppState, tenant: &Tenant, row: ScheduleRow) -> Schedul
         spec: body_of(&row),
         next,
         over,
+        held: holding.of(&row),
         fired: row.fired,
         last_fire_time: row.last_fire.as_ref().map(|fire| fire.fire_time),
         last_run_id: row.last_fire.map(|fire| fire.run_id),

@@ -9,7 +9,7 @@ use axum::{
 use serde::Deserialize;
 use stella_commands::engine::{ScheduleChange, ScheduleChanged};
 use stella_domain::{
-    aggregate::{backfill_times, run_of},
+    aggregate::{MAX_BACKFILL, backfill_times, run_of},
     event::ScheduleEvent,
     ids::{RunId, ScheduleId},
     schedule::CompiledSchedule,
@@ -18,7 +18,10 @@ use stella_domain::{
 use stella_projections::ScheduleRow;
 use utoipa::IntoParams;
 
-use super::{schedule_body::compile, schedule_view::view};
+use super::{
+    schedule_body::compile,
+    schedule_view::{Holding, view},
+};
 use crate::{
     auth::Caller,
     extract::{JsonBody, OptionalJson, PageSize, Params, Segment},
@@ -70,7 +73,9 @@ pub(crate) async fn list_schedules(
     super::runs::reach(&app, &caller.tenant, params.min_seq).await?;
     let page = page::request(params.page_size, params.page_token);
     let rows = app.projections.schedules(&caller.tenant, page).await?;
-    let items = rows.items.into_iter().map(|row| view(&app, &caller.tenant, row)).collect();
+    let holding = Holding::now(&app, &caller.tenant).await?;
+    let tenant = &caller.tenant;
+    let items = rows.items.into_iter().map(|row| view(&app, tenant, row, &holding)).collect();
     Ok(Json(Page::with_next(items, rows.next)))
 }
 
@@ -87,7 +92,8 @@ pub(crate) async fn get_schedule(
 ) -> Result<Json<ScheduleView>, ApiError> {
     super::runs::reach(&app, &caller.tenant, params.min_seq).await?;
     let row = schedule(&app, &caller, &id).await?;
-    Ok(Json(view(&app, &caller.tenant, row)))
+    let holding = Holding::now(&app, &caller.tenant).await?;
+    Ok(Json(view(&app, &caller.tenant, row, &holding)))
 }
 
 /// Create a schedule.
@@ -266,30 +272,35 @@ async fn backfill_schedule(
         return Err(ApiError::bad_request("WINDOW_INVALID", detail));
     }
     let BackfillBody { cap, concurrency, dry_run, reason, .. } = body;
+    if !(1..=MAX_BACKFILL).contains(&cap) {
+        let detail = format!("cap is 1 to {MAX_BACKFILL}, not {cap}");
+        return Err(ApiError::bad_request("INVALID_BODY", detail));
+    }
     let backfill = ScheduleChange::Backfill { from, to, cap, concurrency, reason };
     let row = schedule(&app, &caller, &id).await?;
     let spec =
         CompiledSchedule::compile(id.clone(), row.spec.clone()).map_err(ApiError::schedule)?;
     let times = backfill_times(&spec, from, to, app.clock.now(), cap);
     let fire_times = times.map_err(|refusal| ApiError::schedule_refusal(&id, refusal))?;
+    let runs: Vec<RunId> =
+        fire_times.iter().map(|time| run_of(&caller.tenant, &spec, *time)).collect();
+    let existing = app.projections.existing_runs(&caller.tenant, &runs).await?;
+    let both = fire_times.iter().zip(&runs);
+    let had_run = both.filter(|(_, run_id)| existing.contains(*run_id));
+    let had_run = had_run.map(|(time, _)| *time).collect();
     if dry_run {
-        let runs: Vec<RunId> =
-            fire_times.iter().map(|time| run_of(&caller.tenant, &spec, *time)).collect();
-        let existing = app.projections.existing_runs(&caller.tenant, &runs).await?;
-        let both = fire_times.iter().zip(&runs);
-        let had_run = both.filter(|(_, run_id)| existing.contains(*run_id));
         return Ok(Json(ChangedSchedule {
             schedule_id: id,
             paused: row.paused.is_some(),
             run_id: None,
             waits: None,
-            had_run: had_run.map(|(time, _)| *time).collect(),
+            had_run,
             fire_times,
             seq: None,
         }));
     }
     let Json(changed) = change(app, caller, id, backfill).await?;
-    Ok(Json(ChangedSchedule { fire_times, ..changed }))
+    Ok(Json(ChangedSchedule { fire_times, had_run, ..changed }))
 }
 
 /// Cancel a backfill.

@@ -26,8 +26,8 @@ use crate::{
     state::AppState,
     types::{
         CancellationsBody, CancellationsView, CompleteBody, FailBody, FailureKind, HeartbeatBody,
-        HeartbeatView, LeaseView, LeasesView, POLL_WAIT_MS, POLLED_LEASES, POLLED_PLUGINS,
-        PollBody, PollMore, VerdictView,
+        HeartbeatView, LeaseView, LeasesView, LeaveBody, POLL_WAIT_MS, POLLED_LEASES,
+        POLLED_PLUGINS, PollBody, PollMore, VerdictView,
     },
 };
 
@@ -80,6 +80,21 @@ pub(crate) async fn wait_for_cancellations(
         () = tokio::time::sleep(wait) => vec![],
     };
     Ok(Json(CancellationsView { tokens }))
+}
+
+/// Say that a worker ends.
+///
+/// It is not counted on any more: what waits for its plugins says so at once. Steps that it still holds it
+/// gives back before, or their leases expire. One that asks for work again is there again.
+#[utoipa::path(post, path = "/workers:leave", tag = "workers", request_body = LeaveBody,
+    responses((status = 200, description = "It has left.", body = LeaveBody)))]
+pub(crate) async fn worker_leaves(
+    State(app): State<AppState>,
+    caller: Caller,
+    JsonBody(body): JsonBody<LeaveBody>,
+) -> Result<Json<LeaveBody>, ApiError> {
+    app.record()?.commands.leave(&caller.tenant, &body.worker_id);
+    Ok(Json(body))
 }
 
 /// Find the verb's handler.

@@ -230,6 +230,14 @@ pub struct StuckPluginView {
     /// When the step was leased that has run longest.
     #[schema(value_type = String, format = DateTime)]
     pub oldest_started_at: Timestamp,
+    /// Its run.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub run_id: Option<RunId>,
+    /// The step.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub step_id: Option<StepId>,
     /// How long that is, in milliseconds.
     pub oldest_age_ms: u64,
     /// What its attempts took on average that ended by themselves, in milliseconds.

@@ -208,6 +208,15 @@ pub struct CompleteBody {
     pub and_poll: Option<PollMore>,
 }
 
+/// Which worker ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LeaveBody {
+    /// The worker.
+    #[schema(value_type = String)]
+    pub worker_id: WorkerId,
+}
+
 /// How an attempt failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -217,7 +226,8 @@ pub enum FailureKind {
     Failed,
     /// It took longer than it may.
     TimedOut,
-    /// It was ended because a heartbeat said so, or because the worker stops.
+    /// It was ended because a heartbeat said so. Unasked, the worker gives the step back, as one that
+    /// stops does: it is queued again at once, and that counts as neither a failure nor an expiry.
     Cancelled,
 }
 

@@ -229,6 +229,9 @@ pub struct ScheduleView {
     pub next: Vec<Timestamp>,
     /// Whether each of its fire times was decided on, and none follows.
     pub over: bool,
+    /// What keeps it from firing beside its own pause: that of all schedules, of its DAG, or a drain.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held: Option<String>,
     /// Times that it fired.
     pub fired: u64,
     /// The newest fire's time.
@@ -276,7 +279,7 @@ pub struct ChangedSchedule {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[schema(value_type = Vec<String>)]
     pub fire_times: Vec<Timestamp>,
-    /// Of a dry run: those of them that have had their run, and are passed over.
+    /// Of a backfill: those of them that have had their run, and are passed over.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[schema(value_type = Vec<String>)]
     pub had_run: Vec<Timestamp>,

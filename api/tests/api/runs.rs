@@ -1,12 +1,15 @@
 //! Runs: start, look at, cancel, compare.
 
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use stella_api::types::{
     CompareVerdict, EventView, OutputsComparison, Page, RunComparison, RunView, StartedRun,
     StepPhaseView, StepView,
 };
 
-use crate::support::{Api, ECHO, SLOW};
+use crate::support::{Answer, Api, ECHO, PREFIX, SLOW};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_is_started_and_waited_for() {
@@ -67,6 +70,29 @@ async fn a_wait_that_runs_out_says_where_the_run_stands() {
     behind.is_problem(503, "PROJECTION_BEHIND");
     assert_eq!(behind.header("retry-after"), "1");
     api.stop().await;
+}
+
+/// It says where the run stands, as when its time is over: nobody is cut off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_ends_with_the_server() {
+    let api = Api::start().await;
+    api.register(SLOW).await;
+    let run = api.post("/runs", &json!({"dagId": "slow"})).await.body;
+    let path = format!("{PREFIX}/runs/{}?wait=60s", run["runId"].as_str().unwrap());
+    let authorised = |request: RequestBuilder| request.header("authorization", api.bearer());
+    let get = authorised(api.bare(Method::GET, &path));
+    let start = authorised(api.bare(Method::POST, &format!("{PREFIX}/runs?wait=60s")));
+    let start = start.header("content-type", "application/json").body(r#"{"dagId":"slow"}"#);
+    let get = tokio::spawn(async { Answer::of(get.send().await.unwrap()).await });
+    let start = tokio::spawn(async { Answer::of(start.send().await.unwrap()).await });
+    // Both wait once the second run is there.
+    let there =
+        async { while api.get("/runs").await.body["items"].as_array().unwrap().len() < 2 {} };
+    tokio::time::timeout(Duration::from_secs(30), there).await.unwrap();
+    api.stop().await;
+    let (got, begun) = (get.await.unwrap(), start.await.unwrap());
+    assert_eq!((got.status.as_u16(), &got.body["status"]), (200, &json!("running")), "{got:?}");
+    assert_eq!((begun.status.as_u16(), &begun.body["status"]), (201, &json!("running")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

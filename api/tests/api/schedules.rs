@@ -74,7 +74,12 @@ async fn a_trigger_and_a_backfill_start_runs_that_the_schedule_shows() {
     assert_eq!(listed["fireTimes"].as_array().unwrap().len(), 3);
     assert_eq!(listed["hadRun"], json!(["2026-11-02T00:00:00.000000Z"]));
     assert!(listed["seq"].is_null());
+    let mut many = range.clone();
+    many["cap"] = 10_001.into();
+    let refused = api.post("/schedules/daily:backfill", &many).await;
+    refused.is_problem(400, "INVALID_BODY").detail_has("1 to 10000");
     let asked = api.post("/schedules/daily:backfill", &range).await.body;
+    assert_eq!(asked["hadRun"], listed["hadRun"]);
     let over = async {
         let mut path = format!("/schedules/daily?minSeq={}", asked["seq"]);
         loop {
@@ -121,6 +126,9 @@ async fn health_says_why_schedules_do_not_fire() {
     api.post("/dags/echo:pause", &why).await;
     let fired = api.post("/schedules/daily:trigger", &json!({})).await.body;
     assert_eq!(fired["waits"], "its DAG is paused", "{fired}");
+    let held = get(&api, &format!("/schedules/daily?minSeq={}", fired["seq"])).await.held;
+    let held = held.unwrap();
+    assert!(held.starts_with("its DAG is paused since ") && held.ends_with(": the source moves"));
     let refused = async {
         loop {
             let (status, message) = found("schedulers", &fired["seq"]).await;

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, future::try_join_all};
 use stella_api::types::{
     ArtifactView, CancellationsBody, CancellationsView, CompleteBody, FailBody, FailureKind,
-    HeartbeatBody, HeartbeatView, LeaseView, LeasesView, LogSizeView, POLL_WAIT_MS, PollBody,
-    PollMore, Problem, VerdictView,
+    HeartbeatBody, HeartbeatView, LeaseView, LeasesView, LeaveBody, LogSizeView, POLL_WAIT_MS,
+    PollBody, PollMore, Problem, VerdictView,
 };
 use stella_domain::{
     artifact::Artifact,
@@ -149,6 +149,13 @@ impl LeaseSource for HttpLeases {
             Ok(Ok(response)) => Ok(response.bytes_stream().map_err(io::Error::other).boxed()),
             Ok(Err(problem)) => Err(lease_error(problem)),
             Err(Failure { what, .. }) => Err(LeaseError::Unavailable(what)),
+        }
+    }
+
+    async fn leave(&self, worker_id: &WorkerId) {
+        let body = LeaveBody { worker_id: worker_id.clone() };
+        if let Err(error) = self.post::<LeaveBody>("/workers:leave", &body).await {
+            tracing::debug!(%error, "the server does not hear that this worker ends");
         }
     }
 

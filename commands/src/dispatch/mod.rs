@@ -48,6 +48,8 @@ pub struct Dispatch {
     tenants: HashMap<Tenant, TenantWork>,
     waiters: Waiters,
     timers: Timers,
+    /// Nothing is decided any more but what somebody asks for.
+    closed: bool,
 }
 
 /// What becomes of a lease that was to be renewed.
@@ -150,6 +152,9 @@ impl Dispatch {
     /// Claim a worker's place for a step that is about to be queued, if it is the next to go:
     /// nothing holds it back, and nothing older of equal or higher priority may go.
     pub fn claim(&mut self, tenant: &Tenant, step: &Waiting) -> Option<Slot> {
+        if self.closed {
+            return None;
+        }
         let work = self.tenants.entry(tenant.clone()).or_default();
         let Waiting { run_id, step_id, kind, priority } = step;
         if work.holds.of(kind).is_some()
@@ -191,6 +196,13 @@ impl Dispatch {
             work.workers.asks(worker_id, &plugins, now);
         }
         self.waiters.add(tenants, worker_id, plugins, slots)
+    }
+
+    /// A worker ends: it is not counted on any more. What it holds it has given back, or it expires.
+    pub fn worker_leaves(&mut self, tenant: &Tenant, worker_id: &WorkerId) {
+        if let Some(work) = self.tenants.get_mut(tenant) {
+            work.workers.leaves(worker_id);
+        }
     }
 
     /// The worker waits no longer; what it claimed already still reaches it.
@@ -317,6 +329,9 @@ impl Dispatch {
     /// Work that is due now. Each piece is given out once; what comes to nothing is
     /// [put back](Self::put_back).
     pub fn next_due(&mut self, now: Timestamp) -> Option<(Tenant, Due)> {
+        if self.closed {
+            return None;
+        }
         while let Some((tenant, timer)) = self.timers.pop(now) {
             if let Some(due) = self.timer_fired(&tenant, timer, now) {
                 return Some((tenant, due));
@@ -328,7 +343,13 @@ impl Dispatch {
 
     /// When a timer is due next.
     pub fn wake_at(&self) -> Option<Timestamp> {
-        self.timers.first()
+        if self.closed { None } else { self.timers.first() }
+    }
+
+    /// Give out nothing that is due, and lease no step, from here on: this node is about to end. What
+    /// it does not hear any more, above all heartbeats, must not count against anybody.
+    pub fn close(&mut self) {
+        self.closed = true;
     }
 
     /// `due` could not be carried out: it is still due.

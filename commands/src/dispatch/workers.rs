@@ -49,6 +49,19 @@ impl Workers {
         }
     }
 
+    /// It ends: nobody has to wait for it to be missed.
+    pub(super) fn leaves(&mut self, id: &WorkerId) {
+        let Some((plugins, _)) = self.by_id.remove(id) else { return };
+        for plugin in plugins.iter() {
+            let has = |of: &[WorkerPlugin]| of.iter().any(|has| has.name == plugin.name);
+            let others = self.by_id.values().filter(|(of, _)| has(of));
+            match others.map(|(_, seen_at)| *seen_at).max() {
+                Some(seen_at) => drop(self.by_plugin.insert(plugin.name.clone(), seen_at)),
+                None => drop(self.by_plugin.remove(&plugin.name)),
+            }
+        }
+    }
+
     /// It is at work.
     pub(super) fn renews(&mut self, id: &WorkerId, now: Timestamp) {
         let Some((plugins, seen_at)) = self.by_id.get_mut(id) else { return };

@@ -45,6 +45,21 @@ async fn a_heartbeat_renews_for_a_whole_term() {
     assert!(!node.history(&run_id).await.concat().contains(&"StepLeaseExpired"));
 }
 
+/// It hears no heartbeats any more, and nobody would hear of a lease.
+#[tokio::test]
+async fn a_node_that_ends_lets_no_lease_expire_and_grants_none() {
+    let dir = TempDir::new().unwrap();
+    let node = Node::new(open(&dir).await, &TestClock::new()).await;
+    let run_id = node.started("one").await;
+    let held = node.lease("w1").await;
+    node.commands.close();
+    node.clock.turn_ms(10 * LEASE_MS as i64);
+    node.started("one").await;
+    assert!(node.at_hand("w2").await.is_empty());
+    assert!(!node.history(&run_id).await.concat().contains(&"StepLeaseExpired"));
+    node.succeed("w1", &held, "{}").await;
+}
+
 #[tokio::test]
 async fn a_report_is_recorded_once_and_another_one_is_refused() {
     let dir = TempDir::new().unwrap();

@@ -1,7 +1,7 @@
 //! What a step does once its needs are met.
 
 use super::template::{RenderError, Scope, Template};
-use crate::{ids::PluginName, json::CanonicalJson};
+use crate::{artifact::Artifact, ids::PluginName, json::CanonicalJson, limits::INLINE_BYTES};
 
 /// Items of one `forEach`.
 pub const MAX_ITEMS: usize = 10_000;
@@ -66,6 +66,15 @@ pub enum ItemsError {
     /// It leads to something else than a list.
     #[error("forEach gave something that is not a list: name a list")]
     NotAList,
+    /// The list is so large that it is no part of an event.
+    #[error(
+        "forEach gave a value of {size} bytes, which became an artifact, and a list is not looked \
+         up there: give one of up to {INLINE_BYTES} bytes, or a step that makes such lists of it"
+    )]
+    Artifact {
+        /// Its bytes.
+        size: u64,
+    },
     /// The list is too long.
     #[error("forEach gave a list of {0} items, and {MAX_ITEMS} are allowed: split the list")]
     TooMany(usize),
@@ -84,7 +93,10 @@ impl ForEach {
     pub fn items(&self, scope: &Scope<'_>) -> Result<Vec<CanonicalJson>, ItemsError> {
         let list = self.items.render(scope)?;
         if !list.as_str().starts_with('[') {
-            return Err(ItemsError::NotAList);
+            let artifact = Artifact::named_by(&list.to_value());
+            return Err(artifact.map_or(ItemsError::NotAList, |artifact| ItemsError::Artifact {
+                size: artifact.size,
+            }));
         }
         // Slices of canonical text are canonical.
         let items: Vec<&serde_json::value::RawValue> =

@@ -52,7 +52,11 @@ impl CompiledSchedule {
         let mut cron = None;
         match &spec.timing {
             Timing::Cron { expression, time_zone } => {
-                let parsed = cron_parser().parse(expression);
+                // The parser knows nicknames as well.
+                let parsed = match expression.split_whitespace().count() {
+                    5 => cron_parser().parse(expression).map_err(|error| error.to_string()),
+                    n => Err(format!("it has {n} of them, such as in '0 3 * * *'")),
+                };
                 let zone = Tz::from_str(time_zone);
                 match (parsed, zone) {
                     (Ok(parsed), Ok(zone)) => cron = Some((parsed, zone)),

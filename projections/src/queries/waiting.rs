@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 use stella_domain::{
-    ids::{DagId, PluginName, Tenant},
+    ids::{DagId, PluginName, RunId, StepId, Tenant},
     time::Timestamp,
 };
 
@@ -27,7 +27,8 @@ const RUNNING: &str = "WITH usual AS (
             SUM(row ->> 'attemptsMs') AS attempts_ms
         FROM queues GROUP BY row ->> 'plugin')
     SELECT u.plugin, u.attempts, u.attempts_ms, MIN((
-        SELECT s.row ->> 'startedAt' FROM steps AS s
+        SELECT (s.row ->> 'startedAt') || ' ' || (s.row ->> 'runId') || ' ' || (s.row ->> 'stepId')
+        FROM steps AS s
         WHERE s.open = 'running' AND s.dag_id = q.row ->> 'dagId' AND s.plugin = u.plugin
         ORDER BY s.queued_seq LIMIT 1))
     FROM queues AS q JOIN usual AS u ON u.plugin = q.row ->> 'plugin'
@@ -56,6 +57,8 @@ pub struct RunningPlugin {
     pub attempts_ms: u64,
     /// When the step was leased that was queued first of those that run.
     pub oldest_started_at: Option<Timestamp>,
+    /// Which one that is.
+    pub oldest: Option<(RunId, StepId)>,
 }
 
 impl Projections {
@@ -125,11 +128,17 @@ impl Projections {
             .await
             .map_err(ProjectionError::storage(&models.files.live))?;
         let plugins = rows.into_iter().filter_map(|(plugin, attempts, attempts_ms, oldest)| {
+            let oldest = oldest.unwrap_or_default();
+            let mut oldest = oldest.splitn(3, ' ');
             Some(RunningPlugin {
                 plugin: plugin.parse().ok()?,
                 attempts: attempts.unsigned_abs(),
                 attempts_ms: attempts_ms.unsigned_abs(),
-                oldest_started_at: oldest.and_then(|text| text.parse().ok()),
+                oldest_started_at: oldest.next().and_then(|text| text.parse().ok()),
+                oldest: oldest
+                    .next()
+                    .and_then(|id| id.parse().ok())
+                    .zip(oldest.next().and_then(|id| id.parse().ok())),
             })
         });
         Ok(plugins.collect())

@@ -79,7 +79,7 @@ async fn ended(
     if row.status.is_ended() {
         return Ok(row.into());
     }
-    let end = super::ended(end, deadline.saturating_duration_since(Instant::now())).await;
+    let end = super::ended(app, end, deadline.saturating_duration_since(Instant::now())).await;
     super::reach(app, tenant, end.map(|end| end.seq)).await?;
     Ok(super::row(app, tenant, run_id).await?.into())
 }
@@ -96,5 +96,11 @@ async fn record_or_row(
         return Ok(Some(record));
     }
     let row = super::row(app, tenant, run_id).await?;
-    if row.status.is_ended() { Ok(None) } else { Ok(app.record_within(wait.0).await.ok()) }
+    if row.status.is_ended() {
+        return Ok(None);
+    }
+    tokio::select! {
+        record = app.record_within(wait.0) => Ok(record.ok()),
+        () = app.closing().cancelled_owned() => Ok(None),
+    }
 }

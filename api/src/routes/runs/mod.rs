@@ -70,9 +70,12 @@ pub(crate) async fn row(
     row.ok_or_else(|| ApiError::run_not_found(run_id))
 }
 
-/// The run's end, if it comes in time.
-async fn ended(end: RunEndWait, wait: Duration) -> Option<RunEnd> {
-    tokio::time::timeout(wait, end.ended()).await.ok().flatten()
+/// The run's end, if it comes in time, and before this node ends.
+async fn ended(app: &AppState, end: RunEndWait, wait: Duration) -> Option<RunEnd> {
+    tokio::select! {
+        end = tokio::time::timeout(wait, end.ended()) => end.ok().flatten(),
+        () = app.closing().cancelled_owned() => None,
+    }
 }
 
 impl StartedRun {

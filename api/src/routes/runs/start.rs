@@ -57,7 +57,9 @@ pub(crate) async fn start_run(
     let end = params.wait.map(|wait| (commands.run_end(&caller.tenant, &run.run_id), wait.0));
     let written = app.artifacts.start_run(&commands, &caller.actor, run).await?;
     let end = match end {
-        Some((end, wait)) if !written.answer.status.is_ended() => super::ended(end, wait).await,
+        Some((end, wait)) if !written.answer.status.is_ended() => {
+            super::ended(&app, end, wait).await
+        }
         _ => None,
     };
     StartedRun::of(written, end).map(answer)

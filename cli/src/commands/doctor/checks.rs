@@ -86,8 +86,9 @@ pub(super) fn component(part: &ComponentHealth) -> Check {
         }
         (_, "queue") => {
             "see why each step waits: `stella orch queue list`; let it go on: `stella orch queue \
-             resume`, `stella orch dag resume DAG`; where workers do not keep up: start more, or \
-             raise their --concurrency"
+             resume [--plugin P]`, `stella orch dag resume DAG`; where workers do not keep up: start \
+             more, or raise their --concurrency; of a step that is stuck: `stella orch run logs \
+             RUN --step STEP`, `stella orch run cancel RUN`"
         }
         (_, "workers") => "start one that has it: `stella orch worker start --name NAME`",
         (_, "schedulers") => {
@@ -115,8 +116,8 @@ pub(super) fn failures(runs: &[RunView], hours: u64) -> Check {
             format!("{found}, {count} of {dag} with {code}"),
             format!(
                 "see them: `stella orch run list --status failed --dag {dag} --error-code {code}`; \
-                 compare one with one that worked: `stella orch run compare A B`; go back: \
-                 `stella orch dag rollback {dag}`"
+                 compare one with one that worked: `stella orch run compare A B`; if an \
+                 older version worked, go back: `stella orch dag rollback {dag}`"
             ),
         ),
         _ => green("failures", found),

@@ -36,8 +36,13 @@ fn text(queue: &QueueView) -> String {
     }
     for stuck in &queue.stuck {
         let (age, usual) = (duration(stuck.oldest_age_ms), duration(stuck.usual_ms));
+        let which = stuck.run_id.as_ref().zip(stuck.step_id.as_ref());
+        let which = which.map_or(String::new(), |(run, step)| format!(", {step} of run {run},"));
         let plugin = &stuck.plugin;
-        let _ = write!(text, "\nstuck: a step of plugin {plugin} runs for {age}, usual is {usual}");
+        let _ = write!(
+            text,
+            "\nstuck: a step of plugin {plugin}{which} runs for {age}, usual is {usual}"
+        );
     }
     text
 }

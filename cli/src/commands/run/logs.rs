@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     time::Duration,
 };
 
@@ -137,6 +137,16 @@ impl Logs {
 
     fn show(&self, step: &StepView, at: &mut Printed, bytes: &[u8]) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
+        // Files get the bytes as they are; nothing in them may steer somebody's terminal.
+        let harmless: Vec<u8>;
+        let bytes = match stdout.is_terminal() {
+            true => {
+                let keeps = |byte: u8| !byte.is_ascii_control() || b"\n\t".contains(&byte);
+                harmless = bytes.iter().map(|b| if keeps(*b) { *b } else { b' ' }).collect();
+                &harmless
+            }
+            false => bytes,
+        };
         if self.step.is_some() {
             stdout.write_all(bytes)?;
             return Ok(stdout.flush()?);

@@ -34,7 +34,8 @@ pub(crate) struct Backfill {
     #[arg(long, value_name = "TIME", value_parser = input::time)]
     to: Timestamp,
     /// Fires at most: with more it is refused.
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=10_000))]
     cap: u32,
     /// Runs that go on at once at most.
     #[arg(long, value_name = "N", default_value = "1")]

@@ -193,12 +193,17 @@ pub(super) fn print(api: &ApiArgs, schedule: &ChangedSchedule) -> Result<(), Fai
     api.output.print(schedule, |schedule| {
         let seq = schedule.seq.map_or("- (nothing to change)".to_owned(), |seq| seq.to_string());
         let times: Vec<String> = schedule.fire_times.iter().copied().map(time).collect();
+        let passed_over = match schedule.had_run.len() {
+            0 => String::new(),
+            n => format!("{n}, which have had their run"),
+        };
         details(&[
             ("schedule", schedule.schedule_id.to_string()),
             ("paused", if schedule.paused { "yes" } else { "no" }.to_owned()),
             ("run", schedule.run_id.as_ref().map(ToString::to_string).unwrap_or_default()),
             ("starts once", schedule.waits.clone().unwrap_or_default()),
             ("fires", times.join(", ")),
+            ("passed over", passed_over),
             ("seq", seq),
         ])
     })

@@ -26,7 +26,7 @@ use crate::{
 Examples:
   stella orch schedule create nightly --dag report --cron '0 3 * * *' --time-zone Europe/Berlin
   stella orch schedule create poll --dag poll --every 5m --overlap skip --jitter 30s
-  stella orch schedule create hourly --dag sync --cron '0 * * * *' --catch-up all --catch-up-cap 24 --fire-time-input hour
+  stella orch schedule create hourly --dag sync --cron '0 * * * *' --overlap allow --catch-up all --catch-up-cap 24 --fire-time-input hour
   stella orch schedule create once --dag migrate --at 2027-01-01T06:00:00Z --input dry=false")]
 pub(crate) struct Create {
     #[command(flatten)]
@@ -109,7 +109,8 @@ struct SpecArgs {
     /// What becomes of a fire while a run of an earlier one has not ended.
     #[arg(long, value_enum, default_value_t)]
     overlap: OverlapArg,
-    /// What becomes of fires that nobody was there for.
+    /// What becomes of fires that nobody was there for. Those that are caught up with are subject to
+    /// --overlap like any other: with `skip` the first starts a run, and the others none.
     #[arg(long, value_enum, default_value_t)]
     catch_up: CatchUpArg,
     /// With --catch-up all: how many, 10 otherwise.
@@ -153,6 +154,10 @@ impl Update {
 
 impl SpecArgs {
     fn body(self) -> Result<(ScheduleBody, ApiArgs), Failure> {
+        if self.catch_up_cap.is_some() && !matches!(self.catch_up, CatchUpArg::All) {
+            let what = "--catch-up-cap says how many --catch-up all starts: give that too";
+            return Err(Failure::usage(what));
+        }
         let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
         let body = ScheduleBody {
             schedule_id: self.schedule,

@@ -43,10 +43,11 @@ impl List {
                 "SCHEDULE", "DAG", "WHEN", "STATE", "NEXT", "LAST", "FIRED#", "OPEN#",
             ]);
             for schedule in schedules {
-                let state = match (schedule.over, &schedule.paused) {
-                    (true, _) => "over",
-                    (false, Some(_)) => "paused",
-                    (false, None) => "active",
+                let state = match (schedule.over, &schedule.paused, &schedule.held) {
+                    (true, ..) => "over",
+                    (false, Some(_), _) => "paused",
+                    (false, None, Some(_)) => "held",
+                    (false, None, None) => "active",
                 };
                 table.row([
                     schedule.spec.schedule_id.to_string(),
@@ -105,6 +106,7 @@ fn text(schedule: &ScheduleView) -> String {
         ("catch up", name(&spec.catch_up)),
         ("inputs", spec.inputs.to_string()),
         ("paused", schedule.paused.as_ref().map_or("no".to_owned(), by)),
+        ("held", schedule.held.clone().unwrap_or_default()),
         ("next", if schedule.over { "none, it is over".to_owned() } else { next.join(", ") }),
         ("fired", schedule.fired.to_string()),
         ("last", last.unwrap_or_default()),
