@@ -74,7 +74,7 @@ pub enum BundleError {
     /// A file that the manifest does not list: a program could take it for one of its own.
     #[error(
         "plugin bundle: {path} is not listed in plugin.json: remove it, or pack the bundle again \
-         (`stella orch plugin pack`)"
+         (`stella orch plugin pack`), which leaves out what begins with a dot"
     )]
     Unlisted {
         /// The file.

@@ -218,12 +218,17 @@ fn what_is_not_listed_is_not_loaded_beside_it() {
     let key = SigningKey::from_bytes(&[7; 32]);
     let trusted = [key.verifying_key()];
     // What begins with a dot is left out, and is too much where signatures are asked for.
-    for packed in [pack(dir.path(), Some(&key)), Bundle::load(dir.path(), &trusted)] {
-        assert!(matches!(packed, Err(BundleError::Unlisted { .. })), "{packed:?}");
-    }
-    Bundle::load(dir.path(), &[]).unwrap();
+    let hidden = pack(dir.path(), Some(&key));
+    assert!(matches!(hidden, Err(BundleError::Unlisted { .. })), "{hidden:?}");
+    pack(dir.path(), None).unwrap();
     fs::remove_dir_all(dir.path().join(".git")).unwrap();
+    pack(dir.path(), Some(&key)).unwrap();
     Bundle::load(dir.path(), &trusted).unwrap();
+    fs::write(dir.path().join(".env"), "A=1").unwrap();
+    let hidden = Bundle::load(dir.path(), &trusted);
+    assert!(matches!(hidden, Err(BundleError::Unlisted { .. })), "{hidden:?}");
+    Bundle::load(dir.path(), &[]).unwrap();
+    fs::remove_file(dir.path().join(".env")).unwrap();
     fs::write(dir.path().join("lib/json.py"), "print('mine')").unwrap();
     for trusted in [&trusted[..], &[]] {
         let added = Bundle::load(dir.path(), trusted);

@@ -293,6 +293,7 @@ pub(super) const CASES: &[Case] = &[
         JSON,
         r#"{"workerId":"w","waitMs":0}"#,
     ),
+    ("post /workers:leave", 200, "/workers:leave", JSON, r#"{"workerId":"w"}"#),
     (
         "post /leases/{token}:heartbeat",
         200,
