@@ -62,6 +62,9 @@ CREATE TABLE dags (
   row TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Few of many are.
+CREATE INDEX dags_paused ON dags (key) WHERE row ->> 'paused' IS NOT NULL;
+
 CREATE TABLE dag_versions (
   key INTEGER PRIMARY KEY,
   row TEXT NOT NULL,
