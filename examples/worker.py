@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 """A worker in Python, standard library only: works off steps of the plugin `core`.
-
     stella orch serve --concurrency 0
     examples/worker.py http://127.0.0.1:7787 ./stella-data/token
 """
@@ -9,12 +8,11 @@ import os
 import signal
 import sys
 import threading
-import time
-import urllib.error
 import urllib.request
 
 SERVER, TOKEN_FILE = sys.argv[1], sys.argv[2]
-WORKER, STOPPING = f"python-{os.getpid()}", threading.Event()
+WORKER, SIGNALS = f"python-{os.getpid()}", {signal.SIGTERM, signal.SIGINT}
+STOPPING = running = threading.Event()  # `running` ends the step that is under way.
 
 
 def sleep(inputs, cancelled):
@@ -36,44 +34,46 @@ def post(path, body):
         try:
             with urllib.request.urlopen(request, timeout=90) as answer:
                 return json.load(answer)
-        except urllib.error.HTTPError as error:
-            if error.code in (404, 409):
+        except OSError as error:
+            code = getattr(error, "code", 503)
+            if code in (404, 409):
                 return None
-            if error.code < 500:
-                raise SystemExit(f"{path}: {error.code} {error.read().decode()}")
-        except OSError:
-            if STOPPING.is_set() and path == "/workers:poll":
-                return None
-        time.sleep(1)  # Every call is safe to repeat.
+            if code < 500:
+                raise SystemExit(f"{path}: {code} {error.read().decode()}")
+        if STOPPING.wait(1):
+            return None  # Otherwise once more: every call is safe to repeat.
 
 
 def carry_out(lease):
-    lost, cancelled, ended = threading.Event(), threading.Event(), threading.Event()
+    global running
+    running = cancelled = threading.Event()
+    ended = threading.Event()
     def heartbeat():
         while not ended.wait(lease["leaseTtlMs"] / 3000):
             answer = post(f"/leases/{lease['token']}:heartbeat", {})
             if answer is None or answer["verdict"] != "continue":
-                (cancelled if answer and answer["verdict"] == "cancel" else lost).set()
                 return cancelled.set()
-
     threading.Thread(target=heartbeat, daemon=True).start()
     try:
+        if STOPPING.is_set():
+            raise InterruptedError  # Given back: it is queued again, and nothing counts against it.
         verb, body = "complete", {"outputs": ACTIONS[lease["action"]](lease["with"], cancelled)}
     except InterruptedError:
         verb, body = "fail", {"kind": "cancelled"}
     except Exception as error:
         verb, body = "fail", {"code": "PYTHON_ERROR", "message": repr(error), "retryable": False}
     ended.set()
-    if not lost.is_set():
-        post(f"/leases/{lease['token']}:{verb}", body)
+    post(f"/leases/{lease['token']}:{verb}", body)
 
 
-def stop(*_):
+def stop():
+    signal.sigwait(SIGNALS)
     STOPPING.set()
-    raise InterruptedError  # Ends the poll, or the step, which is given back.
+    running.set()
 
 
-signal.signal(signal.SIGTERM, stop)
+signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+threading.Thread(target=stop, daemon=True).start()
 while not STOPPING.is_set():
-    for lease in (post("/workers:poll", {"plugins": ["core"]}) or {"leases": []})["leases"]:
+    for lease in (post("/workers:poll", {"plugins": ["core"], "waitMs": 5000}) or {"leases": []})["leases"]:
         carry_out(lease)

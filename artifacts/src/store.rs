@@ -191,8 +191,7 @@ impl ArtifactStore {
         listed.map(drop).map_err(|error| self.unavailable(error.to_string()))
     }
 
-    /// A folder that is gone, as a disk that is not mounted, would be made anew by whatever is put
-    /// there, and seem to be empty.
+    /// A folder that is gone would be made anew by whatever is put there, and seem to be empty.
     async fn is_there(&self) -> Result<(), ArtifactError> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let within = folder.path_to_filesystem(&Path::from("any"));
@@ -321,6 +320,7 @@ impl ArtifactStore {
         run_id: &RunId,
         artifact: &Artifact,
     ) -> Result<Checked, ArtifactError> {
+        self.is_there().await?;
         let path = self.path(ledger, run_id, &artifact.digest);
         let got = match self.store.get(&path).await {
             Ok(got) => got,
@@ -381,6 +381,8 @@ impl ArtifactStore {
     /// # Errors
     /// [`ArtifactError::Unavailable`]; some may be gone by then.
     pub async fn erase(&self, ledger: &LedgerId, run_id: &RunId) -> Result<usize, ArtifactError> {
+        // Else there would be nothing, and it would seem to be erased.
+        self.is_there().await?;
         let folder = self.folder_of(ledger, run_id);
         let kept: Vec<_> =
             self.store.list(Some(&folder)).try_collect().await.map_err(|e| self.error(e))?;

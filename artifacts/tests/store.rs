@@ -202,5 +202,6 @@ async fn a_store_that_is_gone_does_not_answer() {
     assert!(unavailable(store.get(ledger, run, &one.digest).await.err()), "it is not missing");
     let two = artifact(b"two");
     assert!(unavailable(store.put(ledger, run, &two, Bytes::from_static(b"two")).await.err()));
+    assert!(unavailable(store.erase(ledger, run).await.err()), "nothing is erased");
     assert!(!place.dir.path().join("a").exists(), "it is not made anew");
 }

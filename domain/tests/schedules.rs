@@ -163,8 +163,6 @@ fn what_is_wrong_is_said_all_at_once() {
     let mut piled = spec(Timing::Every { ms: 60_000 });
     piled.jitter_ms = 60_001;
     assert_eq!(wrong(piled), ["jitter"]);
-    let nickname = Timing::Cron { expression: "@daily".to_owned(), time_zone: "UTC".to_owned() };
-    assert_eq!(wrong(spec(nickname)), ["cron"]);
 }
 
 #[test]
@@ -185,6 +183,8 @@ fn what_would_not_fire_or_would_pile_up_is_wrong_from_the_beginning() {
         ScheduleSpec { jitter_ms, ..spec(Timing::Cron { expression, time_zone }) }
     };
     assert_eq!(wrong(jittered("*/5 * * * *", 300_000)), [""; 0]);
+    let nickname = r#"cron: "@daily" has not five fields, as '0 3 * * *' has"#;
+    assert_eq!(wrong(jittered("@daily", 0)), [nickname]);
     assert_eq!(wrong(jittered("0 9 * * *", 3_600_000)), [""; 0]);
     let close = "such as from 2026-11-29T09:00:00.000000Z to 2026-11-29T09:05:00.000000Z";
     assert!(wrong(jittered("0,5 9 * * *", 300_001))[0].contains(close));

@@ -12,7 +12,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use stella_domain::{ids::PluginName, plugin::PluginBuild};
 
-use crate::{manifest::Manifest, schema::Schema};
+use crate::{
+    manifest::{MAX_FILES, Manifest},
+    schema::Schema,
+};
 
 /// Name of the manifest in a bundle.
 pub const MANIFEST_FILE: &str = "plugin.json";
@@ -23,7 +26,7 @@ pub const SIGNATURE_FILE: &str = "plugin.sig";
 /// purpose never stands for this one.
 const SIGNATURE_CONTEXT: &[u8] = b"stella-orchestrator plugin bundle v1\n";
 /// Bytes that a manifest or a signature may have.
-const MAX_TEXT_BYTES: u64 = 1024 * 1024;
+pub(crate) const MAX_TEXT_BYTES: u64 = 1024 * 1024;
 
 /// Why a bundle is not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -262,13 +265,24 @@ pub(crate) fn files_below(dir: &Path, hidden: bool) -> Result<Vec<String>, Bundl
             let relative = if folder.is_empty() { name } else { format!("{folder}/{name}") };
             if entry.file_type().map_err(io_error(&entry.path()))?.is_dir() {
                 folders.push(relative);
+                if folders.len() > MAX_FILES {
+                    return Err(too_many(dir));
+                }
             } else if ![MANIFEST_FILE, SIGNATURE_FILE].contains(&relative.as_str()) {
                 files.push(relative);
+                if files.len() > MAX_FILES {
+                    return Err(too_many(dir));
+                }
             }
         }
     }
     files.sort();
     Ok(files)
+}
+
+fn too_many(dir: &Path) -> BundleError {
+    let reason = format!("there are more than {MAX_FILES} files or folders");
+    BundleError::Manifest { dir: dir.to_owned(), reason }
 }
 
 fn digest_text(hash: blake3::Hash) -> String {

@@ -12,10 +12,11 @@ use stella_domain::json::parse_i_json;
 
 use crate::{
     bundle::{
-        Bundle, BundleError, MANIFEST_FILE, SIGNATURE_FILE, check_entry, check_listed, compile,
-        file_digest, files_below, io_error, plain_file, read_text, sign_manifest,
+        Bundle, BundleError, MANIFEST_FILE, MAX_TEXT_BYTES, SIGNATURE_FILE, check_entry,
+        check_listed, compile, file_digest, files_below, io_error, plain_file, read_text,
+        sign_manifest,
     },
-    manifest::{MAX_FILES, Manifest},
+    manifest::Manifest,
 };
 
 /// Make a bundle of `dir`: put every file below it into `files` of its `plugin.json`, each with its
@@ -35,6 +36,9 @@ pub fn pack(dir: &Path, key: Option<&SigningKey>) -> Result<Bundle, BundleError>
         manifest.as_object_mut().ok_or_else(|| wrong("it is no JSON object".to_owned()))?;
     members.insert("files".to_owned(), Value::Object(digests(dir)?));
     let text = format!("{manifest:#}\n");
+    if text.len() as u64 > MAX_TEXT_BYTES {
+        return Err(wrong(format!("with its files it has more than {MAX_TEXT_BYTES} bytes")));
+    }
     let parsed = Manifest::parse(&text).map_err(wrong)?;
     compile(dir, &parsed)?;
     check_entry(dir, &parsed)?;
@@ -57,10 +61,6 @@ pub fn pack(dir: &Path, key: Option<&SigningKey>) -> Result<Bundle, BundleError>
 fn digests(dir: &Path) -> Result<Map<String, Value>, BundleError> {
     let mut files = Map::new();
     for relative in files_below(dir, false)? {
-        if files.len() == MAX_FILES {
-            let reason = format!("there are more than {MAX_FILES} files");
-            return Err(BundleError::Manifest { dir: dir.to_owned(), reason });
-        }
         let full = plain_file(dir, &relative)?;
         let digest = file_digest(&full).map_err(io_error(&full))?;
         files.insert(relative, digest.into());

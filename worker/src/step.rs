@@ -27,7 +27,7 @@ pub const HYDRATED_BYTES: u64 = 32 * 1024 * 1024;
 const GIVEN: usize = 1_000;
 /// Transfers of one artifact that may break off, with growing pauses between them, three seconds in all:
 /// a server that is restarted cuts one or two, bytes that are not what was recorded cut each.
-const BROKEN_OFF: u32 = 5;
+const BROKEN_OFF: u32 = 6;
 
 /// The bytes of an artifact as they come.
 pub type ArtifactBytes = BoxStream<'static, io::Result<Bytes>>;

@@ -149,6 +149,6 @@ async fn one_that_breaks_off_each_time_fails_its_step() {
     let (outcome, transfers) = taken_in(usize::MAX).await;
     let Outcome::Failed { code, message, retryable } = outcome else { panic!("{outcome:?}") };
     assert_eq!((code.as_str(), retryable), ("ARTIFACT_FAILED", true));
-    assert!(message.contains("broke off 6 times: the connection was closed"), "{message}");
-    assert_eq!(transfers, 6);
+    assert!(message.contains("broke off 7 times: the connection was closed"), "{message}");
+    assert_eq!(transfers, 7);
 }

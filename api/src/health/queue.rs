@@ -1,7 +1,12 @@
 //! Whether what waits is being worked off.
 
-use stella_domain::{ids::Tenant, time::Timestamp};
-use stella_projections::{ControlRow, DagRow, ProjectionError, QueueReport, RunningPlugin};
+use stella_domain::{
+    ids::{DagId, Tenant},
+    time::Timestamp,
+};
+use stella_projections::{
+    ControlRow, DagRow, ProjectionError, QueueDepth, QueueReport, RunningPlugin,
+};
 
 use super::{Found, green, names, told};
 use crate::{
@@ -87,12 +92,20 @@ fn judge(
     });
     let dags: Vec<String> = dags.collect();
     said.extend([held, dags].iter().filter(|of| !of.is_empty()).map(|of| names(of)));
-    let oldest_ms = total.oldest_queued_at.map(|since| now.ms_since(since));
-    if let Some(waits_ms) = oldest_ms.filter(|age| said.is_empty() && *age > WAITS_LONG_MS) {
-        let late = report.by_plugin.iter().filter(|(_, depth)| {
-            depth.oldest_queued_at.is_some_and(|since| now.ms_since(since) > WAITS_LONG_MS)
-        });
-        let late: Vec<String> = late.map(|(plugin, _)| plugin.to_string()).collect();
+    // What is held back has been told; the others are to be worked off.
+    let waits_long = |depth: &QueueDepth| {
+        let waits_ms = now.ms_since(depth.oldest_queued_at?);
+        (waits_ms > WAITS_LONG_MS).then_some(waits_ms)
+    };
+    let is_paused = |dag_id: &DagId| paused.iter().any(|dag| dag.dag_id == *dag_id);
+    let free = report.by_dag.iter().filter(|(dag_id, _)| !is_paused(dag_id));
+    let oldest_ms = free.filter_map(|(_, depth)| waits_long(depth)).max();
+    let held = control.map(|control| &control.plugins_paused);
+    let late = report.by_plugin.iter().filter(|(plugin, depth)| {
+        held.is_none_or(|held| !held.contains_key(*plugin)) && waits_long(depth).is_some()
+    });
+    let late: Vec<String> = late.map(|(plugin, _)| plugin.to_string()).collect();
+    if let Some(waits_ms) = oldest_ms.filter(|_| dispatch.is_none() && !late.is_empty()) {
         let seconds = waits_ms / 1_000;
         said.push(format!("the oldest waits for {seconds} s, for plugin {}", names(&late)));
     }
@@ -121,7 +134,6 @@ fn judge(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use serde_json::{Value, json};
-    use stella_projections::QueueDepth;
 
     use super::*;
 

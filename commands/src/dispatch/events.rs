@@ -88,14 +88,20 @@ impl WorkOf<'_> {
         }
     }
 
-    pub(super) fn dag_event(&mut self, dag_id: &DagId, event: &DagEvent, now: Timestamp) {
+    pub(super) fn dag_event(
+        &mut self,
+        dag_id: &DagId,
+        event: &DagEvent,
+        at: Timestamp,
+        now: Timestamp,
+    ) {
         match event {
             DagEvent::DagPaused(..) => {
                 self.work.holds.paused_dags.insert(dag_id.clone());
             }
             DagEvent::DagResumed(..) => {
                 self.work.holds.paused_dags.remove(dag_id);
-                self.free_dag(dag_id, now);
+                self.free_dag(dag_id, at, now);
             }
             // What was refused for its version may start now.
             DagEvent::DagVersionRegistered(_)
@@ -106,7 +112,7 @@ impl WorkOf<'_> {
         }
     }
 
-    pub(super) fn control_event(&mut self, event: &ControlEvent, now: Timestamp) {
+    pub(super) fn control_event(&mut self, event: &ControlEvent, at: Timestamp, now: Timestamp) {
         self.work.holds.control.evolve(event);
         match event {
             ControlEvent::DrainStarted(..) => {
@@ -115,9 +121,9 @@ impl WorkOf<'_> {
             }
             ControlEvent::DrainEnded(..) => {
                 self.work.set_draining(false);
-                self.free_all(now);
+                self.free_all(at, now);
             }
-            ControlEvent::SchedulersResumed(..) => self.free_all(now),
+            ControlEvent::SchedulersResumed(..) => self.free_all(at, now),
             ControlEvent::SchedulersPaused(..)
             | ControlEvent::DispatchPaused(..)
             | ControlEvent::DispatchResumed(..)

@@ -70,15 +70,15 @@ impl Fires {
 }
 
 impl WorkOf<'_> {
-    /// Nothing holds all schedules back any more.
-    pub(super) fn free_all(&mut self, now: Timestamp) {
-        self.work.fires.freed = Some(now);
+    /// Nothing holds all schedules back any more, since `at`.
+    pub(super) fn free_all(&mut self, at: Timestamp, now: Timestamp) {
+        self.work.fires.freed = Some(at);
         self.attend_all(now);
     }
 
-    /// A DAG is paused no more: some of the schedules may be of it.
-    pub(super) fn free_dag(&mut self, dag_id: &DagId, now: Timestamp) {
-        self.work.fires.dags_freed.insert(dag_id.clone(), now);
+    /// A DAG is paused no more, since `at`: some of the schedules may be of it.
+    pub(super) fn free_dag(&mut self, dag_id: &DagId, at: Timestamp, now: Timestamp) {
+        self.work.fires.dags_freed.insert(dag_id.clone(), at);
         self.attend_all(now);
     }
 
@@ -126,6 +126,7 @@ impl WorkOf<'_> {
         &mut self,
         id: &ScheduleId,
         event: &ScheduleEvent,
+        at: Timestamp,
         now: Timestamp,
     ) {
         match event {
@@ -141,7 +142,7 @@ impl WorkOf<'_> {
                 data.fire_times.iter().for_each(|time| self.end_fire(id, *time, now));
             }
             ScheduleEvent::ScheduleResumed(..) => {
-                self.work.fires.schedules.entry(id.clone()).or_default().freed = Some(now);
+                self.work.fires.schedules.entry(id.clone()).or_default().freed = Some(at);
             }
             ScheduleEvent::ScheduleCreated(..)
             | ScheduleEvent::ScheduleUpdated(..)

@@ -131,7 +131,7 @@ impl Dispatch {
         now: Timestamp,
         run: Option<&Run>,
     ) {
-        let mut of = self.of(tenant);
+        let (mut of, at) = (self.of(tenant), commit.recorded_at);
         for (i, event) in (0..).zip(events) {
             match (event, &commit.stream) {
                 (Event::Run(event), StreamId::Run(run_id)) => {
@@ -139,10 +139,10 @@ impl Dispatch {
                     let token = FencingToken { run_id, stream_version };
                     of.run_event(commit.seq + i, token, event, now, run);
                 }
-                (Event::Dag(event), StreamId::Dag(dag_id)) => of.dag_event(dag_id, event, now),
-                (Event::Control(event), _) => of.control_event(event, now),
+                (Event::Dag(event), StreamId::Dag(dag_id)) => of.dag_event(dag_id, event, at, now),
+                (Event::Control(event), _) => of.control_event(event, at, now),
                 (Event::Schedule(event), StreamId::Schedule(id)) => {
-                    of.schedule_event(id, event, now);
+                    of.schedule_event(id, event, at, now);
                 }
                 (Event::Ledger(_) | Event::Run(_) | Event::Dag(_) | Event::Schedule(_), _) => {}
             }
@@ -329,13 +329,18 @@ impl Dispatch {
     /// Work that is due now. Each piece is given out once; what comes to nothing is
     /// [put back](Self::put_back).
     pub fn next_due(&mut self, now: Timestamp) -> Option<(Tenant, Due)> {
-        if self.closed {
-            return None;
-        }
         while let Some((tenant, timer)) = self.timers.pop(now) {
+            let gives_back =
+                || self.tenants.get(&tenant).is_some_and(|work| work.gives_back(&timer));
+            if self.closed && !gives_back() {
+                continue;
+            }
             if let Some(due) = self.timer_fired(&tenant, timer, now) {
                 return Some((tenant, due));
             }
+        }
+        if self.closed {
+            return None;
         }
         let slot = self.waiters.next_match(&mut self.tenants)?;
         Some((slot.tenant.clone(), Due::Grant { slot }))
@@ -343,11 +348,12 @@ impl Dispatch {
 
     /// When a timer is due next.
     pub fn wake_at(&self) -> Option<Timestamp> {
-        if self.closed { None } else { self.timers.first() }
+        self.timers.first()
     }
 
     /// Give out nothing that is due, and lease no step, from here on: this node is about to end. What
-    /// it does not hear any more, above all heartbeats, must not count against anybody.
+    /// it does not hear any more, above all heartbeats, must not count against anybody. Leases that
+    /// reached nobody are given back all the same.
     pub fn close(&mut self) {
         self.closed = true;
     }

@@ -128,6 +128,12 @@ impl TenantWork {
         })
     }
 
+    /// The timer is that of a lease which reached nobody.
+    pub(super) fn gives_back(&self, timer: &Timer) -> bool {
+        let Timer::Lease(token) = timer else { return false };
+        self.lease(token).is_some_and(|lease| lease.reached_nobody)
+    }
+
     pub(super) fn lease_mut(&mut self, token: &FencingToken) -> Option<&mut Lease> {
         let steps = &mut self.runs.get_mut(&token.run_id)?.steps;
         steps.values_mut().find_map(|open| match open {

@@ -54,6 +54,21 @@ async fn a_poll_that_is_dropped_with_its_grant_unread_loses_no_step() {
     assert_eq!((&held.token.run_id, held.attempt), (&run_id, 2));
 }
 
+/// A node that is about to end still gives back what it leased and could not hand over.
+#[tokio::test]
+async fn a_grant_that_is_unread_when_the_node_closes_is_given_back() {
+    let dir = TempDir::new().unwrap();
+    let node = Node::new(open(&dir).await, &TestClock::new()).await;
+    let tenant = acme();
+    let mut waiting = Box::pin(node.commands.poll(&tenant, poll_of("w1", 1, PATIENCE)));
+    assert!(poll!(&mut waiting).is_pending());
+    node.started("one").await;
+    node.recorded("StepStarted").await;
+    node.commands.close();
+    drop(waiting);
+    node.recorded("StepLeaseReturned").await;
+}
+
 #[tokio::test]
 async fn a_refused_report_loses_no_step_that_came_with_it() {
     let dir = TempDir::new().unwrap();

@@ -52,11 +52,7 @@ impl CompiledSchedule {
         let mut cron = None;
         match &spec.timing {
             Timing::Cron { expression, time_zone } => {
-                // The parser knows nicknames as well.
-                let parsed = match expression.split_whitespace().count() {
-                    5 => cron_parser().parse(expression).map_err(|error| error.to_string()),
-                    n => Err(format!("it has {n} of them, such as in '0 3 * * *'")),
-                };
+                let parsed = cron_parser().parse(expression);
                 let zone = Tz::from_str(time_zone);
                 match (parsed, zone) {
                     (Ok(parsed), Ok(zone)) => cron = Some((parsed, zone)),
@@ -124,6 +120,13 @@ impl CompiledSchedule {
 
     /// What is wrong with beginning it at `now`, though it holds together.
     pub fn wrong_from(&self, now: Timestamp) -> Vec<ScheduleError> {
+        // The parser knows nicknames as well.
+        if let Timing::Cron { expression, .. } = &self.spec.timing
+            && expression.split_whitespace().count() != 5
+        {
+            let message = format!("{expression:?} has not five fields, as '0 3 * * *' has");
+            return vec![ScheduleError { path: "cron", message }];
+        }
         let times = self.between(now, Timestamp::from_micros(i64::MAX), LOOKED_AHEAD);
         if times.is_empty() {
             let (path, what) = match self.spec.timing {

@@ -117,7 +117,8 @@ impl Scope {
         let body = QueueBody { plugin: self.plugin, reason: self.reason };
         let answer = client.post(path, &[], &body).await?;
         print_control(&self.api, &answer.body)?;
-        note_if_unknown_plugin(&client, body.plugin.as_ref()).await
+        note_if_unknown_plugin(&client, body.plugin.as_ref()).await;
+        Ok(())
     }
 }
 
@@ -155,29 +156,28 @@ impl Limit {
         let answer = client.post("/queue:limit", &[], &body).await?;
         print_control(&api, &answer.body)?;
         if let Some(dag_id) = &body.dag_id {
-            note_if_unknown_dag(&client, dag_id).await?;
+            note_if_unknown_dag(&client, dag_id).await;
         }
-        note_if_unknown_plugin(&client, body.plugin.as_ref()).await
+        note_if_unknown_plugin(&client, body.plugin.as_ref()).await;
+        Ok(())
     }
 }
 
-/// It may be meant, ahead of the DAG's registration; more often it is a slip.
-async fn note_if_unknown_dag(client: &Client, dag_id: &DagId) -> Result<(), Failure> {
-    let dags: Vec<DagView> = client.list("/dags", &[], usize::MAX).await?;
+/// It may be meant, ahead of the DAG's registration; more often it is a slip. What was asked for is done:
+/// that this cannot be found out is no failure of it.
+async fn note_if_unknown_dag(client: &Client, dag_id: &DagId) {
+    let dags: Result<Vec<DagView>, _> = client.list("/dags", &[], usize::MAX).await;
+    let Ok(dags) = dags else { return };
     if dags.iter().all(|dag| dag.dag_id != *dag_id) {
         note(format_args!("note: there is no DAG {dag_id} yet: see `stella orch dag list`"));
     }
-    Ok(())
 }
 
 /// As for a DAG: no worker has it, and no step has waited for it.
-async fn note_if_unknown_plugin(
-    client: &Client,
-    plugin: Option<&PluginName>,
-) -> Result<(), Failure> {
-    let Some(plugin) = plugin else { return Ok(()) };
-    let queue: QueueView = client.get("/queue", &[]).await?;
-    let workers: WorkersView = client.get("/workers", &[]).await?;
+async fn note_if_unknown_plugin(client: &Client, plugin: Option<&PluginName>) {
+    let Some(plugin) = plugin else { return };
+    let Ok(queue) = client.get::<QueueView>("/queue", &[]).await else { return };
+    let Ok(workers) = client.get::<WorkersView>("/workers", &[]).await else { return };
     let mut has = workers.items.iter().flat_map(|worker| &worker.plugins);
     let used = queue.by_plugin.iter().any(|of| of.plugin == *plugin);
     if !used && has.all(|has| has.name != *plugin) {
@@ -186,7 +186,6 @@ async fn note_if_unknown_plugin(
              worker list`"
         ));
     }
-    Ok(())
 }
 
 /// What is held back after a command.

@@ -141,8 +141,7 @@ impl Logs {
         let harmless: Vec<u8>;
         let bytes = match stdout.is_terminal() {
             true => {
-                let keeps = |byte: u8| !byte.is_ascii_control() || b"\n\t".contains(&byte);
-                harmless = bytes.iter().map(|b| if keeps(*b) { *b } else { b' ' }).collect();
+                harmless = without_controls(bytes);
                 &harmless
             }
             false => bytes,
@@ -164,5 +163,30 @@ impl Logs {
 
     fn end_line(&self, step: &StepView, at: &mut Printed) -> Result<(), Failure> {
         if at.rest.is_empty() { Ok(()) } else { self.show(step, at, b"\n") }
+    }
+}
+
+/// With spaces in the place of control characters, those of Latin-1 too, which some terminals obey.
+fn without_controls(bytes: &[u8]) -> Vec<u8> {
+    let mut kept = bytes.to_vec();
+    for at in 0..kept.len() {
+        if kept[at].is_ascii_control() && !b"\n\t".contains(&kept[at]) {
+            kept[at] = b' ';
+        }
+        if kept[at] == 0xc2 && matches!(kept.get(at + 1), Some(0x80..=0x9f)) {
+            kept[at..at + 2].fill(b' ');
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_log_steers_the_terminal() {
+        let log = "a\tb\n\u{1b}[31mred\u{9b}2J\r\u{e9}".as_bytes();
+        assert_eq!(without_controls(log), "a\tb\n [31mred  2J \u{e9}".as_bytes());
     }
 }
