@@ -60,66 +60,10 @@ fn judge(
     now: Timestamp,
 ) -> Found {
     let total = &report.total;
-    let mut said = vec![];
-    if let Some(started) = control.and_then(ControlRow::draining) {
-        said.push(format!("it is being drained {}: no run is admitted", told(&started.started)));
-    }
-    let dispatch = control.and_then(|control| control.dispatch_paused.as_ref());
-    if let Some(mark) = dispatch.filter(|_| total.queued > 0) {
-        said.push(format!("nothing is leased: dispatch is paused {}", told(mark)));
-    }
-    let held = control.iter().flat_map(|control| &control.plugins_paused);
-    let held = held.filter_map(|(plugin, mark)| {
-        let depth = report.by_plugin.get(plugin).filter(|depth| depth.queued > 0)?;
-        Some(format!("plugin {plugin} is paused {} ({} steps wait)", told(mark), depth.queued))
-    });
-    let held: Vec<String> = held.collect();
-    let dags = paused.iter().filter_map(|dag| {
-        let queued = report.by_dag.get(&dag.dag_id).map_or(0, |depth| depth.queued);
-        let (dag_id, mark) = (&dag.dag_id, told(dag.paused.as_ref()?));
-        match &dag.brake {
-            // Nobody wanted that.
-            Some(brake) => Some(format!(
-                "DAG {dag_id} is paused {mark}: its budget is spent, {} runs were started \
-                 ({queued} steps wait)",
-                brake.starts
-            )),
-            None if queued > 0 => {
-                Some(format!("DAG {dag_id} is paused {mark} ({queued} steps wait)"))
-            }
-            None => None,
-        }
-    });
-    let dags: Vec<String> = dags.collect();
-    said.extend([held, dags].iter().filter(|of| !of.is_empty()).map(|of| names(of)));
-    // What is held back has been told; the others are to be worked off.
-    let waits_long = |depth: &QueueDepth| {
-        let waits_ms = now.ms_since(depth.oldest_queued_at?);
-        (waits_ms > WAITS_LONG_MS).then_some(waits_ms)
-    };
-    let is_paused = |dag_id: &DagId| paused.iter().any(|dag| dag.dag_id == *dag_id);
-    let free = report.by_dag.iter().filter(|(dag_id, _)| !is_paused(dag_id));
-    let oldest_ms = free.filter_map(|(_, depth)| waits_long(depth)).max();
-    let held = control.map(|control| &control.plugins_paused);
-    let late = report.by_plugin.iter().filter(|(plugin, depth)| {
-        held.is_none_or(|held| !held.contains_key(*plugin)) && waits_long(depth).is_some()
-    });
-    let late: Vec<String> = late.map(|(plugin, _)| plugin.to_string()).collect();
-    if let Some(waits_ms) = oldest_ms.filter(|_| dispatch.is_none() && !late.is_empty()) {
-        let seconds = waits_ms / 1_000;
-        said.push(format!("the oldest waits for {seconds} s, for plugin {}", names(&late)));
-    }
-    let stuck = stuck(running, now).into_iter().map(|stuck| {
-        let (seconds, usual_ms) = (stuck.oldest_age_ms / 1_000, stuck.usual_ms);
-        let which = stuck.run_id.zip(stuck.step_id);
-        let which = which.map_or(String::new(), |(run, step)| format!(" ({step} of run {run})"));
-        let plugin = stuck.plugin;
-        format!("a step of plugin {plugin} runs for {seconds} s{which}, usual is {usual_ms} ms")
-    });
-    let stuck: Vec<String> = stuck.collect();
-    if !stuck.is_empty() {
-        said.push(names(&stuck));
-    }
+    let mut said = control.map_or_else(Vec::new, |control| controlled(report, control));
+    said.extend(listed(paused.iter().filter_map(|dag| held_dag(report, dag))));
+    said.extend(long_wait(report, control, paused, now));
+    said.extend(listed(stuck(running, now).into_iter().map(stuck_step)));
     let depth = format!(
         "{} queued, {} running, {} backing off",
         total.queued, total.running, total.backing_off
@@ -128,6 +72,77 @@ fn judge(
         true => green(depth),
         false => (HealthStatus::Yellow, format!("{depth}; {}", said.join("; "))),
     }
+}
+
+/// Some of them by name, and how many more there are; nothing of none.
+fn listed(of: impl Iterator<Item = String>) -> Option<String> {
+    let of: Vec<String> = of.collect();
+    (!of.is_empty()).then(|| names(&of))
+}
+
+/// What an operator holds back of the whole tenant, or of a plugin.
+fn controlled(report: &QueueReport, control: &ControlRow) -> Vec<String> {
+    let mut said = vec![];
+    if let Some(started) = control.draining() {
+        said.push(format!("it is being drained {}: no run is admitted", told(&started.started)));
+    }
+    if let Some(mark) = control.dispatch_paused.as_ref().filter(|_| report.total.queued > 0) {
+        said.push(format!("nothing is leased: dispatch is paused {}", told(mark)));
+    }
+    let plugins = control.plugins_paused.iter().filter_map(|(plugin, mark)| {
+        let depth = report.by_plugin.get(plugin).filter(|depth| depth.queued > 0)?;
+        Some(format!("plugin {plugin} is paused {} ({} steps wait)", told(mark), depth.queued))
+    });
+    said.extend(listed(plugins));
+    said
+}
+
+/// A DAG that is paused and waited for, or that its brake paused, which nobody wanted.
+fn held_dag(report: &QueueReport, dag: &DagRow) -> Option<String> {
+    let queued = report.by_dag.get(&dag.dag_id).map_or(0, |depth| depth.queued);
+    let (dag_id, mark) = (&dag.dag_id, told(dag.paused.as_ref()?));
+    match &dag.brake {
+        Some(brake) => Some(format!(
+            "DAG {dag_id} is paused {mark}: its budget is spent, {} runs were started \
+             ({queued} steps wait)",
+            brake.starts
+        )),
+        None if queued > 0 => Some(format!("DAG {dag_id} is paused {mark} ({queued} steps wait)")),
+        None => None,
+    }
+}
+
+/// What nobody holds back is to be worked off.
+fn long_wait(
+    report: &QueueReport,
+    control: Option<&ControlRow>,
+    paused: &[DagRow],
+    now: Timestamp,
+) -> Option<String> {
+    if control.is_some_and(|control| control.dispatch_paused.is_some()) {
+        return None;
+    }
+    let waits_long = |depth: &QueueDepth| {
+        let waits_ms = now.ms_since(depth.oldest_queued_at?);
+        (waits_ms > WAITS_LONG_MS).then_some(waits_ms)
+    };
+    let is_paused = |dag_id: &DagId| paused.iter().any(|dag| dag.dag_id == *dag_id);
+    let free = report.by_dag.iter().filter(|(dag_id, _)| !is_paused(dag_id));
+    let oldest_ms = free.filter_map(|(_, depth)| waits_long(depth)).max()?;
+    let held = control.map(|control| &control.plugins_paused);
+    let late = report.by_plugin.iter().filter(|(plugin, depth)| {
+        held.is_none_or(|held| !held.contains_key(*plugin)) && waits_long(depth).is_some()
+    });
+    let late = listed(late.map(|(plugin, _)| plugin.to_string()))?;
+    Some(format!("the oldest waits for {} s, for plugin {late}", oldest_ms / 1_000))
+}
+
+fn stuck_step(stuck: StuckPluginView) -> String {
+    let (seconds, usual_ms) = (stuck.oldest_age_ms / 1_000, stuck.usual_ms);
+    let which = stuck.run_id.zip(stuck.step_id);
+    let which = which.map_or(String::new(), |(run, step)| format!(" ({step} of run {run})"));
+    let plugin = stuck.plugin;
+    format!("a step of plugin {plugin} runs for {seconds} s{which}, usual is {usual_ms} ms")
 }
 
 #[cfg(test)]
