@@ -7,12 +7,38 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use harness::{bundle::ShellBundle, mongo::Database, server::TestServer, stella, until};
+use harness::{
+    bundle::ShellBundle,
+    mongo::Database,
+    server::{Builder, TestServer},
+    stella, until,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use rstest::rstest;
 use serde_json::{Value, json};
+
+/// Where the ledger is kept.
+#[derive(Debug, Clone, Copy)]
+enum On {
+    Sqlite,
+    MongoDb,
+}
+
+/// A server without a worker of its own. The database must outlive it.
+async fn workerless(on: On) -> (Option<Database>, Builder) {
+    let builder = TestServer::builder().concurrency(0);
+    match on {
+        On::Sqlite => (None, builder),
+        On::MongoDb => {
+            let database = Database::new().await;
+            let builder = builder.ledger(&database.uri);
+            (Some(database), builder)
+        }
+    }
+}
 
 /// A process that is killed when it is dropped.
 pub(crate) struct Process(Child);
@@ -113,12 +139,12 @@ async fn one_outcome(server: &TestServer, run_id: &str) {
     assert_eq!(workers_of("StepLeaseExpired").len(), 1, "{history:?}");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_killed_workers_step_goes_to_another() {
-    let database = Database::new().await;
+async fn a_killed_workers_step_goes_to_another(#[values(On::Sqlite, On::MongoDb)] on: On) {
+    let (_database, builder) = workerless(on).await;
     let plugin = hanging("/nonexistent");
-    let builder = TestServer::builder().ledger(&database.uri).plugin(plugin.dir());
-    let server = builder.concurrency(0).start().await;
+    let server = builder.plugin(plugin.dir()).start().await;
     server.client.register(&spec()).await;
     let first = worker(&server, "first", plugin.dir()).await;
     let run_id = started(&server, "first").await;
@@ -128,11 +154,12 @@ async fn a_killed_workers_step_goes_to_another() {
 }
 
 /// The term of its lease is ten minutes, and a return does not count as an expiry.
+#[rstest]
 #[tokio::test]
-async fn a_worker_that_is_stopped_gives_its_step_back() {
+async fn a_worker_that_is_stopped_gives_its_step_back(#[values(On::Sqlite, On::MongoDb)] on: On) {
+    let (_database, builder) = workerless(on).await;
     let plugin = hanging("/nonexistent");
-    let builder = TestServer::builder().plugin(plugin.dir()).concurrency(0);
-    let server = builder.lease_ttl(600_000).start().await;
+    let server = builder.plugin(plugin.dir()).lease_ttl(600_000).start().await;
     server.client.register(&spec()).await;
     let first = worker(&server, "first", plugin.dir()).await;
     let run_id = started(&server, "first").await;
@@ -153,11 +180,14 @@ async fn a_worker_that_is_stopped_gives_its_step_back() {
 }
 
 /// Its next heartbeat is more than three minutes away.
+#[rstest]
 #[tokio::test]
-async fn a_cancel_reaches_a_worker_before_its_next_heartbeat() {
+async fn a_cancel_reaches_a_worker_before_its_next_heartbeat(
+    #[values(On::Sqlite, On::MongoDb)] on: On,
+) {
+    let (_database, builder) = workerless(on).await;
     let plugin = hanging("/nonexistent");
-    let builder = TestServer::builder().plugin(plugin.dir()).concurrency(0);
-    let server = builder.lease_ttl(600_000).start().await;
+    let server = builder.plugin(plugin.dir()).lease_ttl(600_000).start().await;
     server.client.register(&spec()).await;
     let _worker = worker(&server, "first", plugin.dir()).await;
     let run_id = started(&server, "first").await;
@@ -168,10 +198,11 @@ async fn a_cancel_reaches_a_worker_before_its_next_heartbeat() {
 
 #[tokio::test]
 async fn a_frozen_worker_that_comes_back_changes_nothing() {
+    let (_database, builder) = workerless(On::Sqlite).await;
     let release = tempfile::tempdir().unwrap();
     let release = release.path().join("release");
     let plugin = hanging(release.to_str().unwrap());
-    let server = TestServer::builder().plugin(plugin.dir()).concurrency(0).start().await;
+    let server = builder.plugin(plugin.dir()).start().await;
     server.client.register(&spec()).await;
     let first = worker(&server, "first", plugin.dir()).await;
     let run_id = started(&server, "first").await;
@@ -190,9 +221,11 @@ async fn a_frozen_worker_that_comes_back_changes_nothing() {
     one_outcome(&server, &run_id).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_worker_in_another_language_works_off_steps() {
-    let server = TestServer::builder().concurrency(0).start().await;
+async fn a_worker_in_another_language_works_off_steps(#[values(On::Sqlite, On::MongoDb)] on: On) {
+    let (_database, builder) = workerless(on).await;
+    let server = builder.start().await;
     let spec = json!({"id": "d", "steps": [
         {"id": "a", "plugin": "core", "action": "echo", "with": {"n": 1}},
         {"id": "b", "plugin": "core", "action": "sleep", "with": {"ms": 1}},
