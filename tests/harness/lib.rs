@@ -12,6 +12,7 @@ pub mod server;
 pub mod sources;
 pub mod stella;
 pub mod witness;
+pub mod worker;
 
 use std::time::{Duration, Instant};
 

@@ -13,12 +13,22 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::{client::Client, stella, until};
+use crate::{client::Client, mongo::Database, stella, until};
+
+/// Where a ledger is kept. What is said of one has to hold on the other.
+#[derive(Debug, Clone, Copy)]
+pub enum On {
+    /// A file of the server's own.
+    Sqlite,
+    /// A database of the test's own.
+    MongoDb,
+}
 
 /// How to start a server.
 #[derive(Debug, Clone)]
 pub struct Builder {
     ledger: Option<String>,
+    _database: Option<Database>,
     plugins: Vec<PathBuf>,
     lease_ttl_ms: u64,
     concurrency: u32,
@@ -40,6 +50,11 @@ impl Builder {
     pub fn ledger(mut self, uri: &str) -> Self {
         self.ledger = Some(uri.to_owned());
         self
+    }
+
+    /// On this database, which is kept for as long as the server.
+    pub fn database(self, database: Database) -> Self {
+        Self { _database: Some(database.clone()), ..self.ledger(&database.uri) }
     }
 
     /// With the plugin bundle in this directory.
@@ -84,11 +99,20 @@ impl TestServer {
     pub fn builder() -> Builder {
         Builder {
             ledger: None,
+            _database: None,
             plugins: vec![],
             lease_ttl_ms: 2_000,
             concurrency: 4,
             args: vec![],
             erasing: None,
+        }
+    }
+
+    /// On a ledger of this kind, with the built-in plugins.
+    pub async fn on(on: On) -> Builder {
+        match on {
+            On::Sqlite => Self::builder(),
+            On::MongoDb => Self::builder().database(Database::new().await),
         }
     }
 

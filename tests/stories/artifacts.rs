@@ -2,11 +2,14 @@
 
 use std::{fs, path::PathBuf};
 
-use harness::{bundle::ShellBundle, mongo::Database, server::TestServer, stella, until};
+use harness::{
+    bundle::ShellBundle,
+    server::{On, TestServer},
+    stella, until,
+};
+use rstest::rstest;
 use serde_json::{Value, json};
 use stella_domain::artifact::{Artifact, ArtifactDigest};
-
-use crate::workers::worker;
 
 fn id_of(run: &Value) -> &str {
     run["runId"].as_str().unwrap()
@@ -39,8 +42,9 @@ fn file_of(server: &TestServer, run_id: &str, digest: &str) -> PathBuf {
     server.data_dir().join("artifacts/stella.local/main").join(run_id).join(hex)
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_log_is_followed_and_is_what_its_event_says() {
+async fn a_log_is_followed_and_is_what_its_event_says(#[values(On::Sqlite, On::MongoDb)] on: On) {
     let scratch = tempfile::tempdir().unwrap();
     let release = scratch.path().join("release");
     let plugin = ShellBundle::new(
@@ -52,9 +56,7 @@ async fn a_log_is_followed_and_is_what_its_event_says() {
             release.display()
         ),
     );
-    let database = Database::new().await;
-    let builder = TestServer::builder().ledger(&database.uri).plugin(plugin.dir());
-    let server = builder.start().await;
+    let server = TestServer::on(on).await.plugin(plugin.dir()).start().await;
     let steps = json!([{"id": "a", "plugin": "talker", "action": "go"}]);
     server.client.register(&json!({"id": "d", "steps": steps})).await;
     let run_id = begin(&server, "d").await;
@@ -84,7 +86,8 @@ async fn a_log_is_followed_and_is_what_its_event_says() {
     server.stella(&["ledger", "export", "--file", &events], 0).await;
     let place = server.data_dir().join("artifacts").display().to_string();
     let offline = ["ledger", "verify", &events, "--artifacts", &place];
-    let live = ["ledger", "verify", "--ledger", &database.uri, "--artifacts", &place];
+    let ledger = server.ledger();
+    let live = ["ledger", "verify", "--ledger", &ledger, "--artifacts", &place];
     stella::run(&offline, 0).await;
     stella::run(&live, 0).await;
     let keys = server.client.get("/ledger/keys").await.ok();
@@ -106,8 +109,9 @@ async fn a_log_is_followed_and_is_what_its_event_says() {
     server.client.get(&format!("/runs/{run_id}/logs/a")).await.problem(404, "ARTIFACT_NOT_FOUND");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_log_survives_the_kill_of_its_server_whole() {
+async fn a_log_survives_the_kill_of_its_server_whole(#[values(On::Sqlite, On::MongoDb)] on: On) {
     let scratch = tempfile::tempdir().unwrap();
     let release = scratch.path().join("release");
     let plugin = ShellBundle::new(
@@ -119,13 +123,13 @@ async fn a_log_survives_the_kill_of_its_server_whole() {
             release.display()
         ),
     );
-    let builder = TestServer::builder().plugin(plugin.dir()).concurrency(0);
+    let builder = TestServer::on(on).await.plugin(plugin.dir()).concurrency(0);
     // The lease has to outlive the restart.
     let mut server = builder.lease_ttl(60_000).start().await;
     let steps = json!([{"id": "a", "plugin": "counter", "action": "go"}]);
     server.client.register(&json!({"id": "d", "steps": steps})).await;
     // A worker finds its server again at the same place only.
-    let _worker = worker(&server, "w", plugin.dir()).await;
+    let _worker = server.worker_of("w", plugin.dir()).await;
     let run_id = begin(&server, "d").await;
     log_has(&server, &run_id, "line 20\n").await;
     server.kill();
@@ -141,23 +145,26 @@ async fn a_log_survives_the_kill_of_its_server_whole() {
     assert_eq!(log, whole, "nothing is lost and nothing is there twice");
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_a_killed_worker_had_written_is_kept_with_the_lease_that_expired() {
+async fn what_a_killed_worker_had_written_is_kept_with_the_lease_that_expired(
+    #[values(On::Sqlite, On::MongoDb)] on: On,
+) {
     let plugin = ShellBundle::new(
         "hanging",
         &["go"],
         "case \"$(cat)\" in\n*'\"attempt\":1'*) echo first attempt >&2; sleep 1000 ;;\nesac\n\
          echo second attempt >&2; echo '{\"outputs\":{}}'",
     );
-    let server = TestServer::builder().plugin(plugin.dir()).concurrency(0).start().await;
+    let server = TestServer::on(on).await.plugin(plugin.dir()).concurrency(0).start().await;
     let steps = json!([{"id": "a", "plugin": "hanging", "action": "go",
         "retries": {"max": 2, "backoff": "100ms"}}]);
     server.client.register(&json!({"id": "d", "steps": steps})).await;
-    let first = worker(&server, "first", plugin.dir()).await;
+    let first = server.worker_of("first", plugin.dir()).await;
     let run_id = begin(&server, "d").await;
     log_has(&server, &run_id, "first attempt\n").await;
     drop(first);
-    let _second = worker(&server, "second", plugin.dir()).await;
+    let _second = server.worker_of("second", plugin.dir()).await;
     assert_eq!(ended(&server, &run_id).await["status"], "succeeded");
     let named = artifacts(&server, &run_id).await;
     let types: Vec<_> = named.iter().map(|named| named["eventType"].as_str().unwrap()).collect();
@@ -184,14 +191,15 @@ esac"#,
     )
 }
 
+#[rstest]
 #[tokio::test]
-async fn large_values_and_files_go_from_step_to_step_and_are_erased_with_their_run() {
+async fn large_values_and_files_go_from_step_to_step_and_are_erased_with_their_run(
+    #[values(On::Sqlite, On::MongoDb)] on: On,
+) {
     let plugin = large();
-    let database = Database::new().await;
-    let builder = TestServer::builder().ledger(&database.uri).plugin(plugin.dir());
-    let mut server = builder.start().await;
+    let mut server = TestServer::on(on).await.plugin(plugin.dir()).start().await;
     let file = server.scratch("erasing");
-    fs::write(&file, &database.uri).unwrap();
+    fs::write(&file, server.ledger()).unwrap();
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     server.erase_with(file.as_ref());
     server.restart().await;
@@ -237,7 +245,7 @@ async fn large_values_and_files_go_from_step_to_step_and_are_erased_with_their_r
     assert_eq!(fs::read(&copy).unwrap(), b"a file");
     let verify = |code| {
         let place = server.data_dir().join("artifacts").display().to_string();
-        let uri = database.uri.clone();
+        let uri = server.ledger();
         async move {
             stella::run(&["ledger", "verify", "--ledger", &uri, "--artifacts", &place], code).await
         }
@@ -256,10 +264,13 @@ async fn large_values_and_files_go_from_step_to_step_and_are_erased_with_their_r
 }
 
 /// It is not asked for again and again.
+#[rstest]
 #[tokio::test]
-async fn a_step_whose_input_was_damaged_in_the_store_fails() {
+async fn a_step_whose_input_was_damaged_in_the_store_fails(
+    #[values(On::Sqlite, On::MongoDb)] on: On,
+) {
     let plugin = large();
-    let server = TestServer::builder().plugin(plugin.dir()).start().await;
+    let server = TestServer::on(on).await.plugin(plugin.dir()).start().await;
     let spec = json!({
         "id": "d",
         "steps": [
@@ -288,11 +299,12 @@ async fn a_step_whose_input_was_damaged_in_the_store_fails() {
     assert_eq!((&run["status"], &run["errorCode"]), (&json!("failed"), &json!("ARTIFACT_FAILED")));
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_nobody_handed_over_is_not_named() {
+async fn what_nobody_handed_over_is_not_named(#[values(On::Sqlite, On::MongoDb)] on: On) {
     let forged = json!({"$artifact": {
         "digest": ArtifactDigest::of(b"x").to_string(), "mediaType": "text/plain", "size": 1}});
-    let server = TestServer::start().await;
+    let server = TestServer::on(on).await.start().await;
     let steps = json!([{"id": "a", "plugin": "core", "action": "echo", "with": {"x": forged}}]);
     server.client.register(&json!({"id": "d", "steps": steps})).await;
     let run = server.client.run(&json!({"dagId": "d"})).await;

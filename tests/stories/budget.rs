@@ -1,6 +1,7 @@
 //! A DAG's budget of starts does not begin anew with its server.
 
-use harness::server::TestServer;
+use harness::server::{On, TestServer};
+use rstest::rstest;
 use serde_json::{Value, json};
 
 async fn start(server: &TestServer) -> (u16, Value) {
@@ -15,9 +16,12 @@ async fn assert_spent(server: &TestServer) {
     assert!(detail.contains("has started 3 runs in 86400 seconds"), "{detail}");
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_started_before_a_restart_counts_until_somebody_resumes_the_dag() {
-    let mut server = TestServer::start().await;
+async fn what_was_started_before_a_restart_counts_until_somebody_resumes_the_dag(
+    #[values(On::Sqlite, On::MongoDb)] on: On,
+) {
+    let mut server = TestServer::on(on).await.start().await;
     let step = json!({"id": "a", "plugin": "core", "action": "noop"});
     let spec = json!({"id": "careful", "budget": {"starts": 3, "window": "1d"}, "steps": [step]});
     server.client.register(&spec).await;

@@ -6,9 +6,10 @@ use harness::{
     bundle::{ShellBundle, is_running},
     history::History,
     mongo::Database,
-    server::TestServer,
+    server::{On, TestServer},
     until,
 };
+use rstest::rstest;
 use serde_json::{Value, json};
 
 /// Three steps; the last puts together what the first two gave.
@@ -30,10 +31,10 @@ fn greet() -> Value {
     })
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_run_succeeds_and_every_view_of_it_agrees() {
-    let database = Database::new().await;
-    let server = TestServer::builder().ledger(&database.uri).start().await;
+async fn a_run_succeeds_and_every_view_of_it_agrees(#[values(On::Sqlite, On::MongoDb)] on: On) {
+    let server = TestServer::on(on).await.start().await;
     let client = &server.client;
     assert_eq!(client.register(&greet()).await, 1);
     assert_eq!(client.register(&greet()).await, 1, "a digest that is known is the same version");
@@ -71,9 +72,10 @@ async fn a_run_succeeds_and_every_view_of_it_agrees() {
     assert!(openapi["paths"].as_object().unwrap().len() > 15);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_run_token_starts_one_run() {
-    let server = TestServer::start().await;
+async fn a_run_token_starts_one_run(#[values(On::Sqlite, On::MongoDb)] on: On) {
+    let server = TestServer::on(on).await.start().await;
     let client = &server.client;
     client.register(&greet()).await;
     let with_token = |inputs: Value| json!({"dagId": "greet", "runToken": "t-1", "inputs": inputs});
@@ -111,15 +113,16 @@ async fn a_run_token_starts_one_run() {
     assert!(detail.contains("greet") && detail.contains("other"), "names both: {problem}");
 }
 
+#[rstest]
 #[tokio::test]
-async fn cancelling_ends_the_processes_of_running_steps() {
+async fn cancelling_ends_the_processes_of_running_steps(#[values(On::Sqlite, On::MongoDb)] on: On) {
     let out = tempfile::tempdir().unwrap();
     let pids = out.path().join("pids");
     // A child that would outlive its parent, were it not for the process group.
     let script =
         format!("sleep 600 & echo \"$$ $!\" > {0}.new; mv {0}.new {0}; wait", pids.display());
     let bundle = ShellBundle::new("slow", &["go"], &script);
-    let server = TestServer::builder().plugin(bundle.dir()).start().await;
+    let server = TestServer::on(on).await.plugin(bundle.dir()).start().await;
     let client = &server.client;
     let spec = json!({"id": "slow", "steps": [
         {"id": "a", "plugin": "slow", "action": "go"},
@@ -150,9 +153,10 @@ async fn cancelling_ends_the_processes_of_running_steps() {
     assert_eq!(client.get("/ledger/head").await.ok(), head, "and appends nothing");
 }
 
+#[rstest]
 #[tokio::test]
-async fn retries_back_off_and_then_succeed() {
-    let server = TestServer::start().await;
+async fn retries_back_off_and_then_succeed(#[values(On::Sqlite, On::MongoDb)] on: On) {
+    let server = TestServer::on(on).await.start().await;
     let spec = json!({"id": "flaky", "steps": [{
         "id": "a", "plugin": "core", "action": "fail", "with": {"untilAttempt": 3},
         "retries": {"max": 3, "backoff": "10ms"},
@@ -190,9 +194,10 @@ async fn the_embedded_ledger_moves_to_mongodb_unchanged() {
     assert_eq!(moved.client.get("/runs").await.ok()["items"].as_array().unwrap().len(), 3);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_closed_window_is_the_same_bytes_for_ever() {
-    let server = TestServer::start().await;
+async fn a_closed_window_is_the_same_bytes_for_ever(#[values(On::Sqlite, On::MongoDb)] on: On) {
+    let server = TestServer::on(on).await.start().await;
     server.client.register(&greet()).await;
     server.client.run(&json!({"dagId": "greet", "inputs": {"name": "Ann"}})).await;
     let head = server.client.get("/ledger/head").await.ok();

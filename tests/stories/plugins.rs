@@ -1,7 +1,11 @@
 //! Plugins that behave badly, each through a whole run: the run fails with a code that says what
 //! happened, and the server goes on.
 
-use harness::{bundle::ShellBundle, server::TestServer};
+use harness::{
+    bundle::ShellBundle,
+    server::{On, TestServer},
+};
+use rstest::rstest;
 use serde_json::json;
 
 /// What the plugin does by action, how long it may take, and the code that the run fails with.
@@ -16,8 +20,9 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("dies", "kill -9 $$", "20s", "PLUGIN_EXIT"),
 ];
 
+#[rstest]
 #[tokio::test]
-async fn a_bad_plugin_fails_its_run_and_nothing_else() {
+async fn a_bad_plugin_fails_its_run_and_nothing_else(#[values(On::Sqlite, On::MongoDb)] on: On) {
     let cases: String =
         BAD.iter().map(|(action, script, _, _)| format!("{action}) {script} ;;\n")).collect();
     let script = format!(
@@ -25,7 +30,7 @@ async fn a_bad_plugin_fails_its_run_and_nothing_else() {
     );
     let actions: Vec<&str> = BAD.iter().map(|(action, ..)| *action).collect();
     let bundle = ShellBundle::new("bad", &actions, &script);
-    let server = TestServer::builder().plugin(bundle.dir()).start().await;
+    let server = TestServer::on(on).await.plugin(bundle.dir()).start().await;
     let runs = BAD.iter().map(async |(action, _, timeout, code)| {
         let spec = json!({"id": action, "steps": [
             {"id": "a", "plugin": "bad", "action": action, "timeout": timeout},
@@ -50,10 +55,11 @@ async fn a_bad_plugin_fails_its_run_and_nothing_else() {
     assert_eq!(server.client.run(&json!({"dagId": "good"})).await["status"], "succeeded");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_plugin_that_has_gone_fails_the_run() {
+async fn a_plugin_that_has_gone_fails_the_run(#[values(On::Sqlite, On::MongoDb)] on: On) {
     let bundle = ShellBundle::new("fleeting", &["go"], r#"echo '{"outputs":{}}'"#);
-    let mut server = TestServer::builder().plugin(bundle.dir()).start().await;
+    let mut server = TestServer::on(on).await.plugin(bundle.dir()).start().await;
     let spec = json!({"id": "d", "steps": [{"id": "a", "plugin": "fleeting", "action": "go"}]});
     server.client.register(&spec).await;
     assert_eq!(server.client.run(&json!({"dagId": "d"})).await["status"], "succeeded");

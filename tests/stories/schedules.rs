@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use harness::{history::History, mongo::Database, server::TestServer, until};
+use harness::{
+    history::History,
+    server::{On, TestServer},
+    until,
+};
+use rstest::rstest;
 use serde_json::json;
 use stella_domain::{
     event::{Event, RunEvent, ScheduleEvent},
@@ -12,18 +17,12 @@ use stella_domain::{
 
 const KILLS: usize = 4;
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_server_fires_nothing_twice_and_starts_what_it_fired_on_mongodb() {
-    let database = Database::new().await;
-    is_killed_while_it_fires(TestServer::builder().ledger(&database.uri).start().await).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_server_fires_nothing_twice_and_starts_what_it_fired_on_sqlite() {
-    is_killed_while_it_fires(TestServer::start().await).await;
-}
-
-async fn is_killed_while_it_fires(mut server: TestServer) {
+async fn a_killed_server_fires_nothing_twice_and_starts_what_it_fired(
+    #[values(On::Sqlite, On::MongoDb)] on: On,
+) {
+    let mut server = TestServer::on(on).await.start().await;
     let step = json!({"id": "a", "plugin": "core", "action": "noop"});
     server.client.register(&json!({"id": "d", "steps": [step]})).await;
     for (id, overlap) in [("beside", "allow"), ("behind", "queueOne")] {

@@ -1,7 +1,12 @@
 //! Following runs over a WebSocket: every event once, in order, also after a break.
 
 use futures::StreamExt as _;
-use harness::{PATIENCE, client::BASE, server::TestServer};
+use harness::{
+    PATIENCE,
+    client::BASE,
+    server::{On, TestServer},
+};
+use rstest::rstest;
 use serde_json::{Value, json};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async, tungstenite::client::IntoClientRequest as _,
@@ -54,9 +59,10 @@ fn place(event: &Value) -> (u64, String) {
     (event["seq"].as_u64().unwrap(), event["hash"].as_str().unwrap().to_owned())
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_stream_is_resumed_without_gap_or_repeat() {
-    let mut server = TestServer::start().await;
+async fn a_stream_is_resumed_without_gap_or_repeat(#[values(On::Sqlite, On::MongoDb)] on: On) {
+    let mut server = TestServer::on(on).await.start().await;
     let spec = json!({"id": "two", "steps": [
         {"id": "a", "plugin": "core", "action": "noop"},
         {"id": "b", "plugin": "core", "action": "noop", "needs": ["a"]},
@@ -86,9 +92,10 @@ async fn a_stream_is_resumed_without_gap_or_repeat() {
     assert_eq!(seen, all);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_stream_gives_what_was_asked_for() {
-    let server = TestServer::start().await;
+async fn a_stream_gives_what_was_asked_for(#[values(On::Sqlite, On::MongoDb)] on: On) {
+    let server = TestServer::on(on).await.start().await;
     for id in ["two", "other"] {
         let spec = json!({"id": id, "steps": [{"id": "a", "plugin": "core", "action": "noop"}]});
         server.client.register(&spec).await;

@@ -2,11 +2,15 @@
 
 use std::fs;
 
-use harness::{server::TestServer, until};
+use harness::{
+    server::{On, TestServer},
+    until,
+};
+use rstest::rstest;
 use serde_json::{Value, json};
 
-async fn started(args: &[&str]) -> TestServer {
-    let server = TestServer::builder().args(args).start().await;
+async fn started(on: On, args: &[&str]) -> TestServer {
+    let server = TestServer::on(on).await.args(args).start().await;
     let spec = json!({"id": "well", "steps": [{"id": "a", "plugin": "core", "action": "noop"}]});
     server.client.register(&spec).await;
     let ill = json!({"id": "ill", "steps": [
@@ -27,9 +31,12 @@ async fn lines_of(server: &TestServer, run: &Value, end: &str) -> Vec<Value> {
     .await
 }
 
+#[rstest]
 #[tokio::test]
-async fn json_lines_about_runs_say_which_and_how_they_stand() {
-    let mut server = started(&["--log-format", "json"]).await;
+async fn json_lines_about_runs_say_which_and_how_they_stand(
+    #[values(On::Sqlite, On::MongoDb)] on: On,
+) {
+    let mut server = started(on, &["--log-format", "json"]).await;
     let run = server.client.run(&json!({"dagId": "well"})).await;
     let lines = lines_of(&server, &run, "RunSucceeded").await;
     let told: Vec<_> = lines.iter().map(|line| (&line["message"], &line["status"])).collect();
@@ -61,9 +68,12 @@ async fn json_lines_about_runs_say_which_and_how_they_stand() {
     assert!(others.count() > lines.len() && !log.contains(" INFO "), "{log}");
 }
 
+#[rstest]
 #[tokio::test]
-async fn telemetry_of_a_server_is_that_of_its_ledger_and_is_verified() {
-    let server = started(&[]).await;
+async fn telemetry_of_a_server_is_that_of_its_ledger_and_is_verified(
+    #[values(On::Sqlite, On::MongoDb)] on: On,
+) {
+    let server = started(on, &[]).await;
     server.client.run(&json!({"dagId": "well"})).await;
     server.client.run(&json!({"dagId": "ill"})).await;
     let (served, stored) = (server.scratch("served"), server.scratch("stored"));
