@@ -196,11 +196,12 @@ impl Commands {
         tenant: &Tenant,
         actor: &Actor,
         spec: Arc<DagSpec>,
+        reason: String,
     ) -> Result<(u32, Option<Receipt>), CommandError> {
         let stream = StreamId::Dag(spec.id().clone());
         let digest = spec.digest().to_owned();
         let store = self.store(tenant, actor);
-        let command = DagCommand::Register { spec };
+        let command = DagCommand::Register { spec, reason };
         let (dag, receipt) = store::execute::<Dag>(&store, &stream, command).await?;
         // Registered just now or before: a version of this digest is there either way.
         Ok((dag.version_of(&digest).unwrap_or_default(), receipt))

@@ -106,7 +106,7 @@ proptest! {
         for n in specs {
             let spec = spec(n);
             let before = dag.clone();
-            let command = DagCommand::Register { spec: Arc::clone(&spec) };
+            let command = DagCommand::Register { spec: Arc::clone(&spec), reason: String::new() };
             let events = ask(&mut dag, command, DagEvent::encode).unwrap();
             if digests.iter().any(|known| known == spec.digest()) {
                 prop_assert!(events.is_empty(), "a known digest changes nothing");

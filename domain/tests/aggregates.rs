@@ -273,7 +273,8 @@ impl Subject for Run {
                 priority: start.priority,
                 run_token: start.run_token,
                 attempt: 0,
-                rerun: None,
+                rerun_of: None,
+                reason: String::new(),
                 schedule: None,
                 now: at(0),
             }),
@@ -353,7 +354,9 @@ impl Subject for Dag {
 
     fn command(ask: DagAsk, _: Option<&CanonicalJson>) -> DagCommand {
         let (version, change) = match ask {
-            DagAsk::Register(json) => return DagCommand::Register { spec: spec(&json) },
+            DagAsk::Register(json) => {
+                return DagCommand::Register { spec: spec(&json), reason: String::new() };
+            }
             DagAsk::Pause(paused) => {
                 return DagCommand::Pause { paused, reason: "because".to_owned() };
             }
@@ -505,7 +508,7 @@ fn a_run_starts_with_the_version_asked_for_or_the_active_one() {
         let step = serde_json::json!({"id": "a", "plugin": "core", "action": action});
         let json = serde_json::json!({"id": "d", "steps": [step]});
         let spec = spec(&CanonicalJson::from_value(&json).unwrap());
-        for event in dag.decide(DagCommand::Register { spec }).unwrap() {
+        for event in dag.decide(DagCommand::Register { spec, reason: String::new() }).unwrap() {
             dag.evolve(&event);
         }
     };

@@ -67,7 +67,7 @@ fn a_change_of_how_folds_are_spelt_raises_their_version() {
         ControlChange::SetLimit { scope, limit: NonZeroU32::new(3) },
         ControlChange::SetLimit { scope: LimitScope::Tenant, limit: NonZeroU32::new(9) },
         ControlChange::PauseSchedulers,
-        ControlChange::StartDrain { then_pause: true },
+        ControlChange::StartDrain { then_pause: Some(true) },
         ControlChange::PauseDispatch { plugin: Some("core".parse().unwrap()) },
         ControlChange::PauseDispatch { plugin: None },
     ];
@@ -77,7 +77,10 @@ fn a_change_of_how_folds_are_spelt_raises_their_version() {
     let spec = |n: u32| {
         let step = r#"{"id":"a","plugin":"core","action":"noop"}"#;
         let text = format!(r#"{{"id":"d","description":"{n}","steps":[{step}]}}"#);
-        DagCommand::Register { spec: Arc::new(DagSpec::parse(&text, &AnyPlugin).unwrap()) }
+        DagCommand::Register {
+            spec: Arc::new(DagSpec::parse(&text, &AnyPlugin).unwrap()),
+            reason: String::new(),
+        }
     };
     let (change, reason) = (VersionChange::Disable, "because".to_owned());
     let disable = DagCommand::Version { version: 1, change, reason: reason.clone() };
@@ -107,7 +110,7 @@ fn a_change_of_how_folds_are_spelt_raises_their_version() {
     };
     let spec = Arc::new(CompiledSchedule::compile("s".parse().unwrap(), spec).unwrap());
     let inputs = CanonicalJson::parse(r#"{"a":1}"#).unwrap();
-    let request = ScheduleRequest { inputs, labels: Default::default() };
+    let request = ScheduleRequest { inputs, labels: Default::default(), reason: None };
     let reason = "because".to_owned();
     let concurrency = NonZeroU32::new(2).unwrap();
     let (schedule, schedule_text) = fold::<Schedule>(vec![

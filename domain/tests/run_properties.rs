@@ -196,7 +196,8 @@ fn start_with(spec: &Arc<DagSpec>, inputs: CanonicalJson) -> RunCommand {
         priority: 0,
         run_token: None,
         attempt: 0,
-        rerun: None,
+        rerun_of: None,
+        reason: String::new(),
         schedule: None,
         now: Timestamp::from_micros(1_000_000),
     })

@@ -11,6 +11,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{client::Client, mongo::Database, stella, until};
@@ -140,6 +141,25 @@ impl TestServer {
     /// What it has printed, over all starts.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Every event of its ledger up to now, as the export has them.
+    pub async fn events(&self) -> Vec<Value> {
+        let seal = self.client.post("/ledger:seal", &json!({"reason": "to look at it"})).await.ok();
+        let window = format!("/ledger/export?to={}", seal["recordedAt"].as_str().unwrap());
+        let lines = self.client.get(&window).await;
+        assert_eq!(lines.status, 200, "{lines:?}");
+        lines.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// What operators did, in this order: type of event, actor and reason.
+    pub async fn deeds(&self, types: &[&str]) -> Vec<(String, String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let events = self.events().await.into_iter().map(|event| {
+            let (header, payload) = (&event["header"], &event["payload"]);
+            (text(&header["type"]), text(&header["actor"]), text(&payload["reason"]))
+        });
+        events.filter(|(event_type, ..)| types.contains(&&**event_type)).collect()
     }
 
     async fn spawn(&mut self) -> SocketAddr {

@@ -71,7 +71,7 @@ async fn a_killed_server_fires_nothing_twice_and_starts_what_it_fired(
         for recorded in history.stream(stream) {
             for event in &recorded.events {
                 match (event, stream) {
-                    (Event::Schedule(ScheduleEvent::ScheduleFired(data)), stream) => {
+                    (Event::Schedule(ScheduleEvent::ScheduleFired(data, _)), stream) => {
                         let key = (stream.to_string(), data.fire_time);
                         let again = fires.insert(key, data.run_id.clone());
                         assert!(again.is_none(), "{stream} fired twice for {}", data.fire_time);

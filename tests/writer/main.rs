@@ -97,8 +97,11 @@ impl Process {
 
     async fn register(&self, dag: &str, version: u64) {
         let spec = Arc::new(spec(dag, version));
-        let register =
-            async || self.commands.register_dag(&self.tenant, &self.actor, Arc::clone(&spec)).await;
+        let register = async || {
+            self.commands
+                .register_dag(&self.tenant, &self.actor, Arc::clone(&spec), String::new())
+                .await
+        };
         let (version, receipt) = again(register).await;
         assert!(version > 0, "a registered DAG has a version");
         say_receipt(receipt);
@@ -143,7 +146,8 @@ impl Process {
             priority: 0,
             run_token: Some(token.clone()),
             attempt: 0,
-            rerun: None,
+            rerun_of: None,
+            reason: String::new(),
             schedule: None,
         };
         let start = async || self.commands.start_run(&self.tenant, &self.actor, new.clone()).await;

@@ -36,6 +36,17 @@ pub(crate) struct DagParams {
     min_seq: Option<u64>,
 }
 
+/// Why a version is registered.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RegisterParams {
+    /// Why runs are to start with it, for those who read the ledger.
+    #[serde(default, deserialize_with = "crate::types::reason")]
+    #[param(value_type = Option<String>, max_length = 1024)]
+    reason: String,
+}
+
 /// Which page.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -75,7 +86,7 @@ impl FromRequest<AppState> for SpecBody {
 /// Register a version of a DAG.
 ///
 /// The version becomes the active one. A spec whose digest is known changes nothing.
-#[utoipa::path(post, path = "/dags", tag = "dags",
+#[utoipa::path(post, path = "/dags", tag = "dags", params(RegisterParams),
     request_body(description = "The spec.", content((Object = "application/yaml"),
         (Object = "application/json"))),
     responses(
@@ -88,11 +99,13 @@ impl FromRequest<AppState> for SpecBody {
 pub(crate) async fn register_dag(
     State(app): State<AppState>,
     caller: Caller,
+    Params(params): Params<RegisterParams>,
     SpecBody(spec): SpecBody,
 ) -> Result<Response, ApiError> {
     let Caller { tenant, actor } = caller;
     let commands = app.record()?.commands;
-    let (version, receipt) = commands.register_dag(&tenant, &actor, Arc::clone(&spec)).await?;
+    let registered = commands.register_dag(&tenant, &actor, Arc::clone(&spec), params.reason);
+    let (version, receipt) = registered.await?;
     let status = if receipt.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     let location = HeaderValue::try_from(format!("{PREFIX}/dags/{}/versions/{version}", spec.id()));
     let body = RegisteredDag {

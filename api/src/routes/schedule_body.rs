@@ -69,7 +69,9 @@ pub(super) fn compile(
         timing,
     };
     let compiled = CompiledSchedule::compile(body.schedule_id, spec).map_err(ApiError::schedule)?;
-    Ok((Arc::new(compiled), ScheduleRequest { inputs: body.inputs, labels: body.labels }))
+    let reason = Some(body.reason).filter(|reason| !reason.is_empty());
+    let request = ScheduleRequest { inputs: body.inputs, labels: body.labels, reason };
+    Ok((Arc::new(compiled), request))
 }
 
 fn timing(body: &ScheduleBody, errors: &mut Vec<ScheduleError>) -> Option<Timing> {
@@ -147,6 +149,7 @@ pub(super) fn body_of(row: &ScheduleRow) -> ScheduleBody {
         fire_time_input,
         labels: row.labels.clone(),
         priority,
+        reason: String::new(),
     }
 }
 

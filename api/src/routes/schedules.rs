@@ -196,7 +196,7 @@ async fn trigger_schedule(
         Some(text) => time("fireTime", text)?,
         None => app.clock.now(),
     };
-    change(app, caller, id, ScheduleChange::Trigger { fire_time }).await
+    change(app, caller, id, ScheduleChange::Trigger { fire_time, reason: body.reason }).await
 }
 
 /// Pause a schedule.
@@ -346,7 +346,7 @@ async fn change(
     let Caller { tenant, actor } = caller;
     let commands = app.record()?.commands;
     let triggered = match &change {
-        ScheduleChange::Trigger { fire_time } => Some(*fire_time),
+        ScheduleChange::Trigger { fire_time, .. } => Some(*fire_time),
         _ => None,
     };
     let (changed, receipt) = commands.change_schedule(&tenant, &actor, &id, change).await?;

@@ -120,9 +120,10 @@ pub struct QueueBody {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DrainBody {
-    /// Pause dispatch once nothing is left, instead of going on as before.
-    #[serde(default)]
-    pub then_pause: bool,
+    /// Pause dispatch once nothing is left, instead of going on as before; where it is not said, as a
+    /// drain that is under way already has it, or else go on.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub then_pause: Option<bool>,
     /// Why, for those who read the ledger.
     #[serde(default, deserialize_with = "super::reason")]
     #[schema(max_length = 1024)]

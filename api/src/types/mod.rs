@@ -33,7 +33,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use stella_domain::limits::REASON_BYTES;
 
 /// A reason in somebody's words: it is shown in lists, and recorded for good.
-fn reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(crate) fn reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     match text.len() {
         0..=REASON_BYTES => Ok(text),

@@ -37,6 +37,10 @@ pub struct StartRunBody {
     /// Higher is dispatched first; 0 otherwise.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub priority: i32,
+    /// Why, for those who read the ledger.
+    #[serde(skip_serializing_if = "String::is_empty", default, deserialize_with = "super::reason")]
+    #[schema(max_length = 1024)]
+    pub reason: String,
 }
 
 fn is_zero(priority: &i32) -> bool {

@@ -107,6 +107,10 @@ pub struct ScheduleBody {
     /// Priority of the runs: higher goes first.
     #[serde(default)]
     pub priority: i32,
+    /// Why it is so, for those who read the ledger; not among what is shown of it.
+    #[serde(skip_serializing_if = "String::is_empty", default, deserialize_with = "super::reason")]
+    #[schema(max_length = 1024)]
+    pub reason: String,
 }
 
 /// Fire now. May be left out altogether.
@@ -118,6 +122,10 @@ pub struct TriggerBody {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(format = DateTime)]
     pub fire_time: Option<String>,
+    /// Why, for those who read the ledger.
+    #[serde(default, deserialize_with = "super::reason")]
+    #[schema(max_length = 1024)]
+    pub reason: String,
 }
 
 /// Fire for times that are past.

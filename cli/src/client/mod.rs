@@ -189,10 +189,11 @@ impl Client {
     pub(crate) async fn post_text<T: DeserializeOwned>(
         &self,
         path: &str,
+        query: &[(&str, String)],
         media_type: &str,
         body: String,
     ) -> Result<T, Failure> {
-        let request = self.request(Method::POST, path).timeout(ANSWER_TIMEOUT);
+        let request = self.request(Method::POST, path).query(query).timeout(ANSWER_TIMEOUT);
         let request = request.header("content-type", media_type).body(body);
         Ok(self.answer(request).await?.body)
     }

@@ -130,7 +130,7 @@ impl WorkOf<'_> {
         now: Timestamp,
     ) {
         match event {
-            ScheduleEvent::ScheduleFired(fired) => {
+            ScheduleEvent::ScheduleFired(fired, _) => {
                 let ScheduleFired { after, cancels, cause, fire_time, run_id } = fired.clone();
                 let backfill = cause == FireCause::Backfill;
                 let open = OpenFire { fire_time, run_id, backfill, started: false };

@@ -109,7 +109,7 @@ impl Caches {
                     ScheduleChange::Set { spec, .. } => {
                         cache.need_dag(&spec.spec().dag_id, &mut missing);
                     }
-                    ScheduleChange::Trigger { fire_time } => {
+                    ScheduleChange::Trigger { fire_time, .. } => {
                         cache.need_fire(tenant, schedule_id, *fire_time, &mut missing);
                     }
                     _ => {}

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, sync::Arc};
 
 use stella_domain::{
-    aggregate::{Control, ControlCommand, Rerun, RunCommand, RunStatus, Schedule},
+    aggregate::{Control, ControlCommand, RunCommand, RunStatus, Schedule},
     event::{Event, Labels, LedgerEvent, RunCreated, ScheduleEvent, ScheduleFire, ScheduleRequest},
     ids::{Actor, DagId, RunId, RunToken, ScheduleId, StreamId},
     json::CanonicalJson,
@@ -119,8 +119,10 @@ pub struct NewRun {
     pub run_token: Option<RunToken>,
     /// 0 for a first run, n for its n-th rerun.
     pub attempt: u32,
-    /// Of a rerun: which it is of, and why.
-    pub rerun: Option<Rerun>,
+    /// Of a rerun: the first run, whose reruns are counted.
+    pub rerun_of: Option<RunId>,
+    /// In the words of whoever starts it; empty where nothing is said.
+    pub reason: String,
     /// The fire of a schedule that it is for.
     pub schedule: Option<ScheduleFire>,
 }
@@ -141,6 +143,8 @@ pub enum ScheduleChange {
     Trigger {
         /// The time that the fire is for: asked for again, it fires once.
         fire_time: Timestamp,
+        /// In the operator's words.
+        reason: String,
     },
     /// Do not fire any more, or do again.
     Pause {

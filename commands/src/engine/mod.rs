@@ -136,7 +136,8 @@ impl Engine {
             priority: new.priority,
             run_token: new.run_token.clone(),
             attempt: new.attempt,
-            rerun: new.rerun.clone(),
+            rerun_of: new.rerun_of.clone(),
+            reason: new.reason.clone(),
             schedule: new.schedule.clone(),
             now: at,
         };

@@ -2,7 +2,7 @@
 //! twice.
 
 use stella_domain::{
-    aggregate::{Rerun, Run, RunRefusal},
+    aggregate::{Run, RunRefusal},
     hash,
     ids::{Actor, RunId, Tenant},
     time::Timestamp,
@@ -48,7 +48,8 @@ impl Engine {
                 priority: created.priority,
                 run_token: token,
                 attempt: created.attempt + 1,
-                rerun: Some(Rerun { of, reason: reason.to_owned() }),
+                rerun_of: Some(of),
+                reason: reason.to_owned(),
                 // What its schedule fired for was the first run.
                 schedule: None,
             })

@@ -34,7 +34,7 @@ impl Engine {
         at: Timestamp,
     ) -> Outcome {
         let asked = match &change {
-            ScheduleChange::Trigger { fire_time } => Some(*fire_time),
+            ScheduleChange::Trigger { fire_time, .. } => Some(*fire_time),
             _ => None,
         };
         let around = self.surroundings(tenant, id, asked, at);
@@ -51,7 +51,9 @@ impl Engine {
             ScheduleChange::Set { spec, request, exists } => {
                 ScheduleCommand::Set { spec, request, exists, now: at }
             }
-            ScheduleChange::Trigger { fire_time } => ScheduleCommand::Trigger { fire_time, around },
+            ScheduleChange::Trigger { fire_time, reason } => {
+                ScheduleCommand::Trigger { fire_time, around, reason }
+            }
             ScheduleChange::Pause { paused, reason } => ScheduleCommand::Pause { paused, reason },
             ScheduleChange::Clear { reason } => ScheduleCommand::Clear { around, reason },
             ScheduleChange::Backfill { from, to, cap, concurrency, reason } => {
@@ -238,7 +240,8 @@ fn new_run(tenant: &Tenant, schedule: &Schedule, fire_time: Timestamp) -> Result
         priority: spec.spec().priority,
         run_token: Some(token.map_err(|error| format!("{error}"))?),
         attempt: 0,
-        rerun: None,
+        rerun_of: None,
+        reason: String::new(),
         schedule: Some(ScheduleFire { fire_time, schedule_id: spec.id().clone() }),
     })
 }

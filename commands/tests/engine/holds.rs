@@ -104,7 +104,7 @@ async fn a_drain_works_off_what_there_is_oldest_first_and_ends() {
     let mut urgent = new_run("one", Some("urgent"));
     urgent.priority = 5;
     let second = node.run(urgent.clone()).await.unwrap().answer.run_id;
-    change(&node, ControlChange::StartDrain { then_pause: false }).await;
+    change(&node, ControlChange::StartDrain { then_pause: None }).await;
     let refused = refusal(node.run(new_run("one", None)).await);
     assert_eq!(refused, Refusal::Control(ControlRefusal::Draining));
     assert!(node.run(urgent).await.unwrap().answer.replayed, "what was admitted is found");
@@ -121,7 +121,7 @@ async fn a_drain_works_off_what_there_is_oldest_first_and_ends() {
 async fn a_drain_of_nothing_ends_at_once_and_may_end_in_a_pause() {
     let dir = TempDir::new().unwrap();
     let node = Node::new(open(&dir).await, &TestClock::new()).await;
-    change(&node, ControlChange::StartDrain { then_pause: true }).await;
+    change(&node, ControlChange::StartDrain { then_pause: Some(true) }).await;
     node.recorded("DispatchPaused").await;
     let run_id = node.started("one").await;
     assert!(node.at_hand("w1").await.is_empty());

@@ -111,7 +111,8 @@ pub(crate) fn new_run(dag: &str, run_token: Option<&str>) -> NewRun {
         priority: 0,
         run_token,
         attempt: 0,
-        rerun: None,
+        rerun_of: None,
+        reason: String::new(),
         schedule: None,
     }
 }
@@ -178,7 +179,7 @@ impl Node {
 
     pub(crate) async fn register(&self, spec: &str) {
         let spec = Arc::new(DagSpec::parse(spec, &AnyPlugin).unwrap());
-        self.commands.register_dag(&acme(), &operator(), spec).await.unwrap();
+        self.commands.register_dag(&acme(), &operator(), spec, String::new()).await.unwrap();
     }
 
     /// As after a restart: nothing is known but the open work.

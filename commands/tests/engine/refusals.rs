@@ -65,7 +65,7 @@ async fn nothing_is_recorded_before_the_ledger_is_opened() {
     let text = r#"{"id":"d","steps":[{"id":"a","plugin":"core","action":"noop"}]}"#;
     let spec = Arc::new(DagSpec::from_stored(&json(text)).unwrap());
     let ann = operator();
-    let register = || node.commands.register_dag(&other, &ann, Arc::clone(&spec));
+    let register = || node.commands.register_dag(&other, &ann, Arc::clone(&spec), String::new());
     let refused = refusal(register().await);
     assert_eq!(refused, Refusal::Ledger(LedgerRefusal::NotOpened));
     assert_eq!(node.ledger.head(&other).await.unwrap().next_seq, 0);

@@ -46,7 +46,7 @@ async fn change(node: &Node, change: ScheduleChange) -> Vec<ScheduleEvent> {
 
 fn set(spec: ScheduleSpec, inputs: &str) -> ScheduleChange {
     let spec = Arc::new(CompiledSchedule::compile(id(), spec).unwrap());
-    let request = ScheduleRequest { inputs: json(inputs), labels: BTreeMap::new() };
+    let request = ScheduleRequest { inputs: json(inputs), labels: BTreeMap::new(), reason: None };
     ScheduleChange::Set { spec, request, exists: false }
 }
 
@@ -72,7 +72,7 @@ fn told(commits: &[Recorded]) -> Told {
     for recorded in commits {
         for event in &recorded.events {
             match (event, &recorded.commit.stream) {
-                (Event::Schedule(ScheduleEvent::ScheduleFired(data)), _) => {
+                (Event::Schedule(ScheduleEvent::ScheduleFired(data, _)), _) => {
                     told.fired.push((data.fire_time, data.run_id.clone()));
                 }
                 (Event::Schedule(ScheduleEvent::ScheduleMissed(data)), _) => {
@@ -287,13 +287,17 @@ async fn a_trigger_fires_once_and_pending_ones_can_be_cleared() {
     let node = Node::new(open(&dir).await, &TestClock::new()).await;
     change(&node, set(spec(Overlap::QueueOne), "{}")).await;
     let fire_time = node.clock.now();
-    let trigger = ScheduleChange::Trigger { fire_time };
+    let trigger = ScheduleChange::Trigger { fire_time, reason: String::new() };
     assert_eq!(change(&node, trigger.clone()).await.len(), 1);
     until(&node, "its run", |told| told.created.len() == 1).await;
     assert!(change(&node, trigger.clone()).await.is_empty(), "the same again");
     finish(&node).await;
     assert!(change(&node, trigger.clone()).await.is_empty(), "also when its run has ended");
-    change(&node, ScheduleChange::Trigger { fire_time: fire_time.plus_ms(1) }).await;
+    change(
+        &node,
+        ScheduleChange::Trigger { fire_time: fire_time.plus_ms(1), reason: String::new() },
+    )
+    .await;
     let held = node.lease("w1").await;
     turn(&node, STEP_MS).await;
     let told = until(&node, "one waits", |told| told.fired.len() == 3).await;
@@ -392,7 +396,7 @@ async fn a_fire_without_its_run_is_made_up_for_after_a_restart() {
         .pause_dag(&acme(), &operator(), &Node::dag("one"), true, String::new())
         .await
         .unwrap();
-    change(&node, ScheduleChange::Trigger { fire_time: clock.now() }).await;
+    change(&node, ScheduleChange::Trigger { fire_time: clock.now(), reason: String::new() }).await;
     let refused = async {
         while node.commands.refused_fires(&acme(), &id()).is_empty() {
             tokio::task::yield_now().await;

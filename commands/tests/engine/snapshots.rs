@@ -138,7 +138,7 @@ async fn with_an_old_schedule(ledger: Arc<dyn Ledger>, snapshots: Arc<dyn Snapsh
     };
     let spec = Arc::new(CompiledSchedule::compile(id(), spec).unwrap());
     let inputs = CanonicalJson::empty_object();
-    let request = ScheduleRequest { inputs, labels: BTreeMap::new() };
+    let request = ScheduleRequest { inputs, labels: BTreeMap::new(), reason: None };
     change(&node, ScheduleChange::Set { spec, request, exists: false }).await;
     change(&node, paused(true)).await;
     let to = clock.now();

@@ -75,8 +75,8 @@ pub enum ControlChange {
     ResumeSchedulers,
     /// Admit no run until what there is has ended.
     StartDrain {
-        /// Whether dispatch is paused then.
-        then_pause: bool,
+        /// Whether dispatch is paused then; as it was decided before, where nothing is said.
+        then_pause: Option<bool>,
     },
     /// Nothing is left.
     Drained,
@@ -167,7 +167,8 @@ impl Aggregate for Control {
                 return Err(ControlRefusal::DispatchPaused);
             }
             ControlChange::StartDrain { then_pause } => {
-                let started = DrainStarted { then_pause };
+                let under_way = self.draining.is_some_and(|drain| drain.then_pause);
+                let started = DrainStarted { then_pause: then_pause.unwrap_or(under_way) };
                 if self.draining != Some(started) {
                     events.push(ControlEvent::DrainStarted(started, reason));
                 }

@@ -66,6 +66,8 @@ pub enum DagCommand {
     Register {
         /// The spec, validated.
         spec: Arc<DagSpec>,
+        /// In the words of whoever registers it; empty where nothing is said.
+        reason: String,
     },
     /// Do something to one of its versions.
     Version {
@@ -207,7 +209,7 @@ impl Dag {
         self.versions.get(&asked).ok_or(DagRefusal::UnknownVersion { asked, newest })
     }
 
-    fn register(&self, spec: &DagSpec) -> Vec<DagEvent> {
+    fn register(&self, spec: &DagSpec, reason: String) -> Vec<DagEvent> {
         if self.version_of(spec.digest()).is_some() {
             return vec![];
         }
@@ -218,9 +220,11 @@ impl Dag {
             spec: spec.canonical().clone(),
             version,
         };
+        // That a version is there changes nothing; that runs start with it is what has a reason.
+        let reason = Some(Reason { reason }).filter(|said| !said.reason.is_empty());
         vec![
             DagEvent::DagVersionRegistered(registered),
-            DagEvent::DagVersionActivated(DagVersion { version }, None),
+            DagEvent::DagVersionActivated(DagVersion { version }, reason),
         ]
     }
 
@@ -292,7 +296,7 @@ impl Aggregate for Dag {
 
     fn decide(&self, command: DagCommand) -> Result<Vec<DagEvent>, DagRefusal> {
         match command {
-            DagCommand::Register { spec } => Ok(self.register(&spec)),
+            DagCommand::Register { spec, reason } => Ok(self.register(&spec, reason)),
             DagCommand::Version { version, change, reason } => self.change(version, change, reason),
             DagCommand::Brake(brake) => Ok(self.brake(brake)),
             DagCommand::Pause { paused, reason } => self.pause(paused, reason),

@@ -78,7 +78,7 @@ pub struct RunRequest {
     pub inputs: CanonicalJson,
     /// Labels given at the start.
     pub labels: Labels,
-    /// Of a rerun: why, in the operator's words.
+    /// Why, in the words of whoever started it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
     /// The caller's idempotency key, if one was given.

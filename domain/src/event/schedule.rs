@@ -32,6 +32,16 @@ pub struct ScheduleRequest {
     pub inputs: CanonicalJson,
     /// Labels.
     pub labels: Labels,
+    /// Why the schedule is so, in the words of whoever said it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+impl ScheduleRequest {
+    /// Whether runs start with the same, whatever the reasons.
+    pub fn starts_the_same(&self, other: &Self) -> bool {
+        (&self.inputs, &self.labels) == (&other.inputs, &other.labels)
+    }
 }
 
 /// Why a schedule fired.
@@ -121,7 +131,7 @@ events! {
         /// It is another one now.
         ScheduleUpdated = 1 (ScheduleSet, payload: ScheduleRequest),
         /// A run is to start.
-        ScheduleFired = 1 (ScheduleFired),
+        ScheduleFired = 1 (ScheduleFired, payload: Reason),
         /// No run is to start.
         ScheduleMissed = 1 (ScheduleMissed),
         /// It does not fire any more.

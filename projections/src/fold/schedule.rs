@@ -29,7 +29,7 @@ pub(super) fn fold(
             set(row, data, request.as_ref());
             row.updated = mark;
         }
-        ScheduleEvent::ScheduleFired(fired) => fire(row, &mark, fired),
+        ScheduleEvent::ScheduleFired(fired, _) => fire(row, &mark, fired),
         ScheduleEvent::ScheduleMissed(data) => {
             if data.backfill {
                 if let Some(backfill) = &mut row.backfill {
@@ -65,11 +65,12 @@ pub(super) fn fold(
 /// Why it was done, where that is not erased.
 pub(super) fn reason(event: &ScheduleEvent) -> Option<String> {
     let payload = match event {
-        ScheduleEvent::ScheduleCreated(..)
-        | ScheduleEvent::ScheduleUpdated(..)
-        | ScheduleEvent::ScheduleFired(_)
-        | ScheduleEvent::ScheduleMissed(_) => return None,
-        ScheduleEvent::SchedulePaused(_, payload)
+        ScheduleEvent::ScheduleCreated(_, payload) | ScheduleEvent::ScheduleUpdated(_, payload) => {
+            return payload.as_ref()?.reason.clone();
+        }
+        ScheduleEvent::ScheduleMissed(_) => return None,
+        ScheduleEvent::ScheduleFired(_, payload)
+        | ScheduleEvent::SchedulePaused(_, payload)
         | ScheduleEvent::ScheduleResumed(_, payload)
         | ScheduleEvent::TriggersCleared(_, payload)
         | ScheduleEvent::BackfillRequested(_, payload)

@@ -235,8 +235,9 @@ impl History {
         let opened = LedgerEvent::LedgerOpened(LedgerOpened { format: 1, tenant: tenant() });
         history.commit(StreamId::Ledger(tenant()), vec![Event::Ledger(opened)]);
         for spec in history.specs.clone() {
-            let events =
-                Dag::default().decide(DagCommand::Register { spec: spec.clone() }).unwrap();
+            let events = Dag::default()
+                .decide(DagCommand::Register { spec: spec.clone(), reason: String::new() })
+                .unwrap();
             let events = events.into_iter().map(Event::Dag).collect();
             history.commit(StreamId::Dag(spec.id().clone()), events);
         }
@@ -407,7 +408,8 @@ impl History {
             priority,
             run_token: n.is_multiple_of(3).then(|| format!("token {n}").parse().unwrap()),
             attempt: 0,
-            rerun: None,
+            rerun_of: None,
+            reason: String::new(),
             schedule: None,
             now: self.now,
         });

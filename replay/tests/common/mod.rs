@@ -115,7 +115,10 @@ impl Story {
 
     pub fn register(&mut self, spec: &str) -> Arc<DagSpec> {
         let spec = Arc::new(DagSpec::parse(spec, &Catalog).unwrap());
-        let events = self.dag.decide(DagCommand::Register { spec: Arc::clone(&spec) }).unwrap();
+        let events = self
+            .dag
+            .decide(DagCommand::Register { spec: Arc::clone(&spec), reason: String::new() })
+            .unwrap();
         events.iter().for_each(|event| self.dag.evolve(event));
         let events = events.into_iter().map(Event::Dag).collect();
         self.record(StreamId::Dag(spec.id().clone()), "user:alice", events);
@@ -139,7 +142,8 @@ impl Story {
                 priority: 0,
                 run_token: None,
                 attempt: 0,
-                rerun: None,
+                rerun_of: None,
+                reason: String::new(),
                 schedule: None,
                 now,
             }),

@@ -69,7 +69,8 @@ fn new_run(caller: &Caller, body: StartRunBody) -> NewRun {
     NewRun {
         run_id: Commands::run_id(&caller.tenant, body.run_token.as_ref()),
         attempt: 0,
-        rerun: None,
+        rerun_of: None,
+        reason: body.reason,
         schedule: None,
         dag_id: body.dag_id,
         dag_version: body.dag_version,

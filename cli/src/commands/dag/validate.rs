@@ -27,7 +27,7 @@ impl Validate {
         let client = self.api.client()?;
         let spec = input::text(&self.file)?;
         let valid: ValidDag = client
-            .post_text("/dags:validate", media_type(&self.file), spec)
+            .post_text("/dags:validate", &[], media_type(&self.file), spec)
             .await
             .map_err(|failure| failure.in_file(&self.file))?;
         self.api.output.print(&valid, |dag| {

@@ -44,6 +44,7 @@ impl Stage {
             run_token: Some(fresh_run_token()?),
             labels: Labels::from([("demo".to_owned(), "supply-chain".to_owned())]),
             priority: 0,
+            reason: String::new(),
         };
         self.screen.heading("Run it")?;
         // Before the start, so that no event is missed.

@@ -141,7 +141,7 @@ impl Stage {
         screen.line(format_args!("lockfile  {}", self.lockfile))?;
 
         let dag: RegisteredDag =
-            client.post_text("/dags", "application/yaml", SPEC.to_owned()).await?;
+            client.post_text("/dags", &[], "application/yaml", SPEC.to_owned()).await?;
         screen.heading("Register the DAG")?;
         screen.tick(format_args!("{} version {}, {}", dag.dag_id, dag.version, dag.digest))?;
 

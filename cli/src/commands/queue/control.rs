@@ -4,7 +4,8 @@ use std::{num::NonZeroU32, time::Duration};
 
 use clap::Args;
 use stella_api::types::{
-    ChangedControl, DagView, DrainBody, LimitBody, QueueBody, QueueView, WorkersView,
+    ApprovalView, ChangedControl, DagView, DrainBody, LimitBody, QueueBody, QueueDepthView,
+    QueueView, WorkersView,
 };
 use stella_domain::ids::{DagId, PluginName};
 
@@ -17,6 +18,8 @@ use crate::{
 
 /// How often the queue is looked at while a drain is waited for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Steps that wait for an operator are counted so far.
+const APPROVALS_COUNTED: usize = 500;
 
 /// Lease no step, or none of a plugin. What runs goes on, and runs are still admitted.
 #[derive(Debug, Args)]
@@ -125,9 +128,10 @@ impl Scope {
 impl Drain {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let client = self.api.client()?;
-        let body = DrainBody { then_pause: self.then_pause, reason: self.reason };
+        let body = DrainBody { then_pause: self.then_pause.then_some(true), reason: self.reason };
         let mut answer: ChangedControl = client.post("/queue:drain", &[], &body).await?.body;
         let mut min_seq = answer.seq;
+        let mut said = String::new();
         while self.wait && answer.draining {
             let query: Vec<_> =
                 min_seq.take().map(|seq| ("minSeq", seq.to_string())).into_iter().collect();
@@ -135,12 +139,29 @@ impl Drain {
             answer.draining = control.drain.is_some_and(|drain| drain.ended.is_none());
             answer.dispatch_paused = control.dispatch_paused.is_some();
             if answer.draining {
-                let (queued, running) = (total.queued + total.backing_off, total.running);
-                note(format_args!("draining: {queued} step(s) wait, {running} run"));
+                let asked = client.list("/approvals", &[], APPROVALS_COUNTED).await?;
+                let left = left(&total, &asked);
+                if left != said {
+                    note(format_args!("draining: {left}"));
+                    said = left;
+                }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         }
         print_control(&self.api, &answer)
+    }
+}
+
+/// What a drain still waits for: nobody else would say that it is an operator.
+fn left(depth: &QueueDepthView, asked: &[ApprovalView]) -> String {
+    let QueueDepthView { queued, backing_off, running, .. } = depth;
+    let left = format!("{} step(s) wait, {running} run", queued + backing_off);
+    match asked.len() {
+        0 => left,
+        n => {
+            let or_more = if n == APPROVALS_COUNTED { " or more" } else { "" };
+            format!("{left}, {n}{or_more} wait for an operator (`stella orch run approvals`)")
+        }
     }
 }
 

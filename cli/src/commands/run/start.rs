@@ -28,7 +28,7 @@ use crate::{
 Examples:
   stella orch run start supply-chain-audit --input lockfile=/srv/app/Cargo.lock --wait
   stella orch run start nightly --token nightly-2026-11-23 --inputs inputs.json
-  stella orch run start nightly --label team=data --label ticket=OPS-7 --priority 5
+  stella orch run start nightly --label team=data --priority 5 --reason 'asked for by finance'
   echo '{\"n\":1}' | stella orch run start nightly --inputs -
   stella orch run start nightly -o json
 
@@ -55,6 +55,9 @@ pub(crate) struct Start {
     /// Higher is dispatched first.
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     priority: i32,
+    /// Why, for those who read the ledger.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
     #[command(flatten)]
     wait: WaitArgs,
     #[command(flatten)]
@@ -83,6 +86,7 @@ impl Start {
             run_token: Some(token.clone()),
             labels,
             priority: self.priority,
+            reason: self.reason,
         };
         let query: Vec<_> = self.wait.query().into_iter().collect();
         let started: Answer<StartedRun> = match client.post("/runs", &query, &body).await {

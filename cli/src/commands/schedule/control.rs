@@ -18,13 +18,16 @@ use crate::{
 #[command(after_help = "\
 Examples:
   stella orch schedule trigger nightly
-  stella orch schedule trigger nightly --fire-time 2026-11-27T03:00:00Z")]
+  stella orch schedule trigger nightly --fire-time 2026-11-27T03:00:00Z --reason 'its source was late'")]
 pub(crate) struct Trigger {
     /// The schedule.
     schedule: ScheduleId,
     /// The time that the fire is for; now otherwise.
     #[arg(long, value_name = "TIME", value_parser = input::time)]
     fire_time: Option<Timestamp>,
+    /// Why, for those who read the ledger.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
     #[command(flatten)]
     api: ApiArgs,
 }
@@ -123,7 +126,7 @@ impl Trigger {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         // Named here, so that a command that is sent again fires once.
         let fire_time = self.fire_time.unwrap_or_else(|| SystemClock.now());
-        let body = TriggerBody { fire_time: Some(fire_time.to_string()) };
+        let body = TriggerBody { fire_time: Some(fire_time.to_string()), reason: self.reason };
         let path = path("schedules", &self.schedule, ":trigger");
         let answer = self.api.client()?.post(&path, &[], &body).await?;
         print(&self.api, &answer.body)

@@ -37,7 +37,7 @@ pub(crate) struct Create {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  stella orch schedule update nightly --dag report --cron '30 3 * * *' --time-zone Europe/Berlin")]
+  stella orch schedule update nightly --dag report --cron '30 3 * * *' --time-zone Europe/Berlin --reason 'after the backup'")]
 pub(crate) struct Update {
     #[command(flatten)]
     spec: SpecArgs,
@@ -131,6 +131,9 @@ struct SpecArgs {
     /// Priority of the runs: higher is dispatched first.
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     priority: i32,
+    /// Why, for those who read the ledger.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
     #[command(flatten)]
     api: ApiArgs,
 }
@@ -186,6 +189,7 @@ impl SpecArgs {
             fire_time_input: self.fire_time_input,
             labels: self.label.into_iter().map(|l| (l.key, l.value)).collect(),
             priority: self.priority,
+            reason: self.reason,
         };
         Ok((body, self.api))
     }

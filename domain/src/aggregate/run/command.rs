@@ -33,21 +33,14 @@ pub struct StartRun {
     pub run_token: Option<RunToken>,
     /// 0 for a first run.
     pub attempt: u32,
-    /// Of a rerun: which it is of, and why.
-    pub rerun: Option<Rerun>,
+    /// Of a rerun: the first run, whose reruns are counted.
+    pub rerun_of: Option<RunId>,
+    /// In the words of whoever starts it; empty where nothing is said.
+    pub reason: String,
     /// The fire of a schedule that it is started for.
     pub schedule: Option<ScheduleFire>,
     /// Now: the run's timeout, and those of its first steps, begin here.
     pub now: Timestamp,
-}
-
-/// What is started is the rerun of a run that has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rerun {
-    /// The first run, whose reruns are counted.
-    pub of: RunId,
-    /// In the operator's words.
-    pub reason: String,
 }
 
 /// What an operator decides about an approval.

@@ -42,14 +42,14 @@ impl Run {
             deadline: start.spec.timeout_ms().map(|ms| start.now.plus_ms(ms)),
             inputs_hash,
             priority: start.priority,
-            rerun_of: start.rerun.as_ref().map(|rerun| rerun.of.clone()),
+            rerun_of: start.rerun_of,
             schedule: start.schedule,
             spec: Some(Arc::clone(&start.spec)),
         };
         let request = RunRequest {
             inputs: start.inputs,
             labels: start.labels,
-            reason: start.rerun.map(|rerun| rerun.reason).filter(|reason| !reason.is_empty()),
+            reason: Some(start.reason).filter(|reason| !reason.is_empty()),
             run_token: start.run_token.map(|token| token.to_string()),
         };
         let created = RunEvent::RunCreated(created, Some(request));

@@ -60,6 +60,8 @@ pub enum ScheduleCommand {
         fire_time: Timestamp,
         /// What is known outside.
         around: Surroundings,
+        /// In the operator's words.
+        reason: String,
     },
     /// Do not fire any more, or do again.
     Pause {

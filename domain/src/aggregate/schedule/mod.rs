@@ -152,7 +152,7 @@ impl Schedule {
                 events.push(if around.existing.contains(&run_id) {
                     missed(true, time, time, MissReason::HasRun)
                 } else {
-                    fired(time, run_id, FireCause::Backfill)
+                    fired(time, run_id, FireCause::Backfill, None)
                 });
             }
         }
@@ -179,20 +179,21 @@ impl Schedule {
         let blocking = before().next_back().filter(|_| overlap != Overlap::Allow);
         let event = match (overlap, blocking) {
             _ if open.len() >= MAX_OPEN_FIRES => return no(MissReason::Overlap),
-            (Overlap::Allow, _) | (_, None) => fired(fire_time, run_id.clone(), cause),
+            (Overlap::Allow, _) | (_, None) => fired(fire_time, run_id.clone(), cause, None),
             (Overlap::Skip, Some(_)) => return no(MissReason::Overlap),
             // One waits already.
             (Overlap::QueueOne | Overlap::CancelRunning, Some(_)) if waits => {
                 return no(MissReason::Overlap);
             }
             (Overlap::QueueOne | Overlap::CancelRunning, Some(running)) => {
-                ScheduleEvent::ScheduleFired(ScheduleFired {
+                let fired = ScheduleFired {
                     after: Some(running.run_id.clone()),
                     cancels: overlap == Overlap::CancelRunning,
                     cause,
                     fire_time,
                     run_id: run_id.clone(),
-                })
+                };
+                ScheduleEvent::ScheduleFired(fired, None)
             }
         };
         (event, Some(OpenFire { fire_time, run_id, backfill: false, started: false }))
@@ -278,7 +279,7 @@ impl Aggregate for Schedule {
         Ok(match command {
             ScheduleCommand::Set { spec, request, exists, now } => {
                 let same = self.spec.as_ref().is_some_and(|have| have.spec() == spec.spec())
-                    && self.request.as_ref() == Some(&request);
+                    && self.request.as_ref().is_some_and(|have| have.starts_the_same(&request));
                 if same {
                     return Ok(vec![]);
                 }
@@ -300,14 +301,18 @@ impl Aggregate for Schedule {
                 }]
             }
             ScheduleCommand::Attend(around) => self.attend(&around),
-            ScheduleCommand::Trigger { fire_time, around } => {
+            ScheduleCommand::Trigger { fire_time, around, reason } => {
                 let run_id = run_of(&around.tenant, self.known()?, fire_time);
                 if around.open.len() >= MAX_OPEN_FIRES {
                     return Err(ScheduleRefusal::TooManyOpen);
                 }
                 let known = around.existing.contains(&run_id)
                     || around.open.iter().any(|fire| fire.run_id == run_id);
-                if known { vec![] } else { vec![fired(fire_time, run_id, FireCause::Trigger)] }
+                let said = said(reason).filter(|said| !said.reason.is_empty());
+                if known {
+                    return Ok(vec![]);
+                }
+                vec![fired(fire_time, run_id, FireCause::Trigger, said)]
             }
             ScheduleCommand::Pause { paused, reason } => {
                 self.known()?;
@@ -349,7 +354,7 @@ impl Aggregate for Schedule {
                 self.set(data, request.as_ref());
             }
             ScheduleEvent::ScheduleUpdated(data, request) => self.set(data, request.as_ref()),
-            ScheduleEvent::ScheduleFired(data) => match data.cause {
+            ScheduleEvent::ScheduleFired(data, _) => match data.cause {
                 FireCause::Due | FireCause::CaughtUp => self.seen = self.seen.max(data.fire_time),
                 FireCause::Backfill => self.backfilled(data.fire_time),
                 FireCause::Trigger => {}
@@ -380,9 +385,15 @@ pub fn run_of(tenant: &Tenant, spec: &CompiledSchedule, fire_time: Timestamp) ->
     derived_run_id(tenant, RunIdKind::Token, &fire_token(spec.id(), fire_time), 0)
 }
 
-fn fired(fire_time: Timestamp, run_id: RunId, cause: FireCause) -> ScheduleEvent {
+fn fired(
+    fire_time: Timestamp,
+    run_id: RunId,
+    cause: FireCause,
+    said: Option<Reason>,
+) -> ScheduleEvent {
     let (after, cancels) = (None, false);
-    ScheduleEvent::ScheduleFired(ScheduleFired { after, cancels, cause, fire_time, run_id })
+    let fired = ScheduleFired { after, cancels, cause, fire_time, run_id };
+    ScheduleEvent::ScheduleFired(fired, said)
 }
 
 fn missed(backfill: bool, from: Timestamp, to: Timestamp, reason: MissReason) -> ScheduleEvent {
