@@ -13,6 +13,7 @@ mod crash;
 mod erasure;
 mod four_writers;
 mod fsck;
+mod health;
 mod main_path;
 mod outage;
 mod plugins;

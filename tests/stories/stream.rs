@@ -1,4 +1,5 @@
-//! Following runs over a WebSocket: every event once, in order, also after a break.
+//! Following runs over WebSockets, Server-Sent Events and in a terminal: every event once, in order,
+//! also after a break.
 
 use futures::StreamExt as _;
 use harness::{
@@ -109,4 +110,57 @@ async fn a_stream_gives_what_was_asked_for(#[values(On::Sqlite, On::MongoDb)] on
     let mut of_run = connect(&server, &query).await;
     let events = take(&mut of_run, 1).await;
     assert_eq!(events[0]["type"], "RunCreated");
+}
+
+/// Read Server-Sent Events until one has this text; answers place by place what came.
+async fn server_sent(server: &TestServer, query: &str, seen: u64, end: &str) -> Vec<(u64, String)> {
+    let url = format!("http://{}{BASE}/runs/stream?{query}", server.client.server());
+    let request = reqwest::Client::new().get(url).bearer_auth(server.client.token());
+    let request = request.header("accept", "text/event-stream").header("last-event-id", seen);
+    let mut response = request.send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut text = String::new();
+    while !(text.contains(end) && text.ends_with("\n\n")) {
+        let chunk = tokio::time::timeout(PATIENCE, response.chunk()).await;
+        let chunk = chunk.expect("something comes").unwrap().expect("the stream goes on");
+        text += std::str::from_utf8(&chunk).unwrap();
+    }
+    let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
+    data.map(|event| place(&serde_json::from_str(event).unwrap())).collect()
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_run_is_followed_in_a_terminal_and_as_server_sent_events(
+    #[values(On::Sqlite, On::MongoDb)] on: On,
+) {
+    let server = TestServer::on(on).await.concurrency(0).start().await;
+    let spec = json!({"id": "two", "steps": [
+        {"id": "a", "plugin": "core", "action": "noop"},
+        {"id": "b", "plugin": "core", "action": "noop", "needs": ["a"]},
+    ]});
+    server.client.register(&spec).await;
+    let other = server.client.post("/runs", &json!({"dagId": "two"})).await.ok();
+    let run = server.client.post("/runs", &json!({"dagId": "two"})).await.ok();
+    let run_id = run["runId"].as_str().unwrap();
+    // Both begin before anything of it has happened, and are there at its end.
+    let follow = ["run", "stream", run_id, "-o", "json"];
+    let of_run = format!("runId={run_id}");
+    let (lines, sent, _worker) = tokio::join!(
+        server.stella(&follow, 0),
+        server_sent(&server, &of_run, 0, "RunSucceeded"),
+        server.worker("late"),
+    );
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.last().unwrap()["type"], "RunSucceeded");
+    let path = format!("/runs/{run_id}/ledger?pageSize=500");
+    let events = server.client.get(&path).await.ok();
+    let whole: Vec<_> = events["items"].as_array().unwrap().iter().map(place).collect();
+    assert_eq!(lines.iter().map(place).collect::<Vec<_>>(), whole);
+    assert_eq!(sent, whole);
+    let (seen, _) = whole[2];
+    let rest = server_sent(&server, &of_run, seen, "RunSucceeded").await;
+    assert_eq!(rest, whole[3..], "what was seen does not come again");
+    let path = format!("/runs/{}?wait=30s", other["runId"].as_str().unwrap());
+    assert_eq!(server.client.get(&path).await.ok()["status"], "succeeded");
 }

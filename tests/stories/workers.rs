@@ -170,6 +170,33 @@ async fn a_frozen_worker_that_comes_back_changes_nothing(
     one_outcome(&server, &run_id).await;
 }
 
+/// Its answer was lost, so it says it again; and once more, after the server was killed.
+#[rstest]
+#[tokio::test]
+async fn what_is_completed_twice_is_recorded_once(#[values(On::Sqlite, On::MongoDb)] on: On) {
+    let mut server = workerless(on).await.lease_ttl(600_000).start().await;
+    let step = json!({"id": "a", "plugin": "core", "action": "noop"});
+    server.client.register(&json!({"id": "d", "steps": [step]})).await;
+    let run = server.client.post("/runs", &json!({"dagId": "d"})).await.ok();
+    let poll = json!({"workerId": "w", "plugins": ["core"], "waitMs": 30_000});
+    let leases = server.client.post("/workers:poll", &poll).await.ok();
+    let token = leases["leases"][0]["token"].as_str().unwrap();
+    let complete = async |server: &TestServer, said: u32| {
+        let body = json!({"workerId": "w", "outputs": {"said": said}});
+        server.client.post(&format!("/leases/{token}:complete"), &body).await
+    };
+    let at_once = futures::future::join_all((0..8).map(|_| complete(&server, 1))).await;
+    for answer in at_once {
+        assert_eq!(answer.ok(), json!({"leases": []}));
+    }
+    server.restart().await;
+    assert_eq!(complete(&server, 1).await.ok(), json!({"leases": []}));
+    complete(&server, 2).await.problem(409, "LEASE_ENDED");
+    let history = history(&server, run["runId"].as_str().unwrap()).await;
+    let types: Vec<&str> = history.iter().map(|(event_type, _)| event_type.as_str()).collect();
+    assert_eq!(types, ["StepQueued", "StepStarted", "StepSucceeded"]);
+}
+
 #[rstest]
 #[tokio::test]
 async fn a_worker_in_another_language_works_off_steps(#[values(On::Sqlite, On::MongoDb)] on: On) {
