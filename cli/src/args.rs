@@ -73,6 +73,43 @@ mod tests {
         assert!(examples > 20, "only {examples} examples found");
     }
 
+    /// Any keys of a ledger and of a witness.
+    const VKEY: &str = "stella.local/main+1e72588c+ATxTBp8bmHmAYqYCQxPfjVbiqG3xiDQkdzF0Fp0shrzv";
+    const WITNESS: &str =
+        "witness.example.org/w1+24fbcac4+BBNQ+cN7eZ99OsbvTt6/5lrijWokh7IAl/efgPPPNi8n";
+
+    /// What the documents tell people to type. What is in [brackets], or has a … in it, stands for
+    /// more than one command.
+    #[test]
+    fn every_command_of_the_documents_parses() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let documents =
+            std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+        let documents = documents.filter(|path| path.extension().is_some_and(|ext| ext == "md"));
+        let (mut commands, mut wrong) = (0, vec![]);
+        for path in documents.chain([root.join("README.md")]) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let text = text.replace("\\\n", " ");
+            let lines = text.lines().map(str::trim).filter(|line| line.starts_with("stella orch "));
+            for line in lines.filter(|line| !line.contains(['…', '['])) {
+                let line = line.split(['>', '<', '#', '|', ';', '&']).next().unwrap().trim();
+                let words = words(line).into_iter().map(|word| match word.trim_matches('"') {
+                    "RUN" | "A" | "B" | "$RUN" => "0RQ9CWTXP9BPJR3KTYEG0MB9FF".to_owned(),
+                    "N" => "1".to_owned(),
+                    "VKEY" | "$KEY" => VKEY.to_owned(),
+                    "WITNESS-VKEY" | "$W1" | "$W2" | "$W3" => WITNESS.to_owned(),
+                    word => word.to_owned(),
+                });
+                let result = Cli::try_parse_from(words);
+                let told = result.err().filter(|error| error.exit_code() != 0);
+                wrong.extend(told.map(|told| format!("{}: {line}\n{told}", path.display())));
+                commands += 1;
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(commands > 100, "only {commands} commands found");
+    }
+
     fn visit(
         command: &clap::Command,
         path: &mut Vec<String>,

@@ -1,12 +1,15 @@
 //! Building read models afresh, from seq 0: for a file that is missing or of another version, for
 //! a rebuild on demand while the old ones are still read, and for a check.
 //!
-//! Three stages run at once: reading and decoding pages of the ledger, folding them, and writing
-//! what the page before changed.
+//! Four stages run at once: reading pages of the ledger, decoding their events, folding them, and
+//! writing what the pages before changed.
 
 use std::{path::Path, sync::Arc};
 
-use stella_domain::{chain::Head, ids::Tenant};
+use stella_domain::{
+    chain::{Commit, Head},
+    ids::Tenant,
+};
 use stella_ledger::{
     port::{Ledger, READ_LIMIT},
     recorded::Recorded,
@@ -24,8 +27,11 @@ use crate::{
 /// Pages whose outcome is written at once: a run that spans them is written once, and so is each
 /// page of an index that they meet.
 const PAGES_A_BATCH: usize = 4;
-/// Decoded pages that wait to be folded.
+/// Pages that are being decoded, or wait to be folded.
 const PAGES_AHEAD: usize = 2;
+
+/// A page on its way: its events are being decoded.
+type Decoding = JoinHandle<Result<Vec<Recorded>, ProjectionError>>;
 
 /// How far a rebuild has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +109,7 @@ impl Builder {
         let mut pages = self.pages(until.unwrap_or(u64::MAX));
         let mut unwritten = 0;
         while let Some(page) = pages.recv().await {
-            self.fold(page?).await?;
+            self.fold(finished(page?).await?).await?;
             unwritten += 1;
             if unwritten == PAGES_A_BATCH {
                 self.write().await?;
@@ -123,24 +129,28 @@ impl Builder {
         Ok(Built { head, digests, checkpoints: self.checkpoints })
     }
 
-    /// Read and decode ahead, until the receiver is dropped or there is nothing more.
-    fn pages(&self, until: u64) -> mpsc::Receiver<Result<Vec<Recorded>, ProjectionError>> {
+    /// Read ahead, until the receiver is dropped or there is nothing more.
+    fn pages(&self, until: u64) -> mpsc::Receiver<Result<Decoding, ProjectionError>> {
         let (pages, receiver) = mpsc::channel(PAGES_AHEAD);
         let (ledger, tenant) = (Arc::clone(&self.ledger), self.tenant.clone());
         let mut next_seq = self.state.head.next_seq;
         tokio::spawn(async move {
             while next_seq < until {
-                let page = page(&*ledger, &tenant, next_seq, until).await;
-                let reached = match &page {
-                    Ok(page) => page.last().map(|recorded| recorded.commit.head().next_seq),
-                    Err(_) => None,
+                let commits = match ledger.read(&tenant, next_seq, READ_LIMIT).await {
+                    Ok(commits) => commits,
+                    Err(error) => {
+                        // Whoever is gone need not be told.
+                        let _ = pages.send(Err(error.into())).await;
+                        return;
+                    }
                 };
-                let nothing_more = page.as_ref().is_ok_and(Vec::is_empty);
-                if nothing_more || pages.send(page).await.is_err() {
+                let Some(last) = commits.last() else { return };
+                next_seq = last.head().next_seq;
+                // The next page is read meanwhile.
+                let decoding = tokio::task::spawn_blocking(move || decode(commits, until));
+                if pages.send(Ok(decoding)).await.is_err() {
                     return;
                 }
-                let Some(reached) = reached else { return };
-                next_seq = reached;
             }
         });
         receiver
@@ -189,25 +199,20 @@ impl Builder {
     }
 }
 
-async fn page(
-    ledger: &dyn Ledger,
-    tenant: &Tenant,
-    from_seq: u64,
-    until: u64,
-) -> Result<Vec<Recorded>, ProjectionError> {
-    let commits = ledger.read(tenant, from_seq, READ_LIMIT).await?;
-    off_the_runtime(move || {
-        let wanted = commits.into_iter().take_while(|commit| commit.seq < until);
-        Ok(wanted.map(Recorded::decode).collect::<Result<_, _>>()?)
-    })
-    .await
+fn decode(commits: Vec<Commit>, until: u64) -> Result<Vec<Recorded>, ProjectionError> {
+    let wanted = commits.into_iter().take_while(|commit| commit.seq < until);
+    Ok(wanted.map(Recorded::decode).collect::<Result<_, _>>()?)
 }
 
 /// Milliseconds of pure work, which must not hold up the server's other tasks.
 async fn off_the_runtime<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ProjectionError> + Send + 'static,
 ) -> Result<T, ProjectionError> {
-    match tokio::task::spawn_blocking(work).await {
+    finished(tokio::task::spawn_blocking(work)).await
+}
+
+async fn finished<T>(work: JoinHandle<Result<T, ProjectionError>>) -> Result<T, ProjectionError> {
+    match work.await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

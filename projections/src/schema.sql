@@ -55,6 +55,7 @@ CREATE TABLE steps (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX steps_open ON steps (open, dag_id, plugin, queued_seq) WHERE open IS NOT NULL;
+CREATE INDEX steps_running ON steps (dag_id, plugin, row ->> 'startedAt') WHERE open = 'running';
 CREATE INDEX steps_asked ON steps (queued_seq) WHERE open = 'awaitingApproval';
 
 CREATE TABLE dags (

@@ -28,8 +28,12 @@ pub struct RunComparison {
     /// What is compared of the runs themselves.
     pub facts: Vec<FactComparison>,
     /// Steps that were ever queued in one of them: those of the first, then those of the second
-    /// alone.
+    /// alone. Of more than 1,000 only those that differ, and of these the first 1,000.
     pub steps: Vec<StepComparison>,
+    /// How many steps were compared.
+    pub steps_compared: u64,
+    /// Whether these were all of them: 20,000 of each run are looked at.
+    pub whole: bool,
 }
 
 /// Whether two runs are the same.
@@ -40,6 +44,8 @@ pub enum CompareVerdict {
     Same,
     /// Nothing that is left differs, but outputs of one of them were erased.
     SameAsFarAsKept,
+    /// Nothing that was compared differs, but one of them has more steps than are looked at.
+    SameAsFarAsCompared,
     /// Not in everything.
     Different,
 }

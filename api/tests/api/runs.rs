@@ -213,6 +213,38 @@ steps:
   - {id: third, plugin: core, action: noop, needs: [second]}
 ";
 
+/// Each item of a list is a step, and what comes after a long list counts as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_with_long_lists_are_compared_to_their_ends() {
+    const LONG: &str = "\
+id: long
+inputs: {type: object, properties: {items: {type: array}, end: {type: integer}}}
+steps:
+  - {id: each, plugin: core, action: noop, forEach: '${inputs.items}'}
+  - {id: last, plugin: core, action: echo, needs: [each], with: {end: '${inputs.end}'}}
+";
+    let api = Api::start().await;
+    api.register(LONG).await;
+    let items: Vec<u32> = (0..1_100).collect();
+    let mut ids = vec![];
+    for end in [1, 2, 2] {
+        let run = api.finished("long", &json!({"items": items, "end": end})).await;
+        assert_eq!(run["status"], "succeeded", "{run}");
+        ids.push(run["runId"].as_str().unwrap().to_owned());
+    }
+    let compare = async |a: &str, b: &str| -> RunComparison {
+        let answer = api.get(&format!("/runs:compare?a={a}&b={b}")).await;
+        serde_json::from_value(answer.body).unwrap()
+    };
+    let other = compare(&ids[0], &ids[1]).await;
+    assert_eq!((other.steps_compared, other.whole), (1_102, true));
+    let differing: Vec<_> = other.steps.iter().map(|step| step.step_id.as_str()).collect();
+    assert_eq!(differing, ["last"], "of many steps those that differ");
+    let same = compare(&ids[1], &ids[2]).await;
+    assert_eq!((same.verdict, same.steps.len()), (CompareVerdict::Same, 0));
+    api.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_are_compared_step_by_step() {
     let api = Api::start().await;

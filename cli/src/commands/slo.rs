@@ -30,14 +30,14 @@ impl Slo {
 }
 
 fn text(report: &SloReport) -> String {
-    let mut objectives = Table::new(&["OBJECTIVE", "STATUS", "TARGET#", "BUDGET LEFT#"]);
+    let mut objectives = Table::new(&["OBJECTIVE", "STATUS", "TARGET#", "BUDGET#"]);
     let mut windows = Table::new(&["OBJECTIVE", "WINDOW#", "RUNS#", "MISSED#", "BURN RATE#"]);
     for objective in &report.objectives {
         objectives.row([
             name(report, objective),
             word(objective.status).to_owned(),
             format!("{} %", objective.target_percent),
-            format!("{:.1} %", objective.budget_left * 100.0),
+            budget_left(objective.budget_left),
         ]);
         for window in &objective.windows {
             windows.row([
@@ -51,6 +51,15 @@ fn text(report: &SloReport) -> String {
     }
     let (days, objectives) = (report.period_days, objectives.text("no objectives"));
     format!("budgets of {days} days\n{objectives}\n{}", windows.text(""))
+}
+
+/// A part of an error budget; a budget that is spent may be so several times.
+pub(crate) fn budget_left(left: f64) -> String {
+    if left > 0.0 {
+        format!("{:.1} % left", left * 100.0)
+    } else {
+        format!("none left, spent {:.1} times", 1.0 - left)
+    }
 }
 
 fn name(report: &SloReport, objective: &ObjectiveView) -> String {

@@ -310,6 +310,12 @@ async fn a_trigger_fires_once_and_pending_ones_can_be_cleared() {
     turn(&node, STEP_MS).await;
     let told = until(&node, "the next", |told| told.created.len() == 3).await;
     assert_ne!(told.created[2], told.fired[2].1, "what was cleared has no run");
+    // Fired for the same time anew, it has one.
+    let (fire_time, run_id) = told.fired[2].clone();
+    let fired = change(&node, ScheduleChange::Trigger { fire_time, reason: String::new() }).await;
+    assert_eq!(fired.len(), 1, "{fired:?}");
+    let told = until(&node, "its run", |told| told.created.contains(&run_id)).await;
+    assert_eq!(told.created.iter().filter(|created| **created == run_id).count(), 1);
     change(&node, ScheduleChange::Delete { reason: "r".to_owned() }).await;
     let again = node.commands.change_schedule(&acme(), &operator(), &id(), trigger).await;
     assert_eq!(refusal(again), Refusal::Schedule(id(), ScheduleRefusal::Unknown));

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     Budget,
     error::{Problems, item, member},
+    expression::{Piece, split},
     members::{
         Members, action, boolean, duration_ms, identifier, kind, list, object, text, whole_number,
     },
@@ -210,7 +211,18 @@ fn read_approval(
 }
 
 fn for_each<'a>(path: &str, value: &'a Value, problems: &mut Problems) -> Option<&'a Value> {
-    if value.is_string() || value.is_array() {
+    if let Some(text) = value.as_str() {
+        // What is wrong within an expression is told where it is compiled.
+        let (pieces, errors) = split(text);
+        if errors.is_empty() && !matches!(pieces[..], [Piece::Expression(_)]) {
+            let what = "expected a list, or one expression that gives one and nothing around it, \
+                        such as ${inputs.files}";
+            problems.push(path, format!("{what}, found the text {text:?}"));
+            return None;
+        }
+        return Some(value);
+    }
+    if value.is_array() {
         return Some(value);
     }
     let found = kind(value);

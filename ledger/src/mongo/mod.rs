@@ -5,6 +5,7 @@
 //! acknowledged by a majority, from their journals; reads see what a majority has.
 
 mod append;
+mod batches;
 mod checkpoints;
 mod document;
 mod erase;

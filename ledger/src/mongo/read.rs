@@ -13,7 +13,9 @@ use stella_domain::{
 
 use super::{
     MongoLedger,
+    batches::{BATCH, Batches},
     document::{Decoder, LAST_SEQ, above_keys, key, lowest_key},
+    failure,
     setup::stream_index,
 };
 use crate::{
@@ -39,14 +41,14 @@ impl MongoLedger {
             return Ok(vec![]);
         }
         let range = doc! { "$gte": key(tenant, from_seq), "$lt": above_keys(tenant) };
-        // The casts are exact: at most 4,096. The batch is one larger than the limit, else the
+        // The casts are exact: at most 4,096. The batch is one larger than a small limit, else the
         // server keeps the cursor for a second trip that brings nothing.
         let find = self
             .collection
             .find(doc! { "_id": range })
             .sort(doc! { "_id": 1 })
             .limit(limit as i64)
-            .batch_size(limit as u32 + 1);
+            .batch_size((limit as u32 + 1).min(BATCH));
         let mut commits = self.commits(tenant, find, READ_BYTES).await?;
         // Nearly always `from_seq` begins a commit. Else it lies within one, or is not there yet.
         if commits.first().is_none_or(|first| first.seq != from_seq) && from_seq > 0 {
@@ -95,7 +97,7 @@ impl MongoLedger {
             .collection
             .find(doc! { "tenant": tenant.as_str(), "stream": { "$in": names } })
             .hint(mongodb::options::Hint::Keys(stream_index()))
-            .batch_size(READ_LIMIT as u32);
+            .batch_size(BATCH);
         let mut commits = match self.commits(tenant, find, usize::MAX).await {
             Ok(commits) => commits,
             Err(error) => return Err(self.explained(error).await),
@@ -261,13 +263,19 @@ impl MongoLedger {
         bytes: usize,
     ) -> Result<Vec<Commit>, LedgerError> {
         let find = find.max_time(self.options.read_timeout);
-        let mut cursor = self.within("a read", async { find.await }).await?;
+        let (batch, mut batches) = self.within("a read", Batches::of(find)).await?;
         let (mut decoder, mut page) = (Decoder::default(), Page::new(tenant));
-        let mut read = 0;
-        while read < bytes && self.within("a read", cursor.advance()).await? {
-            let document = cursor.current();
-            read += document.as_bytes().len();
-            page.push(decoder.decode(document)).await?;
+        let (mut read, mut batch) = (0, Some(batch));
+        while let Some(found) = batch {
+            for document in found.documents().map_err(|error| failure::unavailable(&error))? {
+                let document = document.map_err(|error| failure::unavailable(&error))?;
+                read += document.as_bytes().len();
+                page.push(decoder.decode(document)).await?;
+                if read >= bytes {
+                    return page.finish();
+                }
+            }
+            batch = self.within("a read", batches.next()).await?;
         }
         page.finish()
     }

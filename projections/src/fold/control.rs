@@ -10,7 +10,7 @@ pub(super) fn fold(row: &mut ControlRow, mark: Mark, event: &ControlEvent) {
         ControlEvent::SchedulersPaused(..) => row.schedulers_paused = Some(mark),
         ControlEvent::SchedulersResumed(..) => row.schedulers_paused = None,
         ControlEvent::DispatchPaused(data, _) => match &data.plugin {
-            None => row.dispatch_paused = Some(mark),
+            None => row.dispatch_paused = Some(paused(row, mark)),
             Some(plugin) => drop(row.plugins_paused.insert(plugin.clone(), mark)),
         },
         ControlEvent::DispatchResumed(data, _) => match &data.plugin {
@@ -34,6 +34,16 @@ pub(super) fn fold(row: &mut ControlRow, mark: Mark, event: &ControlEvent) {
             }
         }
     }
+}
+
+/// Who paused dispatch and why: what a drain ends with was wanted by whoever began it.
+fn paused(row: &ControlRow, mark: Mark) -> Mark {
+    let of_drain = row.drain.as_ref().filter(|drain| {
+        let ended = drain.ended.as_ref().is_some_and(|ended| ended.seq + 1 == mark.seq);
+        drain.then_pause && drain.emptied == Some(true) && ended
+    });
+    let reason = mark.reason.or_else(|| of_drain.and_then(|drain| drain.started.reason.clone()));
+    Mark { reason, ..mark }
 }
 
 /// Why it was done, where that is not erased.

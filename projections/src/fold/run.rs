@@ -233,7 +233,9 @@ fn end(run: &mut LiveRun, dag: &mut LiveDag, place: &Place, status: RunStatus) {
     row.ended_at = Some(place.at);
     let took_ms = place.at.ms_since(row.created_at);
     let tally = tally(run, dag);
-    tally.took(took_ms);
+    if status != RunStatus::Cancelled {
+        tally.took(took_ms);
+    }
     match status {
         RunStatus::Succeeded => tally.runs_succeeded += 1,
         RunStatus::Failed => tally.runs_failed += 1,

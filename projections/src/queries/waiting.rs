@@ -30,7 +30,7 @@ const RUNNING: &str = "WITH usual AS (
         SELECT (s.row ->> 'startedAt') || ' ' || (s.row ->> 'runId') || ' ' || (s.row ->> 'stepId')
         FROM steps AS s
         WHERE s.open = 'running' AND s.dag_id = q.row ->> 'dagId' AND s.plugin = u.plugin
-        ORDER BY s.queued_seq LIMIT 1))
+        ORDER BY s.row ->> 'startedAt' LIMIT 1))
     FROM queues AS q JOIN usual AS u ON u.plugin = q.row ->> 'plugin'
     WHERE q.row ->> 'running' > 0 GROUP BY u.plugin ORDER BY u.plugin LIMIT ?";
 
@@ -55,7 +55,7 @@ pub struct RunningPlugin {
     pub attempts: u64,
     /// What they took, in milliseconds.
     pub attempts_ms: u64,
-    /// When the step was leased that was queued first of those that run.
+    /// When the step was leased that was leased first of those that run.
     pub oldest_started_at: Option<Timestamp>,
     /// Which one that is.
     pub oldest: Option<(RunId, StepId)>,

@@ -17,7 +17,7 @@ use crate::model::{Model, Value};
 pub struct TallyRow {
     /// The DAG.
     pub dag_id: DagId,
-    /// Ended runs by duration, one count for each of [`DURATION_BUCKETS_MS`] and one for what is
+    /// Runs that ended and were not cancelled, by duration, one count for each of [`DURATION_BUCKETS_MS`] and one for what is
     /// above; not cumulative.
     pub duration_buckets: Vec<u64>,
     /// Durations of all ended runs, in milliseconds.
@@ -55,7 +55,7 @@ impl TallyRow {
         }
     }
 
-    /// A run ended after `ms` milliseconds.
+    /// A run ended by itself after `ms` milliseconds.
     pub(crate) fn took(&mut self, ms: u64) {
         let bucket = DURATION_BUCKETS_MS.partition_point(|bound| *bound < ms);
         if let Some(count) = self.duration_buckets.get_mut(bucket) {

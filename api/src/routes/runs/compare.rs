@@ -6,10 +6,7 @@ use std::collections::HashMap;
 
 use axum::{Json, extract::State};
 use serde::Deserialize;
-use stella_domain::{
-    dag::MAX_STEPS,
-    ids::{RunId, StepId, Tenant},
-};
+use stella_domain::ids::{RunId, StepId, Tenant};
 use stella_projections::{PageRequest, RunRow, StepRow, StepState};
 use utoipa::IntoParams;
 
@@ -24,6 +21,11 @@ use crate::{
         RunComparison, StepComparison, StepSide,
     },
 };
+
+/// Steps of a run that are compared: more than a list and the steps around it.
+const COMPARED: usize = 20_000;
+/// Steps that are listed: with more, those that differ.
+const LISTED: usize = 1_000;
 
 /// Facts that come before the steps: what a run was given. The others say how it ended.
 const GIVEN: usize = 4;
@@ -68,22 +70,25 @@ pub(crate) async fn compare_runs(
 struct Side {
     run: RunRow,
     steps: Vec<StepRow>,
+    /// Whether these are all of them.
+    whole: bool,
 }
 
 async fn side(app: &AppState, tenant: &Tenant, run_id: &RunId) -> Result<Side, ApiError> {
     let run = super::row(app, tenant, run_id).await?;
     let (mut steps, mut after) = (vec![], None);
-    // A run has no more steps than its DAG.
-    while steps.len() < MAX_STEPS {
+    let mut whole = false;
+    while steps.len() < COMPARED {
         let page = PageRequest { after, size: MAX_PAGE_SIZE };
         let page = app.projections.steps(tenant, run_id, page).await?;
         steps.extend(page.items);
         after = page.next;
-        if after.is_none() {
+        whole = after.is_none();
+        if whole {
             break;
         }
     }
-    Ok(Side { run, steps })
+    Ok(Side { run, steps, whole })
 }
 
 /// Two runs, side by side. Pure.
@@ -102,13 +107,20 @@ fn compare(a: Side, b: Side) -> RunComparison {
 
     let first_difference = first_difference(&facts, &steps);
     let unknown = steps.iter().any(|step| step.outputs == OutputsComparison::Erased);
-    let verdict = match (&first_difference, unknown) {
-        (Some(_), _) => CompareVerdict::Different,
-        (None, true) => CompareVerdict::SameAsFarAsKept,
-        (None, false) => CompareVerdict::Same,
+    let whole = a.whole && b.whole;
+    let verdict = match &first_difference {
+        Some(_) => CompareVerdict::Different,
+        None if !whole => CompareVerdict::SameAsFarAsCompared,
+        None if unknown => CompareVerdict::SameAsFarAsKept,
+        None => CompareVerdict::Same,
     };
     let (a, b) = (a.run.into(), b.run.into());
-    RunComparison { verdict, first_difference, a, b, facts, steps }
+    let steps_compared = steps.len() as u64;
+    if steps.len() > LISTED {
+        steps.retain(|step| !step.differs.is_empty());
+        steps.truncate(LISTED);
+    }
+    RunComparison { verdict, first_difference, a, b, facts, steps, steps_compared, whole }
 }
 
 /// In the order in which a difference counts as the first.

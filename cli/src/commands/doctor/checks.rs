@@ -3,12 +3,17 @@
 use std::{collections::BTreeMap, path::Path};
 
 use serde::Serialize;
-use stella_api::types::{CheckReport, ComponentHealth, HealthStatus, RunView};
+use stella_api::types::{
+    CheckReport, ComponentHealth, HealthStatus, ObjectiveView, RunView, SloReport,
+};
+use stella_domain::aggregate::RunStatus;
 
-use crate::failure::Failure;
+use crate::{commands::slo::budget_left, failure::Failure};
 
 /// Runs of one DAG that fail with one code before somebody should look.
 const FAILS_OFTEN: usize = 3;
+/// What stands for the code of a run whose time was over.
+const TIMED_OUT: &str = "its timeout";
 
 /// One check, and what to do where it is not green.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -105,7 +110,11 @@ pub(super) fn component(part: &ComponentHealth) -> Check {
 pub(super) fn failures(runs: &[RunView], hours: u64) -> Check {
     let mut counts = BTreeMap::<_, usize>::new();
     for run in runs {
-        let code = run.error_code.as_ref().map(ToString::to_string).unwrap_or_default();
+        // A run that takes too long has no code.
+        let code = match run.status {
+            RunStatus::TimedOut => TIMED_OUT.to_owned(),
+            _ => run.error_code.as_ref().map(ToString::to_string).unwrap_or_default(),
+        };
         *counts.entry((run.dag_id.to_string(), code)).or_default() += 1;
     }
     let found = format!("{} runs failed within {hours} h", runs.len());
@@ -115,12 +124,35 @@ pub(super) fn failures(runs: &[RunView], hours: u64) -> Check {
             "failures",
             format!("{found}, {count} of {dag} with {code}"),
             format!(
-                "see them: `stella orch run list --status failed --dag {dag} --error-code {code}`; \
+                "see them: `stella orch run list {}`; \
                  compare one with one that worked: `stella orch run compare A B`; if an \
-                 older version worked, go back: `stella orch dag rollback {dag}`"
+                 older version worked, go back: `stella orch dag rollback {dag}`",
+                match code.as_str() {
+                    TIMED_OUT => format!("--status timedOut --dag {dag}"),
+                    code => format!("--status failed --dag {dag} --error-code {code}"),
+                }
             ),
         ),
         _ => green("failures", found),
+    }
+}
+
+/// Whether the objectives for runs are met.
+pub(super) fn objectives(report: &SloReport) -> Check {
+    let said = |objective: &ObjectiveView| {
+        format!("{} has {}", objective.name, budget_left(objective.budget_left))
+    };
+    let found: Vec<_> = report.objectives.iter().map(said).collect();
+    let found = format!("{} of {} days", found.join(", "), report.period_days);
+    let worst = report.objectives.iter().map(|objective| objective.status).max();
+    match worst {
+        None | Some(HealthStatus::Green) => green("objectives", found),
+        // The server works: what is missed are people's objectives.
+        Some(_) => yellow(
+            "objectives",
+            found,
+            "see how fast: `stella orch slo`; which runs: `stella orch run list --status failed`",
+        ),
     }
 }
 

@@ -5,11 +5,11 @@ mod checks;
 use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
 use clap::Args;
-use stella_api::types::{CheckReport, Health, HealthStatus, RunView};
-use stella_domain::time::Timestamp;
+use stella_api::types::{CheckReport, Health, HealthStatus, RunView, SloReport};
+use stella_domain::{aggregate::RunStatus, time::Timestamp};
 
 use self::checks::Check;
-use super::{ApiArgs, health::word};
+use super::{ApiArgs, Client, health::word};
 use crate::{
     failure::Failure,
     output::{Format, Progress, Table, json, line},
@@ -68,11 +68,14 @@ impl Doctor {
         found.push(checks::server(Ok(())));
         found.extend(health.components.iter().map(checks::component));
         let since = Timestamp::from_micros(now_micros() - LOOK_BACK_H as i64 * 3_600_000_000);
-        let query = [("status", "failed".to_owned()), ("from", since.to_string())];
-        match client.list::<RunView>("/runs", &query, FAILED_RUNS).await {
-            Ok(runs) => found.push(checks::failures(&runs, LOOK_BACK_H)),
-            Err(failure) => found.push(checks::unknown("failures", failure)),
-        }
+        found.push(match failed_since(&client, since).await {
+            Ok(runs) => checks::failures(&runs, LOOK_BACK_H),
+            Err(failure) => checks::unknown("failures", failure),
+        });
+        found.push(match client.get::<SloReport>("/admin/slo", &[]).await {
+            Ok(report) => checks::objectives(&report),
+            Err(failure) => checks::unknown("objectives", failure),
+        });
         if self.thorough {
             let _progress = Progress::waiting("comparing the projections with the ledger");
             match client.post_long::<CheckReport>("/admin/projections:check").await {
@@ -82,6 +85,16 @@ impl Doctor {
         }
         found
     }
+}
+
+/// Runs that did not end well, the newest of each kind.
+async fn failed_since(client: &Client, since: Timestamp) -> Result<Vec<RunView>, Failure> {
+    let mut runs = vec![];
+    for status in [RunStatus::Failed, RunStatus::TimedOut] {
+        let query = [("status", status.as_str().to_owned()), ("from", since.to_string())];
+        runs.extend(client.list::<RunView>("/runs", &query, FAILED_RUNS).await?);
+    }
+    Ok(runs)
 }
 
 /// Who may do what with the token file; `None` where there is none, which the client complains of.

@@ -61,7 +61,15 @@ fn text(comparison: &RunComparison) -> String {
             took(step.b.as_ref()),
         ]);
     }
-    text += &format!("\n{}", table.text("no step was queued yet in either"));
+    let left_out = comparison.steps_compared - steps.len() as u64;
+    let nothing = match left_out {
+        0 => "no step was queued yet in either".to_owned(),
+        all => format!("{all} steps, and none differs"),
+    };
+    text += &format!("\n{}", table.text(&nothing));
+    if left_out > 0 && !steps.is_empty() {
+        text += &format!("\n{left_out} more steps were compared: those that differ come first\n");
+    }
     for (name, run) in [("A", a), ("B", b)] {
         if let Some(seq) = run.erased_seq {
             text += &format!("\noutputs of {name} were erased by event {seq}: not compared\n");
@@ -80,6 +88,9 @@ fn verdict(comparison: &RunComparison) -> String {
         }
         (CompareVerdict::SameAsFarAsKept, None) => {
             "the same as far as is kept: outputs were erased".to_owned()
+        }
+        (CompareVerdict::SameAsFarAsCompared, None) => {
+            format!("the same in the first {} steps; there are more", comparison.steps_compared)
         }
         (CompareVerdict::Same | CompareVerdict::Different, None) => "the same".to_owned(),
     }

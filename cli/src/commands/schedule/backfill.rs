@@ -82,7 +82,7 @@ impl Backfill {
             return Ok(());
         }
         if self.wait {
-            let mut min_seq = changed.seq;
+            let (mut min_seq, mut said) = (changed.seq, String::new());
             loop {
                 let query: Vec<_> =
                     min_seq.take().map(|seq| ("minSeq", seq.to_string())).into_iter().collect();
@@ -90,10 +90,15 @@ impl Backfill {
                 let schedule: ScheduleView = client.get(&get, &query).await?;
                 let Some(backfill) = schedule.backfill else { break };
                 let (done, fires) = (backfill.done, backfill.fires);
-                note(format_args!(
-                    "{done} of {fires} fire(s) decided, {} run(s) go on",
+                let held = schedule.held.map(|why| format!(": {why}")).unwrap_or_default();
+                let now = format!(
+                    "{done} of {fires} fire(s) decided, {} run(s) go on{held}",
                     backfill.open
-                ));
+                );
+                if now != said {
+                    note(format_args!("{now}"));
+                    said = now;
+                }
                 if !backfill.under_way {
                     break;
                 }

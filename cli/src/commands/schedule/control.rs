@@ -192,10 +192,20 @@ impl AllArgs {
     }
 }
 
+/// Fire times, each where they are few.
+fn fires(times: &[Timestamp]) -> String {
+    const EACH: usize = 5;
+    match times {
+        [first, .., last] if times.len() > EACH => {
+            format!("{}, from {} to {}", times.len(), time(*first), time(*last))
+        }
+        _ => times.iter().copied().map(time).collect::<Vec<_>>().join(", "),
+    }
+}
+
 pub(super) fn print(api: &ApiArgs, schedule: &ChangedSchedule) -> Result<(), Failure> {
     api.output.print(schedule, |schedule| {
         let seq = schedule.seq.map_or("- (nothing to change)".to_owned(), |seq| seq.to_string());
-        let times: Vec<String> = schedule.fire_times.iter().copied().map(time).collect();
         let passed_over = match schedule.had_run.len() {
             0 => String::new(),
             n => format!("{n}, which have had their run"),
@@ -205,7 +215,7 @@ pub(super) fn print(api: &ApiArgs, schedule: &ChangedSchedule) -> Result<(), Fai
             ("paused", if schedule.paused { "yes" } else { "no" }.to_owned()),
             ("run", schedule.run_id.as_ref().map(ToString::to_string).unwrap_or_default()),
             ("starts once", schedule.waits.clone().unwrap_or_default()),
-            ("fires", times.join(", ")),
+            ("fires", fires(&schedule.fire_times)),
             ("passed over", passed_over),
             ("seq", seq),
         ])

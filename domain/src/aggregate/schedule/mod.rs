@@ -354,11 +354,17 @@ impl Aggregate for Schedule {
                 self.set(data, request.as_ref());
             }
             ScheduleEvent::ScheduleUpdated(data, request) => self.set(data, request.as_ref()),
-            ScheduleEvent::ScheduleFired(data, _) => match data.cause {
-                FireCause::Due | FireCause::CaughtUp => self.seen = self.seen.max(data.fire_time),
-                FireCause::Backfill => self.backfilled(data.fire_time),
-                FireCause::Trigger => {}
-            },
+            ScheduleEvent::ScheduleFired(data, _) => {
+                // Whatever was cleared before, it is fired anew.
+                self.cleared.remove(&data.fire_time);
+                match data.cause {
+                    FireCause::Due | FireCause::CaughtUp => {
+                        self.seen = self.seen.max(data.fire_time)
+                    }
+                    FireCause::Backfill => self.backfilled(data.fire_time),
+                    FireCause::Trigger => {}
+                }
+            }
             ScheduleEvent::ScheduleMissed(data) if data.backfill => self.backfilled(data.to),
             ScheduleEvent::ScheduleMissed(data) => self.seen = self.seen.max(data.to),
             ScheduleEvent::SchedulePaused(..) => self.paused = true,
