@@ -20,6 +20,8 @@ use stella_projections::{Metrics, Position, QueueDepth, TallyRow};
 
 use crate::{auth::Caller, problem::ApiError, state::AppState};
 
+/// Stands for DAGs that have no counters of their own: no DAG can be called so.
+const OTHERS: &str = "(others)";
 /// The media type of OpenMetrics, which Prometheus asks for.
 const OPENMETRICS: &str = "application/openmetrics-text";
 /// Full names of the two formats.
@@ -143,6 +145,12 @@ impl Signed {
 }
 
 impl Snapshot {
+    /// DAGs as label values, which are bounded, and what is counted of each.
+    fn dags(&self) -> impl Iterator<Item = (&str, &TallyRow)> {
+        let dags = self.metrics.dags.iter().map(|tally| (tally.dag_id.as_str(), tally));
+        dags.chain(self.metrics.others.iter().map(|tally| (OTHERS, tally)))
+    }
+
     fn runs(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let name = "orchestrator_runs_started";
         let mut family = encoder.encode_descriptor(
@@ -151,20 +159,20 @@ impl Snapshot {
             None,
             MetricType::Counter,
         )?;
-        for tally in &self.metrics.dags {
-            count(&mut family, &[("dag", tally.dag_id.as_str())], tally.runs_created)?;
+        for (dag, tally) in self.dags() {
+            count(&mut family, &[("dag", dag)], tally.runs_created)?;
         }
         let name = "orchestrator_runs";
         let mut family =
             encoder.encode_descriptor(name, "Runs that ended.", None, MetricType::Counter)?;
-        for tally in &self.metrics.dags {
+        for (dag, tally) in self.dags() {
             for (status, runs) in [
                 ("succeeded", tally.runs_succeeded),
                 ("failed", tally.runs_failed),
                 ("cancelled", tally.runs_cancelled),
                 ("timedOut", tally.runs_timed_out),
             ] {
-                let labels = [("dag", tally.dag_id.as_str()), ("status", status)];
+                let labels = [("dag", dag), ("status", status)];
                 count(&mut family, &labels, runs)?;
             }
         }
@@ -173,15 +181,15 @@ impl Snapshot {
 
     fn durations(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let name = "orchestrator_run_duration_seconds";
-        let help = "Time from a run's creation to its end.";
+        let help = "Time from a run's creation to its end, of runs that were not cancelled.";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        for tally in &self.metrics.dags {
+        for (dag, tally) in self.dags() {
             let bounds = DURATION_BUCKETS_MS.iter().map(|ms| *ms as f64 / 1000.0);
             let bounds = bounds.chain([f64::MAX]);
             let buckets: Vec<_> = bounds.zip(tally.duration_buckets.iter().copied()).collect();
             let runs = tally.duration_buckets.iter().sum();
             let sum = tally.duration_sum_ms as f64 / 1000.0;
-            let labels = [("dag", tally.dag_id.as_str())];
+            let labels = [("dag", dag)];
             family
                 .encode_family(&labels)?
                 .encode_histogram::<NoLabelSet>(sum, runs, &buckets, None)?;
@@ -198,9 +206,9 @@ impl Snapshot {
     ) -> fmt::Result {
         let name = format!("orchestrator_{name}");
         let mut family = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
-        for tally in &self.metrics.dags {
+        for (dag, tally) in self.dags() {
             for (plugin, n) in counts(tally) {
-                let labels = [("dag", tally.dag_id.as_str()), ("plugin", plugin.as_str())];
+                let labels = [("dag", dag), ("plugin", plugin.as_str())];
                 count(&mut family, &labels, *n)?;
             }
         }

@@ -184,6 +184,8 @@ async fn metrics_are_well_formed_documented_and_enough_for_the_alerts() {
         assert!(DOCUMENT.contains(&format!("`{alert}`")), "{alert} is not documented");
     }
     assert!(alerts.len() >= 10 && asked.len() >= 10, "{alerts:?} {asked:?}");
+    // What the objectives count as missed: a run that times out has not ended well either.
+    assert!(RULES.contains("failed|timedOut|succeeded") && !RULES.contains("status=\"failed\""));
     api.stop().await;
 }
 
@@ -239,6 +241,30 @@ async fn objectives_are_counted_from_what_runs_came_to() {
     assert_eq!(success.status, HealthStatus::Red);
     assert!(duration.windows.iter().all(|window| (window.runs, window.missed) == (4, 0)));
     assert_eq!((duration.status, duration.budget_left), (HealthStatus::Green, 1.0));
+    api.stop().await;
+}
+
+/// Series are kept for good by whoever collects them.
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_are_bounded() {
+    let api = Api::without_worker().await;
+    let mut seq = json!(0);
+    for n in 0..503 {
+        // The names are not in the order of registration.
+        let id = format!("dag-{}", 1_000 - n);
+        let spec = ECHO.replace("id: echo", &format!("id: {id}"));
+        assert_eq!(api.post_text("/dags", "application/yaml", spec).await.status, 201);
+        seq = api.post("/runs", &json!({"dagId": id})).await.body["seq"].clone();
+    }
+    api.get(&format!("/runs?minSeq={seq}")).await;
+    let families = served(&api).await;
+    let started = &families["orchestrator_runs_started"].samples;
+    let of = |dag: &str| -> f64 {
+        let labelled = started.iter().filter(|(_, labels, _)| labels["dag"] == dag);
+        labelled.map(|(_, _, value)| value).sum()
+    };
+    assert_eq!(started.len(), 501);
+    assert_eq!((of("dag-1000"), of("dag-498"), of("(others)")), (1.0, 0.0, 3.0));
     api.stop().await;
 }
 

@@ -17,10 +17,10 @@ use crate::model::{Model, Value};
 pub struct TallyRow {
     /// The DAG.
     pub dag_id: DagId,
-    /// Runs that ended and were not cancelled, by duration, one count for each of [`DURATION_BUCKETS_MS`] and one for what is
-    /// above; not cumulative.
+    /// Runs that ended and were not cancelled, by duration: one count for each of
+    /// [`DURATION_BUCKETS_MS`] and one for what is above; not cumulative.
     pub duration_buckets: Vec<u64>,
-    /// Durations of all ended runs, in milliseconds.
+    /// Their durations together, in milliseconds.
     pub duration_sum_ms: u64,
     /// Leases that expired, by plugin.
     pub lease_expiries: BTreeMap<PluginName, u64>,
@@ -62,6 +62,28 @@ impl TallyRow {
             *count += 1;
         }
         self.duration_sum_ms += ms;
+    }
+}
+
+impl TallyRow {
+    /// Count what happened to another DAG's runs as well.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (count, more) in self.duration_buckets.iter_mut().zip(&other.duration_buckets) {
+            *count += more;
+        }
+        self.duration_sum_ms += other.duration_sum_ms;
+        let plugins = [
+            (&mut self.lease_expiries, &other.lease_expiries),
+            (&mut self.retries, &other.retries),
+        ];
+        for (counts, more) in plugins {
+            more.iter().for_each(|(plugin, n)| *counts.entry(plugin.clone()).or_default() += n);
+        }
+        self.runs_cancelled += other.runs_cancelled;
+        self.runs_created += other.runs_created;
+        self.runs_failed += other.runs_failed;
+        self.runs_succeeded += other.runs_succeeded;
+        self.runs_timed_out += other.runs_timed_out;
     }
 }
 

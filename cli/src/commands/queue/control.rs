@@ -72,7 +72,7 @@ Examples:
   stella orch queue limit --lift --dag nightly")]
 pub(super) struct Limit {
     /// Steps that run at once at most.
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", value_parser = at_least_one)]
     limit: Option<NonZeroU32>,
     /// Lift the limit.
     #[arg(long, conflicts_with = "limit")]
@@ -150,6 +150,12 @@ impl Drain {
         }
         print_control(&self.api, &answer)
     }
+}
+
+fn at_least_one(text: &str) -> Result<NonZeroU32, String> {
+    let what =
+        "a limit is a number, 1 or more; `queue pause` lets nothing run, --lift takes it away";
+    text.parse().map_err(|_| what.to_owned())
 }
 
 /// What a drain still waits for: nobody else would say that it is an operator.

@@ -112,13 +112,14 @@ impl Rerun {
         }
         let Some(from) = self.from else {
             return Err(Failure::usage("it is not said what to run again").try_this(
-                "name a run, or choose among those that ended since --from: see `--help`",
+                "name a run, or choose among those that were created since --from: see `--help`",
             ));
         };
         let now = SystemClock.now();
         let to = self.to.unwrap_or(now);
         if from > now {
-            let what = format!("--from {from} is to come, and it is {now}: no run ended after it");
+            let what =
+                format!("--from {from} is to come, and it is {now}: no run was created after it");
             return Err(Failure::usage(what));
         }
         if self.to.is_none() && !self.dry_run {
