@@ -274,13 +274,53 @@ proptest! {
         prop_assert_eq!(decided, all);
     }
 
+    /// Whatever else the schedule says, or comes to say.
     #[test]
     fn jitter_follows_from_schedule_and_time_alone(minutes in 0i64..1_000_000, jitter_ms in 1u64..60_000) {
-        let mut spec = spec(Timing::Every { ms: 60_000 });
-        spec.jitter_ms = jitter_ms;
-        let (one, same) = (compile(spec.clone()), compile(spec));
+        let one = ScheduleSpec { jitter_ms, ..spec(Timing::Every { ms: 60_000 }) };
+        let other = ScheduleSpec {
+            catch_up: CatchUp::Last,
+            dag_id: "other".parse().unwrap(),
+            dag_version: Some(2),
+            jitter_ms,
+            overlap: Overlap::Skip,
+            priority: 7,
+            start_at: Some(Timestamp::from_micros(0)),
+            ..spec(Timing::Every { ms: 120_000 })
+        };
+        let (one, other) = (compile(one), compile(other));
         let time = Timestamp::from_micros(minutes * 60_000_000);
-        prop_assert_eq!(one.due_at(time), same.due_at(time));
+        prop_assert_eq!(one.due_at(time), other.due_at(time));
         prop_assert!(one.due_at(time) >= time && one.due_at(time) <= time.plus_ms(jitter_ms));
     }
+}
+
+/// On every machine and in every release: the milliseconds are from another program. BLAKE3 in
+/// key-derivation mode with the context `stella-orchestrator 2026-11 jitter v1`, of the id, a slash
+/// and the time; the first eight bytes, little-endian, modulo one more than the jitter.
+#[test]
+fn jitter_is_what_it_always_was() {
+    let due_after = |id: &str, jitter_ms: u64, time: &str| {
+        let (expression, time_zone) = ("0 3 * * *".to_owned(), "UTC".to_owned());
+        let spec = ScheduleSpec { jitter_ms, ..spec(Timing::Cron { expression, time_zone }) };
+        let schedule = CompiledSchedule::compile(id.parse().unwrap(), spec).unwrap();
+        schedule.due_at(at(time)).as_micros() - at(time).as_micros()
+    };
+    let (saturday, sunday) = ("2026-11-28T03:00:00Z", "2026-11-29T03:00:00Z");
+    let golden = [
+        ("nightly", 300_000, saturday, 115_981),
+        ("nightly", 300_000, sunday, 292_958),
+        ("hourly", 300_000, saturday, 11_304),
+        ("hourly", 300_000, sunday, 230_890),
+        ("nightly", 59_999, saturday, 46_678),
+        ("nightly", 59_999, sunday, 33_177),
+        ("hourly", 59_999, saturday, 45_636),
+        ("hourly", 59_999, sunday, 51_948),
+    ];
+    let found = golden.map(|(id, jitter_ms, time, _)| due_after(id, jitter_ms, time));
+    assert_eq!(found, golden.map(|(.., ms)| ms * 1_000));
+    // Schedules, and the fires of one, do not come together, nor at the very time.
+    let different: std::collections::BTreeSet<i64> = found.into_iter().chain([0]).collect();
+    assert_eq!(different.len(), golden.len() + 1, "{different:?}");
+    assert_eq!(due_after("nightly", 0, saturday), 0);
 }

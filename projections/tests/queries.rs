@@ -3,9 +3,17 @@
 
 mod support;
 
-use stella_domain::aggregate::RunStatus;
-use stella_projections::{DagRow, PageRequest, Projections, RunFilter, RunRow};
-use support::{MemoryLedger, long_history, projections, tenant};
+use std::collections::{BTreeMap, BTreeSet};
+
+use stella_domain::{
+    aggregate::RunStatus,
+    ids::{PluginName, RunId, StepId},
+    time::Timestamp,
+};
+use stella_projections::{
+    DagRow, PageRequest, Projections, QueueDepth, RunFilter, RunRow, StepRow, StepState,
+};
+use support::{Action, History, MemoryLedger, long_history, projections, tenant};
 
 async fn listed(models: &Projections, filter: &RunFilter, size: u32) -> Vec<RunRow> {
     let (mut rows, mut after) = (vec![], None);
@@ -111,4 +119,111 @@ async fn dags_and_their_versions_are_shown() {
         assert_eq!((versions.items, versions.next), (vec![version], None));
         assert_eq!(models.dag_version(&tenant(), &dag.dag_id, 2).await.unwrap(), None);
     }
+}
+
+type Oldest = BTreeMap<PluginName, (Timestamp, RunId, StepId)>;
+
+async fn steps(history: &History, models: &Projections) -> Vec<StepRow> {
+    let (mut steps, page) = (vec![], PageRequest { size: 500, after: None });
+    for (run_id, _) in &history.runs {
+        steps.extend(models.steps(&tenant(), run_id, page).await.unwrap().items);
+    }
+    steps
+}
+
+/// By plugin, what began first of the running steps that come first by this in their DAGs.
+fn oldest<K: Ord>(steps: &[StepRow], first: impl Fn(&StepRow) -> K) -> Oldest {
+    let mut running: Vec<&StepRow> =
+        steps.iter().filter(|step| step.phase == StepState::Running).collect();
+    running.sort_by_key(|step| first(step));
+    let (mut queues, mut oldest) = (BTreeSet::new(), Oldest::new());
+    for step in running {
+        let plugin = step.plugin.clone().unwrap();
+        if queues.insert((&step.dag_id, plugin.clone())) {
+            let began = (step.started_at.unwrap(), step.run_id.clone(), step.step_id.clone());
+            let known = oldest.entry(plugin).or_insert_with(|| began.clone());
+            *known = known.clone().min(began);
+        }
+    }
+    oldest
+}
+
+/// Priorities let steps overtake each other: whichever waited longest, the one that has run for
+/// longest is the one that may hang.
+#[tokio::test]
+async fn the_oldest_running_step_of_a_plugin_is_the_one_that_began_first() {
+    let mut history = History::new();
+    // Of several DAGs, as they use the same plugins.
+    (0..9).for_each(|n| history.start(n, 0, 0));
+    let mut overtaken = 0;
+    // Each time the `pick`th of those that are queued begins; now and then the one that is at that
+    // place of those that run ends, and readies steps of the other plugin.
+    for (pick, ends) in [
+        (8, false),
+        (2, false),
+        (0, false),
+        (4, false),
+        (1, true),
+        (2, true),
+        (3, true),
+        (5, true),
+        (7, false),
+        (0, true),
+        (6, true),
+        (2, false),
+    ] {
+        history.act(&Action::Lease { pick });
+        if ends {
+            history.act(&Action::Succeed { pick, size: 1 });
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let models = projections(dir.path(), MemoryLedger::of(&history.commits));
+        let running = models.running(&tenant()).await.unwrap();
+        let told: Oldest = running
+            .iter()
+            .map(|of| {
+                let (run_id, step_id) = of.oldest.clone().unwrap();
+                (of.plugin.clone(), (of.oldest_started_at.unwrap(), run_id, step_id))
+            })
+            .collect();
+        let steps = steps(&history, &models).await;
+        let began = oldest(&steps, |step| step.started_at);
+        assert_eq!(told, began, "after {pick}, {ends}");
+        overtaken += usize::from(began != oldest(&steps, |step| step.queued_seq));
+    }
+    assert!(overtaken > 2, "what was queued first had begun first: {overtaken}");
+}
+
+/// Counters and the first entries of an index give what counting every step would.
+#[tokio::test]
+async fn depths_are_what_there_is_of_each_plugin_and_each_dag() {
+    let mut history = long_history(100);
+    (0..9).for_each(|n| history.start(n, 0, 0));
+    // Some of them are retried.
+    (0..40).for_each(|pick| history.act(&Action::Lease { pick }));
+    (0..40).step_by(2).for_each(|pick| history.act(&Action::Fail { pick, retryable: true }));
+    (0..9).for_each(|n| history.start(n, 0, 0));
+    let dir = tempfile::tempdir().unwrap();
+    let models = projections(dir.path(), MemoryLedger::of(&history.commits));
+    let report = models.queue(&tenant()).await.unwrap();
+    let steps = steps(&history, &models).await;
+    let counted = |fits: &dyn Fn(&StepRow) -> bool| {
+        let of = |phase| steps.iter().filter(move |step| step.phase == phase && fits(step));
+        QueueDepth {
+            queued: of(StepState::Queued).count() as u64,
+            running: of(StepState::Running).count() as u64,
+            backing_off: of(StepState::BackingOff).count() as u64,
+            oldest_queued_at: of(StepState::Queued).map(|step| step.queued_at).min(),
+        }
+    };
+    let all = counted(&|_| true);
+    assert_eq!(report.total, all);
+    assert!(all.queued > 3 && all.running > 0 && all.backing_off > 0, "{all:?}");
+    for (dag_id, depth) in &report.by_dag {
+        assert_eq!(*depth, counted(&|step| step.dag_id == *dag_id), "{dag_id}");
+    }
+    for (plugin, depth) in &report.by_plugin {
+        assert_eq!(*depth, counted(&|step| step.plugin.as_ref() == Some(plugin)), "{plugin}");
+    }
+    assert_eq!((report.by_dag.len(), report.by_plugin.len()), (3, 2));
 }

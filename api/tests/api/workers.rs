@@ -93,6 +93,84 @@ async fn a_failure_is_recorded_and_the_next_step_comes_with_the_answer() {
     api.stop().await;
 }
 
+/// All leases of one answer.
+async fn polled(api: &Api, plugins: &[&str], max: u32, wait_ms: u32) -> Vec<LeaseView> {
+    let poll = json!({"workerId": "w", "plugins": plugins, "max": max, "waitMs": wait_ms});
+    let answer = api.post("/workers:poll", &poll).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    serde_json::from_value::<LeasesView>(answer.body).unwrap().leases
+}
+
+/// Each with a token of its own, those that were queued first first.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_leases_come_in_one_answer_and_max_bounds_them() {
+    let api = Api::without_worker().await;
+    api.register(ECHO).await;
+    let mut started = vec![];
+    for n in 0..9 {
+        let run = api.post("/runs", &json!({"dagId": "echo", "inputs": {"n": n}})).await.body;
+        started.push(run["runId"].as_str().unwrap().to_owned());
+    }
+    let mut held: Vec<LeaseView> = vec![];
+    for max in [3, 1, 2] {
+        let leases = polled(&api, &["core"], max, 30_000).await;
+        assert_eq!(leases.len(), max as usize);
+        held.extend(leases);
+    }
+    // A report asks for more in the same way.
+    let done = json!({"workerId": "w", "outputs": {}, "andPoll": {"plugins": ["core"], "max": 2}});
+    let answer = report(&api, &held[0], "complete", &done).await.body;
+    let more: LeasesView = serde_json::from_value(answer).unwrap();
+    assert_eq!(more.leases.len(), 2);
+    held.extend(more.leases);
+    // There are fewer than it is ready for: it waits for no more of them.
+    let last = polled(&api, &["core"], 256, 30_000).await;
+    assert_eq!(last.len(), 1);
+    held.extend(last);
+    let runs: Vec<String> = held.iter().map(|lease| lease.run_id.to_string()).collect();
+    assert_eq!(runs, started);
+    for (n, lease) in held.iter().enumerate().skip(1) {
+        assert_eq!(lease.with.as_str(), format!(r#"{{"said":{{"n":{n}}}}}"#));
+        let done = json!({"workerId": "w", "outputs": {"n": n}});
+        assert_eq!(report(&api, lease, "complete", &done).await.status, 200);
+        let run = api.get(&format!("/runs/{}?wait=30s", lease.run_id)).await.body;
+        assert_eq!(run["status"], "succeeded", "{run}");
+    }
+    assert_eq!(polled(&api, &["core"], 256, 0).await, []);
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_of_two_plugins_come_together_only_to_who_names_both() {
+    const PAIR: &str = "id: pair
+steps:
+  - {id: a, plugin: core, action: noop}
+  - {id: b, plugin: scan, action: look}
+";
+    let api = Api::without_worker().await;
+    // There is somebody who has it: the DAG may name it.
+    polled(&api, &["scan"], 1, 0).await;
+    api.register(PAIR).await;
+    let start = async || api.post("/runs", &json!({"dagId": "pair"})).await;
+    let told = async |plugins: &[&str]| -> Vec<String> {
+        let leases = polled(&api, plugins, 256, 30_000).await;
+        let told = leases.iter().map(|lease| format!("{}/{}", lease.plugin, lease.step_id));
+        told.collect()
+    };
+    for _ in 0..2 {
+        start().await;
+    }
+    assert_eq!(told(&["core"]).await, ["core/a", "core/a"]);
+    start().await;
+    // In the order in which they were queued, not plugin by plugin.
+    assert_eq!(told(&["core", "scan"]).await, ["scan/b", "scan/b", "core/a", "scan/b"]);
+    start().await;
+    assert_eq!(told(&["scan", "more"]).await, ["scan/b"]);
+    assert_eq!(polled(&api, &["scan", "more"], 256, 0).await, []);
+    assert_eq!(told(&["core"]).await, ["core/a"]);
+    api.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_is_told_of_a_cancelled_run_and_the_heartbeat_says_so_too() {
     let api = Api::without_worker().await;
