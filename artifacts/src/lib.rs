@@ -5,11 +5,14 @@
 mod digested;
 pub mod live;
 pub mod store;
+mod stored;
+mod upload;
 mod uri;
 
 pub use self::{
     digested::digest_of,
     live::{LiveLogs, LogError},
-    store::{ArtifactError, ArtifactStore, Checked, Stored},
+    store::{ArtifactError, ArtifactStore, Checked},
+    stored::Stored,
     uri::ArtifactUri,
 };

@@ -5,28 +5,33 @@
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::{
-    ObjectStore, ObjectStoreExt as _, RetryConfig, aws::AmazonS3Builder, buffered::BufWriter,
-    local::LocalFileSystem, path::Path,
+    ClientConfigKey, ObjectStore, ObjectStoreExt as _, RetryConfig,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    local::LocalFileSystem,
+    path::Path,
 };
 use stella_domain::{
     artifact::{Artifact, ArtifactDigest},
     hash::ArtifactHasher,
     ids::{LedgerId, RunId},
 };
-use tokio::{fs::File, io::AsyncWriteExt as _};
+use tokio::fs::File;
 
 use crate::{
-    digested::{checked, copy},
+    digested::checked,
+    stored::Stored,
+    upload::{UploadError, upload},
     uri::ArtifactUri,
 };
 
-/// Bytes of an artifact that [`Stored::whole`] takes into memory at most.
-pub const READ_BYTES: u64 = 32 * 1024 * 1024;
-
 /// How long a bucket that fails is tried again by itself; whoever asked may try again after that.
 const RETRY_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a request to a bucket may take, its body and all, unless `AWS_TIMEOUT` says otherwise: the
+/// largest artifact at half a megabyte a second.
+const REQUEST_WITHIN: &str = "10 minutes";
 
 /// Why an artifact cannot be had, or kept.
 #[derive(Debug, thiserror::Error)]
@@ -86,41 +91,6 @@ pub enum Checked {
     Corrupt(String),
 }
 
-/// Bytes that come from the store.
-pub struct Stored {
-    digest: ArtifactDigest,
-    place: Arc<str>,
-    /// How many they are.
-    pub size: u64,
-    /// They themselves.
-    pub bytes: BoxStream<'static, io::Result<Bytes>>,
-}
-
-impl Stored {
-    /// All of them.
-    ///
-    /// # Errors
-    /// [`ArtifactError::TooLarge`], beyond [`READ_BYTES`]; and what they end in.
-    pub async fn whole(mut self) -> Result<Bytes, ArtifactError> {
-        let Self { digest, size, .. } = self;
-        if size > READ_BYTES {
-            return Err(ArtifactError::TooLarge { digest, size, limit: READ_BYTES });
-        }
-        let mut whole = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        while let Some(chunk) = self.bytes.next().await {
-            whole.extend_from_slice(&chunk.map_err(|error| self.broken_off(error))?);
-        }
-        Ok(whole.into())
-    }
-
-    fn broken_off(&self, error: io::Error) -> ArtifactError {
-        error.downcast().unwrap_or_else(|error| {
-            let (place, reason) = (self.place.to_string(), error.to_string());
-            ArtifactError::Unavailable { place, reason }
-        })
-    }
-}
-
 /// A store of artifacts; cheap to clone.
 #[derive(Clone)]
 pub struct ArtifactStore {
@@ -173,7 +143,12 @@ impl ArtifactStore {
                     retry_timeout: RETRY_WITHIN,
                     ..RetryConfig::default()
                 };
-                let store = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
+                let mut store =
+                    AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
+                let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
+                if store.get_config_value(&timeout).is_none() {
+                    store = store.with_config(timeout, REQUEST_WITHIN);
+                }
                 let store = Arc::new(store.build().map_err(failed)?);
                 let prefix = Path::from(prefix.as_str());
                 Ok(Self { store, folder: None, place, prefix })
@@ -188,12 +163,16 @@ impl ArtifactStore {
     pub async fn answers(&self) -> Result<(), ArtifactError> {
         self.is_there().await?;
         let listed = self.store.list_with_delimiter(Some(&self.prefix)).await;
-        listed.map(drop).map_err(|error| self.unavailable(error.to_string()))
+        listed.map(drop).map_err(|error| self.error(error))
     }
 
-    /// A folder that is gone would be made anew by whatever is put there, and seem to be empty.
+    /// A folder that is gone would be made anew by whatever is put there, and seem to be empty. A
+    /// bucket that is gone says of everything that it is not there.
     async fn is_there(&self) -> Result<(), ArtifactError> {
-        let Some(folder) = &self.folder else { return Ok(()) };
+        let Some(folder) = &self.folder else {
+            let listed = self.store.list_with_delimiter(Some(&self.prefix)).await;
+            return listed.map(drop).map_err(|error| self.error(error));
+        };
         let within = folder.path_to_filesystem(&Path::from("any"));
         let within = within.map_err(|error| self.unavailable(error.to_string()))?;
         let found = tokio::fs::metadata(within.parent().unwrap_or(&within)).await;
@@ -244,24 +223,11 @@ impl ArtifactStore {
         if self.is_kept(&path, artifact.size).await? {
             return Ok(());
         }
-        let mut to = BufWriter::new(Arc::clone(&self.store), path.clone());
-        let written = match copy(&mut from, &mut to).await {
-            Ok((digest, _)) if digest != artifact.digest => {
-                let _ = to.abort().await;
-                let wanted = artifact.digest;
-                let what =
-                    format!("it is {digest} instead of {wanted}: cut off, or changed meanwhile");
-                return Err(io::Error::other(what).into());
-            }
-            Ok(_) => to.shutdown().await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
-            let _ = to.abort().await;
-            let place = self.place.to_string();
-            return Err(ArtifactError::Unavailable { place, reason: error.to_string() });
+        match upload(&*self.store, &path, &mut from, artifact.digest).await {
+            Ok(()) => self.make_durable(&path).await,
+            Err(UploadError::File(error)) => Err(error.into()),
+            Err(UploadError::Store(error)) => Err(self.error(error)),
         }
-        self.make_durable(&path).await
     }
 
     /// The bytes that are kept with a run under this digest, as they come. They end in an error when
@@ -320,11 +286,12 @@ impl ArtifactStore {
         run_id: &RunId,
         artifact: &Artifact,
     ) -> Result<Checked, ArtifactError> {
-        self.is_there().await?;
         let path = self.path(ledger, run_id, &artifact.digest);
         let got = match self.store.get(&path).await {
             Ok(got) => got,
-            Err(object_store::Error::NotFound { .. }) => return Ok(Checked::Missing),
+            Err(object_store::Error::NotFound { .. }) => {
+                return self.is_there().await.map(|()| Checked::Missing);
+            }
             Err(error) => return Err(self.error(error)),
         };
         let (mut stream, mut hasher, mut size) = (got.into_stream(), ArtifactHasher::default(), 0);
@@ -352,7 +319,12 @@ impl ArtifactStore {
         run_id: &RunId,
         artifact: &Artifact,
     ) -> Result<bool, ArtifactError> {
-        self.is_kept(&self.path(ledger, run_id, &artifact.digest), artifact.size).await
+        let path = self.path(ledger, run_id, &artifact.digest);
+        let kept = self.is_kept(&path, artifact.size).await?;
+        if !kept {
+            self.is_there().await?;
+        }
+        Ok(kept)
     }
 
     /// Keep with another run what is kept with this one.
@@ -372,6 +344,9 @@ impl ArtifactStore {
             return Ok(());
         }
         let copied = self.store.copy(&self.path(ledger, from, digest), &path).await;
+        if matches!(copied, Err(object_store::Error::NotFound { .. })) {
+            self.is_there().await?;
+        }
         copied.map_err(|error| self.missing_or(error, from, digest))?;
         self.make_durable(&path).await
     }
@@ -379,7 +354,7 @@ impl ArtifactStore {
     /// Remove all that is kept with a run. Answers how many artifacts that were.
     ///
     /// # Errors
-    /// [`ArtifactError::Unavailable`]; some may be gone by then.
+    /// [`ArtifactError::Unavailable`], [`ArtifactError::File`]; some may be gone by then.
     pub async fn erase(&self, ledger: &LedgerId, run_id: &RunId) -> Result<usize, ArtifactError> {
         // Else there would be nothing, and it would seem to be erased.
         self.is_there().await?;
@@ -392,7 +367,18 @@ impl ArtifactStore {
                 Err(error) => return Err(self.error(error)),
             }
         }
+        self.erase_staged(&folder).await?;
         Ok(kept.len())
+    }
+
+    /// What a kill in the middle of a write has left in a folder is in no list.
+    async fn erase_staged(&self, of_run: &Path) -> Result<(), ArtifactError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let folder = folder.path_to_filesystem(of_run).map_err(|error| self.error(error))?;
+        match tokio::fs::remove_dir_all(folder).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     fn folder_of(&self, ledger: &LedgerId, run_id: &RunId) -> Path {
@@ -407,6 +393,8 @@ impl ArtifactStore {
     async fn is_kept(&self, path: &Path, size: u64) -> Result<bool, ArtifactError> {
         match self.store.head(path).await {
             Ok(found) => Ok(found.size == size),
+            // A bucket that is gone takes nothing, which shows when something is put.
+            Err(object_store::Error::NotFound { .. }) if self.folder.is_none() => Ok(false),
             Err(object_store::Error::NotFound { .. }) => self.is_there().await.map(|()| false),
             Err(error) => Err(self.error(error)),
         }
