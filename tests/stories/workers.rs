@@ -309,7 +309,8 @@ async fn warming_brings_a_new_version_to_all_workers(#[values(On::Sqlite, On::Mo
         server.client.register(&versioned_spec()).await;
         until_carried_out_by(&server, "1.0.0").await;
         install(&new);
-        let warmed = server.client.post_empty("/workers:warm").await.ok();
+        let why = json!({"reason": "1.1.0 is out"});
+        let warmed = server.client.post("/workers:warm", &why).await.ok();
         let bundle = &warmed["bundles"][0];
         assert_eq!(
             (&bundle["versionBefore"], &bundle["version"]),
@@ -325,6 +326,9 @@ async fn warming_brings_a_new_version_to_all_workers(#[values(On::Sqlite, On::Mo
         assert!(bundle["keptBecause"].as_str().unwrap().contains("plugin.json"), "{warmed}");
         assert_eq!(bundle["version"], "1.1.0");
         assert_eq!(carried_out_by(&server).await, (json!("1.1.0"), json!("1.1.0")));
+        let deed =
+            |why: &str| ("WorkersWarmed".to_owned(), "user:local".to_owned(), why.to_owned());
+        assert_eq!(server.deeds(&["WorkersWarmed"]).await, [deed("1.1.0 is out"), deed("")]);
         drop(remote);
     }
 }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
+use stella_domain::aggregate::ControlChange;
 use stella_worker::Reloaded;
 
 use crate::{
     auth::Caller,
-    extract::NoBody,
+    extract::OptionalJson,
     problem::ApiError,
     state::AppState,
-    types::{WarmView, WarmedBundle},
+    types::{ReasonBody, WarmView, WarmedBundle},
 };
 
 /// Load plugin bundles again.
@@ -22,19 +23,23 @@ use crate::{
 /// those that were heard of lately; `GET /workers` shows which versions they have then. There are no
 /// secrets yet that could be read again.
 #[utoipa::path(post, path = "/workers:warm", tag = "workers",
+    request_body(content = Option<ReasonBody>),
     responses((status = 200, description = "What came of it.", body = WarmView)))]
 pub(crate) async fn warm_workers(
     State(app): State<AppState>,
     caller: Caller,
-    _: NoBody,
+    OptionalJson(ReasonBody { reason }): OptionalJson<ReasonBody>,
 ) -> Result<Json<WarmView>, ApiError> {
     let commands = app.record()?.commands;
+    let Caller { tenant, actor } = &caller;
+    // First, so that nothing is carried out by what nobody is on record for.
+    commands.change_control(tenant, actor, ControlChange::WarmWorkers, reason).await?;
     let shelf = Arc::clone(app.catalog.shelf());
     let reloaded = tokio::task::spawn_blocking(move || shelf.reload()).await;
     let reloaded = reloaded.map_err(|_| ApiError::panicked())?;
     // After the worker in this process has them, so that it asks with what is new.
     let warm = app.warmth.ask(app.clock.now());
-    let workers = commands.workers(&caller.tenant).into_iter();
+    let workers = commands.workers(tenant).into_iter();
     Ok(Json(WarmView {
         warm,
         bundles: reloaded.into_iter().map(WarmedBundle::from).collect(),

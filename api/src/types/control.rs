@@ -204,7 +204,7 @@ pub struct WaitingStepView {
     pub plugin: Option<PluginName>,
     /// Its run's priority: higher goes first.
     pub priority: i32,
-    /// The attempt that waits, from 1; 0 before it was queued.
+    /// The attempt that waits, from 1, or that was the last; 0 before it was queued.
     pub attempt: u32,
     /// When the attempt was queued; absent while its needs are not met.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -78,8 +78,8 @@ pub struct BulkRerunBody {
     /// Created at or after this time (RFC 3339).
     #[schema(format = DateTime)]
     pub from: String,
-    /// Created before this time (RFC 3339). What this request starts is later: sent again, it starts
-    /// nothing twice.
+    /// Created before this time (RFC 3339), which is past. What this request starts is later: sent
+    /// again, it starts nothing twice.
     #[schema(format = DateTime)]
     pub to: String,
     /// How they ended: `failed` unless said otherwise, or `timedOut` or `cancelled`.
@@ -121,6 +121,10 @@ pub struct BulkRerunBody {
     #[schema(max_length = 1024)]
     pub reason: String,
 }
+
+/// How runs ended that one request runs again.
+pub const RERUN_STATUSES: [RunStatus; 3] =
+    [RunStatus::Failed, RunStatus::TimedOut, RunStatus::Cancelled];
 
 /// Runs that one request runs again at most.
 pub const RERUN_CAP: u32 = 1_000;

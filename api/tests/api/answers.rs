@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use stella_ledger::clock::{Clock as _, SystemClock};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -124,6 +125,11 @@ async fn every_documented_answer_is_real() {
         }
     }
     let run = api.finished("echo", &json!({})).await;
+    for _ in 0..2 {
+        let gated = api.post("/runs", &json!({"dagId": "gated"})).await.body;
+        let cancel = format!("/runs/{}:cancel", gated["runId"].as_str().unwrap());
+        api.post(&cancel, &json!({})).await;
+    }
     let slow = api.post("/runs", &json!({"dagId": "slow"})).await.body;
     let gated = api.post("/runs", &json!({"dagId": "gated"})).await.body;
     let loose = "id: loose\nsteps:\n  - {id: a, plugin: core, action: noop}\n";
@@ -156,6 +162,7 @@ async fn every_documented_answer_is_real() {
         let body = body.replace("{large}", &large).replace("{echo}", ECHO).replace("{key}", &key);
         let body = body.replace("{run}", &of(&run)).replace("{none}", NO_RUN);
         let body = body.replace("{forged}", &forged);
+        let body = body.replace("{now}", &SystemClock.now().to_string());
         let body = body.replace("{slow}", &of(&slow)).replace("{huge}", &huge);
         let mut request = api.bare(operation.method.clone(), &format!("{below}{path}"));
         request = request.header("authorization", api.bearer());

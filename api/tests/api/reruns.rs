@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use stella_domain::time::Timestamp;
+use stella_ledger::clock::{Clock as _, SystemClock};
 
 use crate::support::{Api, ECHO};
 
@@ -37,7 +38,7 @@ async fn cancelled(api: &Api, n: usize) -> Vec<Value> {
 
 /// A request for everything that ended so, until there are more members.
 fn all(status: &str) -> Value {
-    json!({"from": "2000-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z", "status": status})
+    json!({"from": "2000-01-01T00:00:00Z", "to": SystemClock.now(), "status": status})
 }
 
 fn with(mut body: Value, members: &Value) -> Value {
@@ -83,7 +84,7 @@ async fn a_window_has_its_beginning_and_not_its_end() {
         (near(1, 0), near(1, 1), &[1]),
         (near(0, 1), near(1, 0), &[]),
         (near(0, -1), near(0, 0), &[]),
-        (near(2, 1), near(2, 3_600_000_000), &[]),
+        (near(2, 1), near(2, 2), &[]),
     ] {
         let body = json!({"from": from, "to": to, "status": "cancelled", "dryRun": true});
         let expected: Vec<Value> = expected.iter().map(|run| runs[*run]["runId"].clone()).collect();
@@ -124,8 +125,14 @@ async fn runs_are_chosen_by_how_they_ended() {
     let mut unsaid = with(all("failed"), &json!({"dryRun": true}));
     unsaid.as_object_mut().unwrap().remove("status");
     assert_eq!(of_each(&api, &unsaid, "runId").await, [failed["runId"].clone()]);
-    let open = api.post("/runs:rerun", &all("running")).await;
-    open.is_problem(400, "INVALID_BODY").detail_has("a run that is running has not ended");
+    for status in ["running", "succeeded"] {
+        let refused = api.post("/runs:rerun", &all(status)).await;
+        refused.is_problem(400, "INVALID_BODY").detail_has("failed, timedOut, cancelled, not");
+    }
+    // What is started by it must not be among what it chooses when it is sent again.
+    let ahead = with(all("failed"), &json!({"to": SystemClock.now().plus_ms(60_000)}));
+    let refused = api.post("/runs:rerun", &ahead).await;
+    refused.is_problem(400, "WINDOW_INVALID").detail_has("is to come");
     assert_eq!(count(&api).await, 4);
 
     // Those that did not fail run again just the same.

@@ -125,6 +125,16 @@ impl Client {
         Ok(self.answer(request).await?.body)
     }
 
+    /// `POST` a JSON body to what may take as long.
+    pub(crate) async fn post_long_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let request = self.request(Method::POST, path).timeout(LONG_ANSWER_TIMEOUT);
+        Ok(self.answer(request.json(body)).await?.body)
+    }
+
     /// `POST` a JSON body.
     pub(crate) async fn post<T: DeserializeOwned>(
         &self,

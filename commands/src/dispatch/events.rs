@@ -127,7 +127,8 @@ impl WorkOf<'_> {
             ControlEvent::SchedulersPaused(..)
             | ControlEvent::DispatchPaused(..)
             | ControlEvent::DispatchResumed(..)
-            | ControlEvent::ConcurrencyLimitSet(..) => {}
+            | ControlEvent::ConcurrencyLimitSet(..)
+            | ControlEvent::WorkersWarmed(..) => {}
         }
     }
 

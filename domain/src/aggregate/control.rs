@@ -87,6 +87,8 @@ pub enum ControlChange {
         /// How many; none lifts the limit.
         limit: Option<NonZeroU32>,
     },
+    /// Have workers load their plugins again: it is asked for each time anew.
+    WarmWorkers,
 }
 
 /// A change, and why.
@@ -188,6 +190,9 @@ impl Aggregate for Control {
                     events.push(ControlEvent::ConcurrencyLimitSet(set, reason));
                 }
             }
+            ControlChange::WarmWorkers => {
+                events.push(ControlEvent::WorkersWarmed(NoData {}, reason));
+            }
             ControlChange::PauseDispatch { .. }
             | ControlChange::PauseSchedulers
             | ControlChange::ResumeSchedulers => {}
@@ -204,6 +209,7 @@ impl Aggregate for Control {
             ControlEvent::DispatchResumed(data, _) => self.set_paused(data.plugin.as_ref(), false),
             ControlEvent::DrainStarted(data, _) => self.draining = Some(*data),
             ControlEvent::DrainEnded(..) => self.draining = None,
+            ControlEvent::WorkersWarmed(..) => {}
             ControlEvent::ConcurrencyLimitSet(data, _) => {
                 match data.limit {
                     Some(limit) => self.limits.insert(data.scope.clone(), limit),

@@ -79,5 +79,7 @@ events! {
         DrainEnded = 1 (DrainEnded, payload: Reason),
         /// So many steps of a kind run at once at most.
         ConcurrencyLimitSet = 1 (ConcurrencyLimitSet, payload: Reason),
+        /// Workers are asked to load their plugins again.
+        WorkersWarmed = 1 (NoData, payload: Reason),
     }
 }

@@ -26,6 +26,7 @@ pub(super) fn fold(row: &mut ControlRow, mark: Mark, event: &ControlEvent) {
                 (drain.emptied, drain.ended) = (Some(data.emptied), Some(mark));
             }
         }
+        ControlEvent::WorkersWarmed(..) => {}
         ControlEvent::ConcurrencyLimitSet(data, _) => {
             row.limits.retain(|limit| limit.value.scope != data.scope);
             if data.limit.is_some() {
@@ -54,6 +55,7 @@ pub(super) fn reason(event: &ControlEvent) -> Option<String> {
     | ControlEvent::DispatchResumed(_, payload)
     | ControlEvent::DrainStarted(_, payload)
     | ControlEvent::DrainEnded(_, payload)
-    | ControlEvent::ConcurrencyLimitSet(_, payload)) = event;
+    | ControlEvent::ConcurrencyLimitSet(_, payload)
+    | ControlEvent::WorkersWarmed(_, payload)) = event;
     payload.as_ref().map(|payload| payload.reason.clone())
 }

@@ -20,7 +20,9 @@ use crate::{
     page::{self, PageToken},
     problem::ApiError,
     state::AppState,
-    types::{BulkRerun, BulkRerunBody, RERUN_CAP, RerunBody, RerunItem, StartedRun},
+    types::{
+        BulkRerun, BulkRerunBody, RERUN_CAP, RERUN_STATUSES, RerunBody, RerunItem, StartedRun,
+    },
 };
 
 /// Of these, so many at once.
@@ -125,9 +127,18 @@ async fn wanted(
         let detail = format!("from={from} is not before to={to}: swap them");
         return Err(ApiError::bad_request("WINDOW_INVALID", detail));
     }
+    let now = app.clock.now();
+    if to > now {
+        let detail = format!(
+            "to={to} is to come, and it is {now}: what this starts would be among what it chooses \
+             when it is sent again; give a time that is past"
+        );
+        return Err(ApiError::bad_request("WINDOW_INVALID", detail));
+    }
     let status = body.status.unwrap_or(RunStatus::Failed);
-    if !status.is_ended() {
-        let detail = format!("status: a run that is {} has not ended", status.as_str());
+    if !RERUN_STATUSES.contains(&status) {
+        let names = RERUN_STATUSES.map(RunStatus::as_str).join(", ");
+        let detail = format!("status is one of {names}, not {}", status.as_str());
         return Err(ApiError::bad_request("INVALID_BODY", detail));
     }
     if body.plugin_version.is_some() && body.plugin.is_none() {

@@ -54,7 +54,7 @@ pub(super) const CASES: &[Case] = &[
         422,
         "/runs:rerun",
         JSON,
-        r#"{"from":"2000-01-01T00:00:00Z","to":"2999-01-01T00:00:00Z","status":"succeeded","cap":1}"#,
+        r#"{"from":"2000-01-01T00:00:00Z","to":"{now}","status":"cancelled","cap":1}"#,
     ),
     ("get /runs:compare", 200, "/runs:compare?a={run}&b={slow}", "", ""),
     ("get /runs:compare", 404, "/runs:compare?a={run}&b={none}", "", ""),

@@ -1,13 +1,14 @@
 //! `run rerun`.
 
 use clap::Args;
-use stella_api::types::{BulkRerun, BulkRerunBody, RERUN_CAP, RerunBody, StartedRun};
+use stella_api::types::{
+    BulkRerun, BulkRerunBody, LedgerHead, RERUN_CAP, RERUN_STATUSES, RerunBody, StartedRun,
+};
 use stella_domain::{
     aggregate::RunStatus,
     ids::{DagId, PluginName, PluginVersion, RunId},
     time::Timestamp,
 };
-use stella_ledger::clock::{Clock as _, SystemClock};
 
 use crate::{
     client::path,
@@ -87,9 +88,8 @@ pub(crate) struct Rerun {
 }
 
 fn status(text: &str) -> Result<RunStatus, String> {
-    let ended = RunStatus::ALL.into_iter().filter(|status| status.is_ended());
-    let found = ended.clone().find(|status| status.as_str() == text);
-    let names: Vec<&str> = ended.map(RunStatus::as_str).collect();
+    let found = RERUN_STATUSES.into_iter().find(|status| status.as_str() == text);
+    let names = RERUN_STATUSES.map(RunStatus::as_str);
     found.ok_or_else(|| format!("write one of {}", names.join(", ")))
 }
 
@@ -115,11 +115,16 @@ impl Rerun {
                 "name a run, or choose among those that were created since --from: see `--help`",
             ));
         };
-        let now = SystemClock.now();
-        let to = self.to.unwrap_or(now);
-        if from > now {
-            let what =
-                format!("--from {from} is to come, and it is {now}: no run was created after it");
+        let to = match self.to {
+            Some(to) => to,
+            // By the ledger's clock, which is also that of the runs: right after all there are.
+            None => {
+                let head: LedgerHead = client.get("/ledger/head", &[]).await?;
+                Timestamp::from_micros(head.recorded_at.as_micros() + 1)
+            }
+        };
+        if from >= to {
+            let what = format!("--from {from} is not before {to}: no run was created in between");
             return Err(Failure::usage(what));
         }
         if self.to.is_none() && !self.dry_run {

@@ -1,7 +1,7 @@
 //! `worker warm`.
 
 use clap::Args;
-use stella_api::types::{WarmView, WarmedBundle};
+use stella_api::types::{ReasonBody, WarmView, WarmedBundle};
 use stella_domain::ids::{PluginVersion, WorkerId};
 
 use crate::{commands::ApiArgs, failure::Failure, output::Table};
@@ -16,16 +16,20 @@ they began with. A bundle that cannot be used is kept as it was: exit code 1 whe
 server, an error in the worker's log elsewhere. Plugins have no secrets yet, so none are read again.
 
 Examples:
-  stella orch worker warm
+  stella orch worker warm --reason 'scan 1.3.0'
   stella orch worker warm -o json | jq '.bundles[].version'")]
 pub(crate) struct Warm {
+    /// Why, for those who read the ledger.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
     #[command(flatten)]
     api: ApiArgs,
 }
 
 impl Warm {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let warmed: WarmView = self.api.client()?.post_long("/workers:warm").await?;
+        let body = ReasonBody { reason: self.reason };
+        let warmed: WarmView = self.api.client()?.post_long_with("/workers:warm", &body).await?;
         self.api.output.print(&warmed, table)?;
         match warmed.bundles.iter().filter(|bundle| bundle.kept_because.is_some()).count() {
             0 => Ok(()),
