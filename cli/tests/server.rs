@@ -110,6 +110,56 @@ fn a_release_is_checked_part_by_part_and_shipped_when_somebody_says_so() {
     assert!(!gone.stdout.contains("door"), "{gone:#?}");
 }
 
+/// What somebody on call types to look, each with something of what it has to say.
+#[test]
+fn everything_that_shows_something_shows_it() {
+    let server = Server::start();
+    server.apply(RELEASE);
+    server.apply(HELLO);
+    server
+        .run(&[
+            "schedule",
+            "create",
+            "daily",
+            "--dag",
+            "hello",
+            "--cron",
+            "0 3 * * *",
+            "--input",
+            "name=Bea",
+        ])
+        .expect(0);
+    let start = ["run", "start", "release", "--inputs", "-", "-o", "json"];
+    let start = outcome_with(server.command(&start), r#"{"parts":["door"]}"#).expect(0).json();
+    let run = start["runId"].as_str().unwrap();
+    until("an approval is asked for", || {
+        let asked = server.run(&["run", "approvals"]).expect(0);
+        asked.stdout.contains(run).then_some(())
+    });
+    server.run(&["queue", "pause", "--reason", "to look"]).expect(0);
+    server.run(&["run", "start", "hello", "--input", "name=Ann"]).expect(0);
+    for (command, says) in [
+        (&["queue", "why", run][..], "APPROVAL"),
+        (&["queue"], "dag hello"),
+        (&["queue", "list"], "to look"),
+        (&["schedule", "list"], "0 3 * * * UTC"),
+        (&["schedule", "get", "daily"], "catch up"),
+        (&["worker", "list"], "core"),
+        (&["worker", "warm", "--reason", "to see"], "asked:"),
+        (&["dag", "versions", "hello"], "active"),
+        (&["dag", "activate", "hello", "--dag-version", "1"], "nothing to change"),
+        (&["run", "artifacts", run], "name no artifacts"),
+        (&["slo"], "ends well"),
+        (&["health"], "to look"),
+        (&["doctor"], "objectives"),
+        (&["run", "ledger", run], "ApprovalRequested"),
+        (&["run", "receipt", run], "checkpoint"),
+        (&["ledger", "head"], "hash"),
+    ] {
+        server.run(command).expect(0).says(says);
+    }
+}
+
 #[test]
 fn what_was_waited_for_decides_the_exit_code() {
     let server = Server::start();

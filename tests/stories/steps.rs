@@ -149,3 +149,35 @@ async fn a_run_that_takes_too_long_is_ended_on_its_worker(
     register(&server, "id: next\nsteps:\n  - {id: a, plugin: core, action: noop}\n").await;
     assert_eq!(server.client.run(&json!({"dagId": "next"})).await["status"], "succeeded");
 }
+
+/// As many as one list may have, and what comes after them.
+#[rstest]
+#[tokio::test]
+async fn ten_thousand_steps_in_one_run_work(#[values(On::Sqlite, On::MongoDb)] on: On) {
+    const ITEMS: u64 = 10_000;
+    let server = workerless(on).await;
+    let _worker = server.worker_with("many", &["--concurrency", "64"]).await;
+    let each =
+        "{id: each, plugin: core, action: noop, forEach: '${inputs.items}', parallelism: 256}";
+    let last =
+        "{id: last, plugin: core, action: echo, needs: [each], with: {n: '${inputs.items[9999]}'}}";
+    register(&server, &format!("id: many\nsteps:\n  - {each}\n  - {last}\n")).await;
+    let items: Vec<u64> = (0..ITEMS).collect();
+    let start = json!({"dagId": "many", "inputs": {"items": items}});
+    let run = server.client.post("/runs", &start).await.ok();
+    let run_id = run["runId"].as_str().unwrap();
+    let mut done = 0;
+    let run = loop {
+        let run = ended(&server, run_id).await;
+        if run["status"] != "running" {
+            break run;
+        }
+        // However slow the machine, it goes on.
+        let now = run["stepsSucceeded"].as_u64().unwrap();
+        assert!(now > done, "nothing was done in half a minute: {run}");
+        done = now;
+    };
+    assert_eq!((&run["status"], &run["stepsSucceeded"]), (&json!("succeeded"), &json!(ITEMS + 2)));
+    let same = server.client.get(&format!("/runs:compare?a={run_id}&b={run_id}")).await.ok();
+    assert_eq!((&same["stepsCompared"], &same["whole"]), (&json!(ITEMS + 2), &json!(true)));
+}
