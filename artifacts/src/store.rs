@@ -161,18 +161,16 @@ impl ArtifactStore {
     /// # Errors
     /// [`ArtifactError::Unavailable`].
     pub async fn answers(&self) -> Result<(), ArtifactError> {
-        self.is_there().await?;
+        self.folder_is_there().await?;
         let listed = self.store.list_with_delimiter(Some(&self.prefix)).await;
         listed.map(drop).map_err(|error| self.error(error))
     }
 
     /// A folder that is gone would be made anew by whatever is put there, and seem to be empty. A
-    /// bucket that is gone says of everything that it is not there.
-    async fn is_there(&self) -> Result<(), ArtifactError> {
-        let Some(folder) = &self.folder else {
-            let listed = self.store.list_with_delimiter(Some(&self.prefix)).await;
-            return listed.map(drop).map_err(|error| self.error(error));
-        };
+    /// bucket that is gone takes nothing, but says of everything that it is not there: whoever
+    /// would tell of that looks whether the store [answers](Self::answers) first.
+    async fn folder_is_there(&self) -> Result<(), ArtifactError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
         let within = folder.path_to_filesystem(&Path::from("any"));
         let within = within.map_err(|error| self.unavailable(error.to_string()))?;
         let found = tokio::fs::metadata(within.parent().unwrap_or(&within)).await;
@@ -243,7 +241,7 @@ impl ArtifactStore {
     ) -> Result<Stored, ArtifactError> {
         let got = self.store.get(&self.path(ledger, run_id, digest)).await;
         if matches!(got, Err(object_store::Error::NotFound { .. })) {
-            self.is_there().await?;
+            self.answers().await?;
         }
         let got = got.map_err(|error| self.missing_or(error, run_id, digest))?;
         let size = got.meta.size;
@@ -290,7 +288,7 @@ impl ArtifactStore {
         let got = match self.store.get(&path).await {
             Ok(got) => got,
             Err(object_store::Error::NotFound { .. }) => {
-                return self.is_there().await.map(|()| Checked::Missing);
+                return self.answers().await.map(|()| Checked::Missing);
             }
             Err(error) => return Err(self.error(error)),
         };
@@ -322,7 +320,7 @@ impl ArtifactStore {
         let path = self.path(ledger, run_id, &artifact.digest);
         let kept = self.is_kept(&path, artifact.size).await?;
         if !kept {
-            self.is_there().await?;
+            self.answers().await?;
         }
         Ok(kept)
     }
@@ -345,7 +343,7 @@ impl ArtifactStore {
         }
         let copied = self.store.copy(&self.path(ledger, from, digest), &path).await;
         if matches!(copied, Err(object_store::Error::NotFound { .. })) {
-            self.is_there().await?;
+            self.answers().await?;
         }
         copied.map_err(|error| self.missing_or(error, from, digest))?;
         self.make_durable(&path).await
@@ -357,7 +355,7 @@ impl ArtifactStore {
     /// [`ArtifactError::Unavailable`], [`ArtifactError::File`]; some may be gone by then.
     pub async fn erase(&self, ledger: &LedgerId, run_id: &RunId) -> Result<usize, ArtifactError> {
         // Else there would be nothing, and it would seem to be erased.
-        self.is_there().await?;
+        self.folder_is_there().await?;
         let folder = self.folder_of(ledger, run_id);
         let kept: Vec<_> =
             self.store.list(Some(&folder)).try_collect().await.map_err(|e| self.error(e))?;
@@ -393,9 +391,9 @@ impl ArtifactStore {
     async fn is_kept(&self, path: &Path, size: u64) -> Result<bool, ArtifactError> {
         match self.store.head(path).await {
             Ok(found) => Ok(found.size == size),
-            // A bucket that is gone takes nothing, which shows when something is put.
-            Err(object_store::Error::NotFound { .. }) if self.folder.is_none() => Ok(false),
-            Err(object_store::Error::NotFound { .. }) => self.is_there().await.map(|()| false),
+            Err(object_store::Error::NotFound { .. }) => {
+                self.folder_is_there().await.map(|()| false)
+            }
             Err(error) => Err(self.error(error)),
         }
     }
