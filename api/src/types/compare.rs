@@ -32,7 +32,7 @@ pub struct RunComparison {
     pub steps: Vec<StepComparison>,
     /// How many steps were compared.
     pub steps_compared: u64,
-    /// Whether these were all of them: 20,000 of each run are looked at.
+    /// Whether these were all of them: of each run 20,000 are looked at, and 64 MiB of outputs.
     pub whole: bool,
 }
 

@@ -24,6 +24,8 @@ use crate::{
 
 /// Steps of a run that are compared: more than a list and the steps around it.
 const COMPARED: usize = 20_000;
+/// Bytes of their outputs, and a page more.
+const COMPARED_BYTES: usize = 64 * 1024 * 1024;
 /// Steps that are listed: with more, those that differ.
 const LISTED: usize = 1_000;
 
@@ -77,10 +79,12 @@ struct Side {
 async fn side(app: &AppState, tenant: &Tenant, run_id: &RunId) -> Result<Side, ApiError> {
     let run = super::row(app, tenant, run_id).await?;
     let (mut steps, mut after) = (vec![], None);
-    let mut whole = false;
-    while steps.len() < COMPARED {
+    let (mut whole, mut bytes) = (false, 0);
+    while steps.len() < COMPARED && bytes < COMPARED_BYTES {
         let page = PageRequest { after, size: MAX_PAGE_SIZE };
         let page = app.projections.steps(tenant, run_id, page).await?;
+        let outputs = page.items.iter().filter_map(|step| step.outputs.as_ref());
+        bytes += outputs.map(|outputs| outputs.as_str().len()).sum::<usize>();
         steps.extend(page.items);
         after = page.next;
         whole = after.is_none();
