@@ -122,7 +122,12 @@ impl Client {
         self.post("/runs?wait=30s", body).await.ok()
     }
 
-    /// Every step of a run, by id.
+    /// Wait for a run's end, and answer how it stands.
+    pub async fn ended(&self, run_id: &str) -> Value {
+        self.get(&format!("/runs/{run_id}?wait=30s")).await.ok()
+    }
+
+    /// A step of a run, as of the seq that an answer about the run gave.
     pub async fn step(&self, run: &Value, step_id: &str) -> Value {
         let (run_id, seq) = (run["runId"].as_str().unwrap(), &run["seq"]);
         let steps = self.get(&format!("/runs/{run_id}/steps?minSeq={seq}")).await.ok();

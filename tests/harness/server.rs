@@ -253,6 +253,14 @@ impl TestServer {
     }
 }
 
+impl TestServer {
+    /// What `stella orch ARGS` answers in JSON.
+    pub async fn said(&self, args: &[&str]) -> Value {
+        let text = self.stella(&[args, &["-o", "json"]].concat(), 0).await;
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
 impl Drop for TestServer {
     fn drop(&mut self) {
         self.kill();

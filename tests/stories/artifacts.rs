@@ -20,10 +20,6 @@ async fn begin(server: &TestServer, dag: &str) -> String {
     id_of(&run).to_owned()
 }
 
-async fn ended(server: &TestServer, run_id: &str) -> Value {
-    server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok()
-}
-
 async fn log_has(server: &TestServer, run_id: &str, text: &str) {
     until("the log has it", async || {
         let answer = server.client.get(&format!("/runs/{run_id}/logs/a")).await;
@@ -67,7 +63,7 @@ async fn a_log_is_followed_and_is_what_its_event_says(#[values(On::Sqlite, On::M
     let follow = server.stella(&follow, 0);
     let (followed, run) = tokio::join!(follow, async {
         fs::write(&release, "").unwrap();
-        ended(&server, &run_id).await
+        server.client.ended(&run_id).await
     });
     assert_eq!(followed, "a | one\na | two\na | three\n");
     assert_eq!(run["status"], "succeeded");
@@ -136,7 +132,7 @@ async fn a_log_survives_the_kill_of_its_server_whole(#[values(On::Sqlite, On::Mo
     server.restart_in_place().await;
     log_has(&server, &run_id, "line 200\n").await;
     fs::write(&release, "").unwrap();
-    let run = ended(&server, &run_id).await;
+    let run = server.client.ended(&run_id).await;
     assert_eq!(run["status"], "succeeded", "{run}");
     let lines = server.client.step(&json!({"runId": run_id, "seq": run["lastSeq"]}), "a").await;
     let lines = lines["outputs"]["lines"].as_u64().unwrap();
@@ -165,7 +161,7 @@ async fn what_a_killed_worker_had_written_is_kept_with_the_lease_that_expired(
     log_has(&server, &run_id, "first attempt\n").await;
     drop(first);
     let _second = server.worker_of("second", plugin.dir()).await;
-    assert_eq!(ended(&server, &run_id).await["status"], "succeeded");
+    assert_eq!(server.client.ended(&run_id).await["status"], "succeeded");
     let named = artifacts(&server, &run_id).await;
     let types: Vec<_> = named.iter().map(|named| named["eventType"].as_str().unwrap()).collect();
     assert_eq!(types, ["StepLeaseExpired", "StepSucceeded"]);
@@ -238,7 +234,7 @@ async fn large_values_and_files_go_from_step_to_step_and_are_erased_with_their_r
 
     // A rerun has its own; the first goes, the rerun stays whole.
     let rerun = server.client.post(&format!("/runs/{}:rerun", id_of(&run)), &json!({})).await.ok();
-    assert_eq!(ended(&server, id_of(&rerun)).await["status"], "succeeded");
+    assert_eq!(server.client.ended(id_of(&rerun)).await["status"], "succeeded");
     let copy = server.scratch("note.txt");
     let get = ["run", "artifacts", id_of(&rerun), "--get", "note.txt", "--file", &copy];
     server.stella(&get, 0).await;
@@ -295,7 +291,7 @@ async fn a_step_whose_input_was_damaged_in_the_store_fails(
     server.client.get(&path).await.problem(500, "ARTIFACT_DAMAGED");
     let approve = format!("/runs/{run_id}/steps/look:approve");
     server.client.post(&approve, &json!({"reason": "go"})).await.ok();
-    let run = ended(&server, &run_id).await;
+    let run = server.client.ended(&run_id).await;
     assert_eq!((&run["status"], &run["errorCode"]), (&json!("failed"), &json!("ARTIFACT_FAILED")));
 }
 

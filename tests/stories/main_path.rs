@@ -140,7 +140,7 @@ async fn cancelling_ends_the_processes_of_running_steps(#[values(On::Sqlite, On:
 
     let reason = json!({"reason": "no longer needed"});
     client.post(&format!("/runs/{run_id}:cancel"), &reason).await.ok();
-    let ended = client.get(&format!("/runs/{run_id}?wait=30s")).await.ok();
+    let ended = client.ended(run_id).await;
     assert_eq!(ended["status"], "cancelled", "{ended}");
     until("its process group is gone", async || {
         (!pids.iter().any(|pid| is_running(*pid))).then_some(())

@@ -13,22 +13,12 @@ async fn start(server: &TestServer, dag_id: &str) -> String {
     run["runId"].as_str().unwrap().to_owned()
 }
 
-async fn ended(server: &TestServer, run_id: &str) -> Value {
-    server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok()
-}
-
 /// Why the run's step waits, at least as of what an answer said.
 async fn why(server: &TestServer, run_id: &str, after: &Value) -> (String, String) {
     let path = format!("/runs/{run_id}/waiting?minSeq={}", after["seq"]);
     let waiting = server.client.get(&path).await.ok();
     let why = &waiting["items"][0]["why"];
     (why["code"].as_str().unwrap().to_owned(), why["detail"].as_str().unwrap().to_owned())
-}
-
-/// An answer in JSON of `stella orch ARGS`.
-async fn said(server: &TestServer, args: &[&str]) -> Value {
-    let text = server.stella(&[args, &["-o", "json"]].concat(), 0).await;
-    serde_json::from_str(&text).unwrap()
 }
 
 fn deed(event_type: &str, reason: &str) -> (String, String, String) {
@@ -43,23 +33,23 @@ async fn what_is_paused_waits_and_says_who_paused_it(#[values(On::Sqlite, On::Mo
     for id in ["held", "free"] {
         server.client.register(&json!({"id": id, "steps": [step]})).await;
     }
-    let paused = said(&server, &["queue", "pause", "--reason", "upgrade"]).await;
+    let paused = server.said(&["queue", "pause", "--reason", "upgrade"]).await;
     let held = start(&server, "held").await;
     let _worker = server.worker("one").await;
     let (code, detail) = why(&server, &held, &paused).await;
     assert!(code == "DISPATCH_PAUSED" && detail.contains("user:local"), "{code}: {detail}");
     assert!(detail.ends_with("upgrade"), "{detail}");
-    let paused = said(&server, &["dag", "pause", "held", "--reason", "wrong data"]).await;
-    said(&server, &["queue", "resume", "--reason", "upgraded"]).await;
+    let paused = server.said(&["dag", "pause", "held", "--reason", "wrong data"]).await;
+    server.said(&["queue", "resume", "--reason", "upgraded"]).await;
     // The worker takes what is behind it in the queue, and not what is held.
     let free = start(&server, "free").await;
-    assert_eq!(ended(&server, &free).await["status"], "succeeded");
+    assert_eq!(server.client.ended(&free).await["status"], "succeeded");
     let (code, detail) = why(&server, &held, &paused).await;
     assert!(code == "DAG_PAUSED" && detail.ends_with("wrong data"), "{code}: {detail}");
     let refused = server.client.post("/runs", &json!({"dagId": "held"})).await;
     refused.problem(409, "DAG_PAUSED");
-    said(&server, &["dag", "resume", "held", "--reason", "corrected"]).await;
-    assert_eq!(ended(&server, &held).await["status"], "succeeded");
+    server.said(&["dag", "resume", "held", "--reason", "corrected"]).await;
+    assert_eq!(server.client.ended(&held).await["status"], "succeeded");
     let types = ["DispatchPaused", "DispatchResumed", "DagPaused", "DagResumed"];
     let expected = [
         deed("DispatchPaused", "upgrade"),
@@ -89,7 +79,7 @@ async fn a_drain_admits_nothing_and_works_off_what_waits_oldest_first(
     }
     server.stella(&["queue", "drain", "--then-pause", "--reason", "move"], 0).await;
     server.client.post("/runs", &json!({"dagId": "d"})).await.problem(503, "QUEUE_DRAINING");
-    let fired = said(&server, &["schedule", "trigger", "s", "--reason", "do not forget"]).await;
+    let fired = server.said(&["schedule", "trigger", "s", "--reason", "do not forget"]).await;
     assert!(fired["waits"].as_str().is_some(), "it says what its run waits for: {fired}");
     // To wait for it changes nothing of it.
     let drained = server.stella(&["queue", "drain", "--wait", "-o", "json"], 0);
@@ -97,7 +87,7 @@ async fn a_drain_admits_nothing_and_works_off_what_waits_oldest_first(
     let drained: Value = serde_json::from_str(&drained).unwrap();
     assert_eq!((&drained["draining"], &drained["dispatchPaused"]), (&json!(false), &json!(true)));
     for run_id in &runs {
-        assert_eq!(ended(&server, run_id).await["status"], "succeeded");
+        assert_eq!(server.client.ended(run_id).await["status"], "succeeded");
     }
     let events = server.events().await;
     let of_type =
@@ -116,10 +106,14 @@ async fn a_drain_admits_nothing_and_works_off_what_waits_oldest_first(
     let next = start(&server, "d").await;
     let (code, detail) = why(&server, &next, &json!({"seq": 0})).await;
     assert!(code == "DISPATCH_PAUSED" && detail.ends_with("move"), "{code}: {detail}");
-    said(&server, &["queue", "resume"]).await;
-    assert_eq!(ended(&server, &next).await["status"], "succeeded");
+    server.said(&["queue", "resume"]).await;
+    assert_eq!(server.client.ended(&next).await["status"], "succeeded");
     let fired = fired["runId"].as_str().unwrap();
-    assert_eq!(ended(&server, fired).await["status"], "succeeded", "what was fired has its run");
+    assert_eq!(
+        server.client.ended(fired).await["status"],
+        "succeeded",
+        "what was fired has its run"
+    );
     drop(worker);
 }
 
@@ -165,10 +159,10 @@ async fn limits_hold_over_all_workers(#[values(On::Sqlite, On::MongoDb)] on: On)
     .await;
     for args in [["--plugin", "alone"], ["--dag", "free"]] {
         let scope = [&["queue", "limit", "1", "--reason", "one licence"], &args[..]].concat();
-        said(&server, &scope).await;
+        server.said(&scope).await;
         assert_eq!(all_at_once("free", &["x"; 6]).await, 6, "{args:?}");
-        said(&server, &[&["queue", "limit", "--lift"], &args[..]].concat()).await;
+        server.said(&[&["queue", "limit", "--lift"], &args[..]].concat()).await;
     }
-    said(&server, &["queue", "limit", "1"]).await;
+    server.said(&["queue", "limit", "1"]).await;
     assert_eq!(all_at_once("free", &["x"; 6]).await, 6, "of the tenant");
 }

@@ -94,10 +94,9 @@ async fn a_killed_server_fires_nothing_twice_and_starts_what_it_fired(
     assert_eq!(backfilled.len(), 120);
 }
 
-/// An answer in JSON of `stella orch schedule ARGS`.
+/// What `stella orch schedule ARGS` answers.
 async fn said(server: &TestServer, args: &[&str]) -> Value {
-    let text = server.stella(&[&["schedule"], args, &["-o", "json"]].concat(), 0).await;
-    serde_json::from_str(&text).unwrap()
+    server.said(&[&["schedule"], args].concat()).await
 }
 
 /// The schedule, at least as of what an answer said.

@@ -19,10 +19,6 @@ async fn register(server: &TestServer, yaml: &str) {
     assert!(answer.is_success(), "{answer:?}");
 }
 
-async fn ended(server: &TestServer, run_id: &str) -> Value {
-    server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok()
-}
-
 /// The run whose step has asked for an operator.
 async fn asked(server: &TestServer) -> String {
     until("an operator is asked", async || {
@@ -46,7 +42,7 @@ async fn a_release_is_approved_and_ships(#[values(On::Sqlite, On::MongoDb)] on: 
     server.stella(&["run", "approve", &run_id, "confirm", "--reason", "seen to"], 0).await;
     server.stella(&["run", "approve", &run_id, "confirm", "--reason", "again"], 0).await;
     server.stella(&["run", "reject", &run_id, "confirm"], 1).await;
-    let run = ended(&server, &run_id).await;
+    let run = server.client.ended(&run_id).await;
     assert_eq!(run["status"], "succeeded", "{run}");
     let checked: Vec<Value> =
         parts.iter().zip(0..).map(|(part, n)| json!({"part": part, "place": n})).collect();
@@ -77,7 +73,7 @@ async fn a_release_is_rejected_and_does_not_ship(#[values(On::Sqlite, On::MongoD
     server.client.post("/runs", &start).await.ok();
     let run_id = asked(&server).await;
     server.stella(&["run", "reject", &run_id, "confirm", "--reason", "too late"], 0).await;
-    let run = ended(&server, &run_id).await;
+    let run = server.client.ended(&run_id).await;
     assert_eq!((&run["status"], &run["errorCode"]), (&json!("failed"), &json!("REJECTED")));
     let at = json!({"runId": run_id, "seq": run["lastSeq"]});
     assert_eq!(server.client.step(&at, "confirm").await["phase"], "failed");
@@ -126,7 +122,7 @@ async fn steps_end_as_their_spec_says(#[values(On::Sqlite, On::MongoDb)] on: On)
         register(&server, &format!("id: d{number}\nsteps:\n  - {none}\n  - {step}\n")).await;
         let run = server.client.run(&json!({"dagId": format!("d{number}")})).await;
         let run_id = run["runId"].as_str().unwrap();
-        let run = ended(&server, run_id).await;
+        let run = server.client.ended(run_id).await;
         let found = (run["status"].as_str().unwrap(), run["errorCode"].as_str().unwrap_or(""));
         assert_eq!(found, (*status, *code), "{step}: {run}");
         let step_of = json!({"runId": run_id, "seq": run["lastSeq"]});
@@ -168,7 +164,7 @@ async fn ten_thousand_steps_in_one_run_work(#[values(On::Sqlite, On::MongoDb)] o
     let run_id = run["runId"].as_str().unwrap();
     let mut done = 0;
     let run = loop {
-        let run = ended(&server, run_id).await;
+        let run = server.client.ended(run_id).await;
         if run["status"] != "running" {
             break run;
         }

@@ -19,16 +19,6 @@ fn id(run: &Value) -> &str {
     run["runId"].as_str().unwrap()
 }
 
-async fn ended(server: &TestServer, run: &Value) -> Value {
-    server.client.get(&format!("/runs/{}?wait=30s", id(run))).await.ok()
-}
-
-/// An answer in JSON of `stella orch ARGS`.
-async fn said(server: &TestServer, args: &[&str]) -> Value {
-    let text = server.stella(&[args, &["-o", "json"]].concat(), 0).await;
-    serde_json::from_str(&text).unwrap()
-}
-
 async fn apply(server: &TestServer, says: &str, reason: &str) {
     let spec = json!({"id": "d", "steps": [
         {"id": "gate", "approval": {}},
@@ -36,13 +26,13 @@ async fn apply(server: &TestServer, says: &str, reason: &str) {
     ]});
     let file = server.scratch("d.json");
     fs::write(&file, spec.to_string()).unwrap();
-    said(server, &["dag", "apply", &file, "--reason", reason]).await;
+    server.said(&["dag", "apply", &file, "--reason", reason]).await;
 }
 
 /// Let it pass the gate, and wait for its end.
 async fn pass(server: &TestServer, run: &Value) -> Value {
     server.stella(&["run", "approve", id(run), "gate"], 0).await;
-    ended(server, run).await
+    server.client.ended(id(run)).await
 }
 
 async fn said_by(server: &TestServer, ended: &Value) -> Value {
@@ -62,8 +52,8 @@ async fn runs_stay_with_their_version_and_what_is_disabled_starts_nothing(
     apply(&server, "new", "says more").await;
     let new = start(&server).await;
     assert_eq!((&old["dagVersion"], &new["dagVersion"]), (&json!(1), &json!(2)));
-    said(&server, &["dag", "rollback", "d", "--reason", "too much"]).await;
-    said(&server, &["dag", "disable", "d", "--dag-version", "2", "--reason", "not again"]).await;
+    server.said(&["dag", "rollback", "d", "--reason", "too much"]).await;
+    server.said(&["dag", "disable", "d", "--dag-version", "2", "--reason", "not again"]).await;
     let refused = server.client.post("/runs", &json!({"dagId": "d", "dagVersion": 2})).await;
     refused.problem(409, "DAG_VERSION_DISABLED");
     let back = start(&server).await;
@@ -71,18 +61,18 @@ async fn runs_stay_with_their_version_and_what_is_disabled_starts_nothing(
     let (old, new) = (pass(&server, &old).await, pass(&server, &new).await);
     assert_eq!(said_by(&server, &old).await, "old");
     assert_eq!(said_by(&server, &new).await, "new", "what had begun goes on");
-    let compared = said(&server, &["run", "compare", id(&old), id(&new)]).await;
+    let compared = server.said(&["run", "compare", id(&old), id(&new)]).await;
     assert_eq!(compared["firstDifference"], json!({"what": "dagVersion"}), "{compared}");
     let say = compared["steps"].as_array().unwrap().iter().find(|step| step["stepId"] == "say");
     assert_eq!(say.unwrap()["differs"], json!(["outputs"]), "{compared}");
 
     // What waits of a disabled version can be cleared, and nothing else goes with it.
     drop(worker);
-    said(&server, &["dag", "enable", "d", "--dag-version", "2"]).await;
+    server.said(&["dag", "enable", "d", "--dag-version", "2"]).await;
     let cleared = server.client.post("/runs", &json!({"dagId": "d", "dagVersion": 2})).await.ok();
-    said(&server, &["dag", "disable", "d", "--dag-version", "2"]).await;
-    said(&server, &["dag", "clear", "d", "--dag-version", "2", "--reason", "wrong"]).await;
-    assert_eq!(ended(&server, &cleared).await["status"], "cancelled");
+    server.said(&["dag", "disable", "d", "--dag-version", "2"]).await;
+    server.said(&["dag", "clear", "d", "--dag-version", "2", "--reason", "wrong"]).await;
+    assert_eq!(server.client.ended(id(&cleared)).await["status"], "cancelled");
     let _worker = server.worker("two").await;
     let back = pass(&server, &back).await;
     assert_eq!(
@@ -156,7 +146,7 @@ async fn what_failed_with_a_version_of_a_plugin_is_run_again_once(
         to,
     ];
     let with = |more: &[&'static str]| [&of_version[..], more].concat();
-    let listed = said(&server, &with(&["--dry-run"])).await;
+    let listed = server.said(&with(&["--dry-run"])).await;
     let runs = |answer: &Value, member: &str| -> Vec<String> {
         let items = answer["items"].as_array().unwrap().iter();
         items.filter_map(|item| item[member].as_str().map(str::to_owned)).collect()
@@ -165,12 +155,12 @@ async fn what_failed_with_a_version_of_a_plugin_is_run_again_once(
     assert_eq!(runs(&listed, "runId"), newest_first, "{listed}");
     server.stella(&with(&["--cap", "4"]), 1).await;
     let _worker = server.worker_of("mended", good.dir()).await;
-    let first = said(&server, &with(&["--reason", "1.3.0 lacks its rules"])).await;
-    let again = said(&server, &with(&["--reason", "was it done?"])).await;
+    let first = server.said(&with(&["--reason", "1.3.0 lacks its rules"])).await;
+    let again = server.said(&with(&["--reason", "was it done?"])).await;
     assert_eq!(runs(&first, "rerunId"), runs(&again, "rerunId"));
     for (run_id, of) in runs(&first, "rerunId").iter().zip(failed.iter().rev()) {
         let rerun = until("the rerun is over", async || {
-            let run = server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok();
+            let run = server.client.ended(run_id).await;
             (run["status"] != "running").then_some(run)
         })
         .await;

@@ -67,7 +67,7 @@ async fn history(server: &TestServer, run_id: &str) -> Vec<(String, String)> {
 }
 
 async fn one_outcome(server: &TestServer, run_id: &str) {
-    let run = server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok();
+    let run = server.client.ended(run_id).await;
     assert_eq!(run["status"], "succeeded", "{run}");
     let run = json!({"runId": run_id, "seq": run["lastSeq"]});
     assert_eq!(server.client.step(&run, "b").await["outputs"], json!({"said": "second"}));
@@ -117,7 +117,7 @@ async fn a_worker_that_is_stopped_gives_its_step_back(#[values(On::Sqlite, On::M
     })
     .await;
     let _second = server.worker_of("second", plugin.dir()).await;
-    let run = server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok();
+    let run = server.client.ended(&run_id).await;
     assert_eq!((&run["status"], &run["leaseExpiries"]), (&json!("succeeded"), &json!(0)), "{run}");
 }
 
@@ -134,7 +134,7 @@ async fn a_cancel_reaches_a_worker_before_its_next_heartbeat(
     let _worker = server.worker_of("first", plugin.dir()).await;
     let run_id = started(&server, "first").await;
     server.client.post(&format!("/runs/{run_id}:cancel"), &json!({})).await.ok();
-    let run = server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok();
+    let run = server.client.ended(&run_id).await;
     assert_eq!(run["status"], "cancelled", "{run}");
 }
 
@@ -238,7 +238,7 @@ async fn a_worker_in_another_language_works_off_steps(#[values(On::Sqlite, On::M
     })
     .await;
     server.client.post(&format!("/runs/{run_id}:cancel"), &json!({})).await.ok();
-    let run = server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok();
+    let run = server.client.ended(run_id).await;
     assert_eq!(run["status"], "cancelled", "{run}");
     // One that is stopped in the middle of a step gives it back.
     let run = server.client.post("/runs", &json!({"dagId": "s"})).await.ok();
@@ -348,6 +348,6 @@ async fn a_plugin_that_only_workers_have_is_named_before_they_are_there(
     let run = server.client.post("/runs", &json!({"dagId": "v"})).await.ok();
     let _remote = server.worker_of("remote", plugin.dir()).await;
     let run_id = run["runId"].as_str().unwrap();
-    let run = server.client.get(&format!("/runs/{run_id}?wait=30s")).await.ok();
+    let run = server.client.ended(run_id).await;
     assert_eq!(run["status"], "succeeded", "{run}");
 }

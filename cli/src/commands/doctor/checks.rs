@@ -195,6 +195,11 @@ mod tests {
         let often = failures(&[&mixed[..], &[run("a", "X"), run("a", "X")]].concat(), 24);
         assert!(often.found.contains("3 of a with X"), "{often:?}");
         assert!(often.remedy.contains("--dag a --error-code X"), "{often:?}");
+        // A run whose time was over has failed, too, and has no code to ask for.
+        let late = RunView { status: RunStatus::TimedOut, error_code: None, ..run("a", "X") };
+        let late = failures(&[late.clone(), late.clone(), late], 24);
+        assert!(late.found.contains("3 of a with its timeout"), "{late:?}");
+        assert!(late.remedy.contains("run list --status timedOut --dag a`"), "{late:?}");
     }
 
     #[test]
