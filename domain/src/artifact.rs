@@ -3,13 +3,14 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::{
     hash::{ArtifactHasher, Hash32},
     json::CanonicalJson,
     limits::INLINE_BYTES,
+    parsed,
 };
 
 /// The one member of an object that stands for an artifact.
@@ -70,8 +71,7 @@ impl Serialize for ArtifactDigest {
 
 impl<'de> Deserialize<'de> for ArtifactDigest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
+        parsed::from_text(deserializer)
     }
 }
 

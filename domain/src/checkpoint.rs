@@ -14,7 +14,7 @@ use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signer as _, VerifyingKey};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 pub use ed25519_dalek::SigningKey;
@@ -28,6 +28,7 @@ pub use self::{
 use crate::{
     hash::Hash32,
     ids::{IdError, LedgerId},
+    parsed,
 };
 
 /// Bytes that a note may have; an own note has fewer than 1,200.
@@ -206,8 +207,7 @@ impl Serialize for VerifierKey {
 
 impl<'de> Deserialize<'de> for VerifierKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
+        parsed::from_text(deserializer)
     }
 }
 

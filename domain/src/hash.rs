@@ -7,11 +7,12 @@ use blake3::{
     Hasher,
     hazmat::{ContextKey, HasherExt, hash_derive_key_context},
 };
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     ids::{DagId, LedgerId, RunId, ScheduleId, Tenant},
     json::CanonicalJson,
+    parsed,
     time::Timestamp,
 };
 
@@ -93,8 +94,7 @@ macro_rules! hex_bytes {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(D::Error::custom)
+                parsed::from_text(deserializer)
             }
         }
     };

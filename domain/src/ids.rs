@@ -3,9 +3,12 @@
 //! A value of these types is valid by construction: there is no way to make one except through
 //! [`FromStr`], and deserialising goes the same way.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::{SmolStr, format_smolstr};
+
+use crate::parsed;
 
 /// Why a text is not an identifier of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,9 +28,12 @@ impl IdError {
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:expr, $check:expr) => {
+        text_id!($(#[$doc])* $name(SmolStr), $kind, $rule, $check);
+    };
+    ($(#[$doc:meta])* $name:ident($text:ty), $kind:literal, $rule:expr, $check:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        pub struct $name($text);
 
         impl $name {
             /// The identifier as text.
@@ -40,7 +46,10 @@ macro_rules! text_id {
             type Err = IdError;
             fn from_str(text: &str) -> Result<Self, IdError> {
                 let check: fn(&str) -> bool = $check;
-                if check(text) { Ok(Self(text.into())) } else { Err(IdError::new($kind, $rule, text)) }
+                match text.try_into() {
+                    Ok(kept) if check(text) => Ok(Self(kept)),
+                    _ => Err(IdError::new($kind, $rule, text)),
+                }
             }
         }
 
@@ -64,8 +73,7 @@ macro_rules! text_id {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(D::Error::custom)
+                parsed::from_text(deserializer)
             }
         }
     };
@@ -150,7 +158,7 @@ text_id!(
 );
 text_id!(
     /// A run: 26 characters of Crockford base 32, as a ULID.
-    RunId, "runId", "26 characters of Crockford base 32 (0-9 A-Z without I L O U), the first 0 to 7",
+    RunId(Ulid), "runId", "26 characters of Crockford base 32 (0-9 A-Z without I L O U), the first 0 to 7",
     |t| t.len() == 26
         && t.as_bytes()[0] <= b'7'
         && t.bytes().all(|b| IS_CROCKFORD[usize::from(b)])
@@ -187,9 +195,28 @@ impl RunId {
     /// The run id that these 16 bytes spell: 130 bits, the first two zero, most significant first.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         let n = u128::from_be_bytes(bytes);
-        let text: String =
-            (0..26).map(|i| char::from(CROCKFORD[((n >> (125 - 5 * i)) & 31) as usize])).collect();
-        Self(text.into())
+        Self(Ulid(std::array::from_fn(|i| CROCKFORD[((n >> (125 - 5 * i)) & 31) as usize])))
+    }
+}
+
+/// The characters of a ULID, in place: every commit and every lease names its run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Ulid([u8; 26]);
+
+impl TryFrom<&str> for Ulid {
+    type Error = std::array::TryFromSliceError;
+
+    fn try_from(text: &str) -> Result<Self, Self::Error> {
+        text.as_bytes().try_into().map(Self)
+    }
+}
+
+impl std::ops::Deref for Ulid {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // Characters of Crockford base 32.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -214,7 +241,7 @@ impl Actor {
 
     /// A worker acting under its own name; a worker id is always a valid subject.
     pub fn worker(id: &WorkerId) -> Self {
-        Self(format!("worker:{id}").into())
+        Self(format_smolstr!("worker:{id}"))
     }
 
     /// A person or program, by the subject of its credentials.
@@ -222,10 +249,10 @@ impl Actor {
     /// A subject outside the grammar is recorded as `h-` and 32 hex digits of its BLAKE3.
     pub fn user(subject: &str) -> Self {
         if is_subject(subject) {
-            return Self(format!("user:{subject}").into());
+            return Self(format_smolstr!("user:{subject}"));
         }
         let digest = blake3::hash(subject.as_bytes()).to_hex();
-        Self(format!("user:h-{}", &digest.as_str()[..32]).into())
+        Self(format_smolstr!("user:h-{}", &digest.as_str()[..32]))
     }
 }
 
@@ -338,8 +365,7 @@ impl Serialize for FencingToken {
 
 impl<'de> Deserialize<'de> for FencingToken {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
+        parsed::from_text(deserializer)
     }
 }
 

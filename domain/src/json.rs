@@ -68,7 +68,7 @@ impl CanonicalJson {
     /// Take text that is canonical already: written so by this program, or stored and hashed.
     ///
     /// The caller guarantees it: members sorted, no white space, numbers as RFC 8785 writes them.
-    pub fn trusted(text: String) -> Self {
+    pub fn trusted(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 
@@ -126,7 +126,7 @@ impl<'de> Deserialize<'de> for CanonicalJson {
 pub(crate) fn stored<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<CanonicalJson, D::Error> {
-    Ok(CanonicalJson(Box::<RawValue>::deserialize(deserializer)?.get().into()))
+    Ok(CanonicalJson(<&RawValue>::deserialize(deserializer)?.get().into()))
 }
 
 /// Parse `text` as I-JSON.

@@ -16,6 +16,7 @@ pub mod json;
 pub mod limits;
 pub mod merkle;
 pub mod open_work;
+mod parsed;
 pub mod plugin;
 pub mod schedule;
 pub mod time;

@@ -104,6 +104,6 @@ impl ForEach {
         if items.len() > MAX_ITEMS {
             return Err(ItemsError::TooMany(items.len()));
         }
-        Ok(items.into_iter().map(|item| CanonicalJson::trusted(item.get().to_owned())).collect())
+        Ok(items.into_iter().map(|item| CanonicalJson::trusted(item.get())).collect())
     }
 }

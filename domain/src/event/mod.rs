@@ -112,20 +112,25 @@ impl Event {
 ///
 /// `None` when it is outside the grammar `[A-Z][A-Za-z0-9]{0,63}`.
 pub fn event_type(text: &str) -> Option<Cow<'static, str>> {
+    // Most are of runs.
     let known = [
+        RunEvent::TYPES,
         LedgerEvent::TYPES,
         DagEvent::TYPES,
-        RunEvent::TYPES,
         ControlEvent::TYPES,
         ScheduleEvent::TYPES,
     ];
     if let Some(known) = known.into_iter().flatten().find(|known| **known == text) {
         return Some(Cow::Borrowed(known));
     }
-    let fits = text.len() <= 64
+    is_event_type(text).then(|| Cow::Owned(text.to_owned()))
+}
+
+/// Whether `text` is a type name, known or not: `[A-Z][A-Za-z0-9]{0,63}`.
+pub fn is_event_type(text: &str) -> bool {
+    text.len() <= 64
         && text.starts_with(|c: char| c.is_ascii_uppercase())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric());
-    fits.then(|| Cow::Owned(text.to_owned()))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
 fn to_canonical<T: Serialize>(part: &T) -> CanonicalJson {

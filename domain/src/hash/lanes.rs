@@ -29,17 +29,24 @@ const DERIVE_KEY_MATERIAL: u8 = 1 << 6;
 /// Whole blocks that a chunk can have before its last block, which is never empty.
 const BLOCKS: usize = CHUNK_LEN / BLOCK_LEN;
 
+/// Fewer inputs than that are hashed one by one: most lanes would have nothing to do.
+const WORTHWHILE: usize = 6;
+
 /// The hash of each input, in order.
 pub(super) fn hash_each(key: &ContextKey, inputs: &[&[u8]]) -> Vec<Hash32> {
+    let alone = |input: &[u8]| {
+        let mut hasher = Hasher::new_from_context_key(key);
+        Hash32(*hasher.update(input).finalize().as_bytes())
+    };
+    if inputs.len() < WORTHWHILE {
+        return inputs.iter().map(|input| alone(input)).collect();
+    }
     let mut hashes = vec![Hash32::ZERO; inputs.len()];
     let mut classes: [Vec<usize>; BLOCKS] = Default::default();
     for (i, input) in inputs.iter().enumerate() {
         match classes.get_mut(input.len().saturating_sub(1) / BLOCK_LEN) {
             Some(class) => class.push(i),
-            None => {
-                let mut hasher = Hasher::new_from_context_key(key);
-                hashes[i] = Hash32(*hasher.update(input).finalize().as_bytes());
-            }
+            None => hashes[i] = alone(input),
         }
     }
     let platform = Platform::detect();
@@ -110,7 +117,9 @@ mod tests {
         };
         let expected: Vec<Hash32> = inputs.iter().map(stable).collect();
         assert_eq!(hash_each(&key, &inputs), expected);
-        assert_eq!(hash_each(&key, &inputs[300..301]), expected[300..301]);
+        for few in [1, WORTHWHILE - 1, WORTHWHILE] {
+            assert_eq!(hash_each(&key, &inputs[300..300 + few]), expected[300..300 + few]);
+        }
         assert_eq!(hash_each(&key, &[]), []);
     }
 }

@@ -183,7 +183,7 @@ fn stored(event: EventText<'_>) -> Result<StoredEvent, String> {
     let payload = match (event.payload, event.salt, event.payload_hash) {
         (None, None, None) => StoredPayload::None,
         (Some(json), Some(salt), None) => {
-            StoredPayload::Present { salt, json: CanonicalJson::trusted(json.get().to_owned()) }
+            StoredPayload::Present { salt, json: CanonicalJson::trusted(json.get()) }
         }
         (None, None, Some(hash)) => StoredPayload::Erased(hash),
         _ => return Err("payload, salt and payloadHash of an event do not fit".to_owned()),
@@ -193,7 +193,7 @@ fn stored(event: EventText<'_>) -> Result<StoredEvent, String> {
             .ok_or_else(|| format!("{:?} is no event type", event.r#type))?,
         schema: event.schema,
         // Hashed by the caller, which tells whether it is what was written.
-        data: CanonicalJson::trusted(event.data.get().to_owned()),
+        data: CanonicalJson::trusted(event.data.get()),
         payload,
         hash: event.hash,
     })

@@ -290,7 +290,7 @@ impl<'a> Advance<'a> {
         let (plugin, step_id) = (action.plugin.clone(), step.id.clone());
         self.events.push(RunEvent::StepExpanded(StepExpanded { count, plugin, step_id }));
         if count == 0 {
-            self.end_list(i, Ok(Some(CanonicalJson::trusted("{\"items\":[]}".to_owned()))));
+            self.end_list(i, Ok(Some(CanonicalJson::trusted("{\"items\":[]}"))));
         } else {
             self.lists.insert(i, List { count, queued_ever: 0, active: 0 });
         }
