@@ -29,6 +29,7 @@ mod erasure;
 mod line;
 mod lines;
 pub mod manifest;
+mod marks;
 pub mod ndjson;
 mod piece;
 mod reason;

@@ -86,6 +86,14 @@ impl<'a> Line<'a> {
         })
     }
 
+    /// The line that stands where `scan` is, which goes past it and its line feed; `None` where there
+    /// is none: [`read`](Self::read) says why.
+    pub(crate) fn next(scan: &mut Scanner<'a>) -> Option<Self> {
+        let start = scan.at();
+        let line = Self::cut_at(scan).ok().filter(|_| scan.at() - start <= LINE_BYTES)?;
+        scan.eat("\n").then_some(line)
+    }
+
     fn cut(text: &'a str) -> Result<Self, Reason> {
         let mut scan = Scanner::new(text);
         let line = Self::cut_at(&mut scan)?;
@@ -210,7 +218,7 @@ impl<'a> Line<'a> {
     }
 
     fn check_header(&self) -> Result<(), Reason> {
-        if event::event_type(self.event_type).is_none() {
+        if !event::is_event_type(self.event_type) {
             return Err(Reason::EventType { found: self.event_type.to_owned() });
         }
         if self.schema == 0 || self.stream_version == 0 {

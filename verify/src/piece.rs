@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use crate::{
     line::{Computed, LINE_BYTES, Line},
     reason::Reason,
+    scan::Scanner,
 };
 
 /// Bytes of a piece: more than a line may have, and few enough to stay in a core's cache.
@@ -52,15 +53,19 @@ pub(crate) fn each_line<'a>(
 ) -> Result<(), Reason> {
     const LINES: usize = PIECE_BYTES / 512;
     let (mut lines, mut ends, mut failure) = (Vec::with_capacity(LINES), vec![0], None);
-    // Of all lines at once, which is cheaper; where that fails, the line at fault is to be named.
-    let text = simdutf8::basic::from_utf8(piece).ok();
-    let mut rest = piece;
+    // All lines at once, which is cheaper; where that fails, the line at fault is to be named.
+    if let Ok(text) = simdutf8::basic::from_utf8(piece) {
+        let mut scan = Scanner::new(text);
+        while let Some(line) = Line::next(&mut scan) {
+            lines.push(line);
+            ends.push(scan.at());
+        }
+    }
+    let mut rest = &piece[ends[lines.len()]..];
     while !rest.is_empty() && failure.is_none() {
         match memchr::memchr(b'\n', rest) {
             Some(end) => {
-                let start = piece.len() - rest.len();
-                let text = text.and_then(|text| text.get(start..start + end));
-                match text.map_or_else(|| Line::read(&rest[..end]), Line::of_text) {
+                match Line::read(&rest[..end]) {
                     Ok(line) => lines.push(line),
                     Err(reason) => failure = Some(reason),
                 }

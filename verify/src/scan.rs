@@ -4,6 +4,8 @@
 
 use stella_domain::json::{CanonicalJson, MAX_SAFE_INTEGER};
 
+use crate::marks::Marks;
+
 /// Arrays and objects that may stand within each other: what the door for JSON lets in
 /// (`stella_domain::json`, through serde_json).
 const MAX_DEPTH: u32 = 127;
@@ -20,9 +22,10 @@ pub struct FormError {
     pub problem: &'static str,
 }
 
-/// A place in a line, and the steps on from there.
+/// A place in a text, and the steps on from there.
 pub(crate) struct Scanner<'a> {
     text: &'a str,
+    marks: Marks,
     at: usize,
     depth: u32,
     max_depth: u32,
@@ -30,7 +33,8 @@ pub(crate) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Self { text, at: 0, depth: 0, max_depth: MAX_DEPTH }
+        let marks = Marks::of(text.as_bytes());
+        Self { text, marks, at: 0, depth: 0, max_depth: MAX_DEPTH }
     }
 
     /// Of a text in which what the door let in stands within so many arrays and objects more.
@@ -100,7 +104,7 @@ impl<'a> Scanner<'a> {
         self.at += 1;
         let start = self.at;
         loop {
-            self.at += plain_len(self.rest());
+            self.at = self.marks.next(self.at).min(self.text.len());
             match self.rest().first() {
                 Some(b'"') => {
                     let text = self.since(start);
@@ -122,7 +126,8 @@ impl<'a> Scanner<'a> {
             loop {
                 let start = self.at;
                 let name = self.string()?;
-                if before.is_some_and(|before| !precedes(before, name)) {
+                let name = Name { text: name, first: self.first_eight(start + 1, name.len()) };
+                if before.is_some_and(|before: Name<'_>| !before.precedes(&name)) {
                     let problem = "members stand in the order of their names, each once";
                     return Err(FormError { offset: start, problem });
                 }
@@ -201,11 +206,21 @@ impl<'a> Scanner<'a> {
     /// Go past decimal digits: their value, where they are no more than 16, and their count.
     #[inline(always)]
     fn digits(&mut self) -> (u64, usize) {
-        let digits = self.rest().iter().take_while(|b| b.is_ascii_digit());
-        let (value, count) = digits.fold((0_u64, 0), |(value, count), b| {
-            (value.wrapping_mul(10).wrapping_add(u64::from(b - b'0')), count + 1)
-        });
-        self.at += count;
+        let (mut value, mut count) = (0_u64, 0);
+        while let Some(eight) = self.rest().first_chunk() {
+            let (of_these, digits) = leading_digits(*eight);
+            value = value.wrapping_mul(POWERS[digits]).wrapping_add(of_these);
+            count += digits;
+            self.at += digits;
+            if digits < 8 {
+                return (value, count);
+            }
+        }
+        while let Some(digit @ b'0'..=b'9') = self.rest().first() {
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+            count += 1;
+            self.at += 1;
+        }
         (value, count)
     }
 
@@ -220,6 +235,20 @@ impl<'a> Scanner<'a> {
         };
         self.at += len;
         Ok(())
+    }
+
+    /// The first eight of the `len` bytes from `start` on, with zeros where there are less: as numbers
+    /// they are in the order of the bytes.
+    #[inline(always)]
+    fn first_eight(&self, start: usize, len: usize) -> u64 {
+        let rest = self.rest_from(start);
+        let eight = rest
+            .first_chunk()
+            .copied()
+            .unwrap_or_else(|| std::array::from_fn(|i| rest.get(i).copied().unwrap_or_default()));
+        let behind = 64 - 8 * len.min(8) as u32;
+        let word = u64::from_be_bytes(eight);
+        word.checked_shr(behind).and_then(|word| word.checked_shl(behind)).unwrap_or(0)
     }
 
     #[inline(always)]
@@ -237,35 +266,54 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// How many bytes at the start of `bytes` are neither a quote, a backslash nor a control character.
-fn plain_len(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    // The lowest byte for which this sets its top bit is below `n` (n <= 128); bytes above it may
-    // be flagged wrongly by the borrow, which does not matter for the first.
-    let below = |word: u64, n: u64| word.wrapping_sub(ONES * n) & !word & (ONES << 7);
-    let mut len = 0;
-    for chunk in bytes.chunks(8) {
-        let special = match chunk.try_into() {
-            Ok(chunk) => {
-                let word = u64::from_le_bytes(chunk);
-                below(word, 0x20)
-                    | below(word ^ (ONES * u64::from(b'"')), 1)
-                    | below(word ^ (ONES * u64::from(b'\\')), 1)
-            }
-            Err(_) => {
-                let plain = |b: &&u8| !matches!(b, b'"' | b'\\' | ..0x20);
-                return len + chunk.iter().take_while(plain).count();
-            }
-        };
-        if special != 0 {
-            return len + special.trailing_zeros() as usize / 8;
-        }
-        len += 8;
-    }
-    len
+/// 1 in each byte of a word.
+const EACH: u64 = u64::MAX / 255;
+/// Of ten, as far as the digits of a word go.
+const POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
+/// The value and the count of the digits that `bytes` begin with, all of them at once.
+#[inline(always)]
+fn leading_digits(bytes: [u8; 8]) -> (u64, usize) {
+    // Digits become their values, and bytes that are none get their top bit set; one after such a
+    // byte may be wrong by a carry, which does not matter for the first.
+    let values = u64::from_le_bytes(bytes) ^ (EACH * 0x30);
+    let others = (values.wrapping_add(EACH * 0x76) | values) & (EACH << 7);
+    let count = others.trailing_zeros() / 8;
+    // The first is the most significant, and zeros stand before it.
+    let digits = values.checked_shl(64 - 8 * count).unwrap_or(0);
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+    let every_other = |pairs: u64| pairs & 0x0000_00ff_0000_00ff;
+    let high = every_other(pairs).wrapping_mul(100 + (1_000_000 << 32));
+    let low = every_other(pairs >> 16).wrapping_mul(1 + (10_000 << 32));
+    (high.wrapping_add(low) >> 32, count as usize)
 }
 
-/// Whether member `a` stands before member `b`: by UTF-16 code units (RFC 8785, section 3.2.3).
+/// The name of a member, as it is written.
+#[derive(Clone, Copy)]
+struct Name<'a> {
+    text: &'a str,
+    /// Its first eight bytes; most names differ in them.
+    first: u64,
+}
+
+impl Name<'_> {
+    /// Whether it stands before `other`: by UTF-16 code units (RFC 8785, section 3.2.3).
+    #[inline(always)]
+    fn precedes(&self, other: &Self) -> bool {
+        // ASCII without escapes is in the order of its bytes, up to where they differ.
+        let other_than_ascii = (self.first | other.first) & (EACH << 7);
+        let escapes = [self, other].map(|name| {
+            let word = name.first ^ (EACH * u64::from(b'\\'));
+            word.wrapping_sub(EACH) & !word & (EACH << 7)
+        });
+        if self.first != other.first && other_than_ascii == 0 && escapes == [0, 0] {
+            return self.first < other.first;
+        }
+        precedes(self.text, other.text)
+    }
+}
+
+/// [`Name::precedes`], whatever the names are.
 fn precedes(a: &str, b: &str) -> bool {
     // From here on the order of UTF-8 is not that of UTF-16: surrogates lie below U+E000.
     let unusual = |name: &str| name.bytes().any(|byte| byte == b'\\' || byte >= 0xee);
