@@ -22,7 +22,7 @@ use stella_domain::{
 use stella_ledger::{
     clock::SystemClock,
     feed::Feed,
-    port::{AppendError, Finding, Ledger, LedgerError},
+    port::{AppendError, Finding, Ledger, LedgerError, Prepared},
     recorded::Recorded,
     snapshots::NoSnapshots,
     writer::{Decided, Decider, Decision, Writer, WriterConfig},
@@ -112,9 +112,13 @@ impl Ledger for Noting {
     async fn make_room(&self) -> Result<(), LedgerError> {
         self.inner.make_room().await
     }
-    async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
+    fn prepare(&self, commit: Arc<Commit>) -> Prepared {
+        self.inner.prepare(commit)
+    }
+
+    async fn append_prepared(&self, commits: &[Prepared]) -> Result<(), AppendError> {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner).push(commits.len());
-        self.inner.append(commits).await
+        self.inner.append_prepared(commits).await
     }
     async fn head(&self, tenant: &Tenant) -> Result<Head, LedgerError> {
         self.inner.head(tenant).await

@@ -70,6 +70,10 @@ struct Args {
 /// A part of the figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Rows {
+    /// (a) and (b): the writer.
+    Appends,
+    /// (c): whole runs.
+    Runs,
     /// (a) to (j): the record, and what is folded and exported of it.
     Record,
     /// (k) to (o): workers, queue, streams, schedules, large runs.
@@ -87,7 +91,7 @@ async fn main() -> Result<(), Failure> {
             if args.rows != Some(Rows::Operating) {
                 measure(&args, ledger, &mut figures).await?;
             }
-            if args.rows != Some(Rows::Record) {
+            if matches!(args.rows, None | Some(Rows::Operating)) {
                 let (place, time) = (Place::new(&args, ledger).await?, args.seconds);
                 let time = Duration::from_secs(time);
                 operating::measure(&args.stella, &place, args.sizes, time, &mut figures).await?;
@@ -195,13 +199,21 @@ impl Place {
 async fn measure(args: &Args, name: &str, figures: &mut Figures) -> Result<(), Failure> {
     let time = Duration::from_secs(args.seconds);
     let place = Place::new(args, name).await?;
-    measure_appends(&place, time, figures).await?;
+    if args.rows != Some(Rows::Runs) {
+        measure_appends(&place, time, figures).await?;
+    }
+    if args.rows == Some(Rows::Appends) {
+        return place.drop().await;
+    }
     let server = Server::start(&args.stella, &place.uri, place.dir.path(), 64).await?;
     server.register_chain("three", 3).await?;
     runs::run_load(&server, 64, Duration::from_secs(2), None).await?;
     let rate = measure_runs(&place, &server, time, figures).await?;
     server.stop().await?;
     place.drop().await?;
+    if args.rows == Some(Rows::Runs) {
+        return Ok(());
+    }
 
     let place = Place::new(args, name).await?;
     let server = Server::start(&args.stella, &place.uri, place.dir.path(), 64).await?;

@@ -67,11 +67,9 @@ impl Feed {
         *self.tenant(tenant).next_seq.borrow()
     }
 
-    /// `recorded` is durable.
+    /// `recorded` is durable. Followers hear of it with what [`reached`](Self::reached) says next.
     pub(crate) fn publish(&self, tenant: &Tenant, recorded: &Arc<Recorded>) {
-        let feed = self.tenant(tenant);
-        locked(&feed.recent).push(recorded);
-        feed.reach(recorded.commit.head().next_seq);
+        locked(&self.tenant(tenant).recent).push(recorded);
     }
 
     /// The tenant's ledger is known to hold `next_seq` events.

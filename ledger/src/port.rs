@@ -30,13 +30,26 @@ pub trait Ledger: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Do what can be done for `commit` before it is its turn to be written: whoever writes has others
+    /// under way meanwhile. What only one who writes can tell is told then.
+    fn prepare(&self, commit: Arc<Commit>) -> Prepared;
+
     /// Append `commits` in this order, several tenants mixed, and return when they are durable.
     ///
     /// # Errors
     /// [`AppendError`]: the first `landed` commits are durable. Of those after them none was written,
     /// unless the cause is [`AppendFailure::Unknown`]: then any number of them, in order and without
     /// a gap, may have been, or may yet be.
-    async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError>;
+    async fn append_prepared(&self, commits: &[Prepared]) -> Result<(), AppendError>;
+
+    /// [`append_prepared`](Self::append_prepared), of commits that were not prepared.
+    ///
+    /// # Errors
+    /// Likewise.
+    async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
+        let prepared = commits.iter().map(|commit| self.prepare(Arc::clone(commit)));
+        self.append_prepared(&Vec::from_iter(prepared)).await
+    }
 
     /// Where the tenant's ledger ends; [`Head::EMPTY`] when it has no events.
     async fn head(&self, tenant: &Tenant) -> Result<Head, LedgerError>;
@@ -95,6 +108,21 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// What is wrong with the storage's set-up: missing indexes, permissions that are too wide.
     async fn findings(&self) -> Result<Vec<Finding>, LedgerError>;
+}
+
+/// A commit that waits to be written.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// What is to be written.
+    pub commit: Arc<Commit>,
+    /// Its stored form, as far as the storage that prepared it has made it: nobody else reads it.
+    pub(crate) stored: Option<Arc<[u8]>>,
+}
+
+impl From<Arc<Commit>> for Prepared {
+    fn from(commit: Arc<Commit>) -> Self {
+        Self { commit, stored: None }
+    }
 }
 
 /// Something about the storage that weakens the ledger's guarantees.

@@ -13,7 +13,7 @@ use stella_domain::{
     time::Timestamp,
 };
 use stella_ledger::{
-    port::{AppendError, Finding, Ledger, LedgerError},
+    port::{AppendError, Finding, Ledger, LedgerError, Prepared},
     sqlite::SqliteLedger,
 };
 use stella_replay::verify::{LiveError, verify_ledger};
@@ -81,8 +81,12 @@ impl Ledger for Headless {
     ) -> Result<Vec<Commit>, LedgerError> {
         self.0.read(tenant, from_seq.max(1), limit).await
     }
-    async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
-        self.0.append(commits).await
+    fn prepare(&self, commit: Arc<Commit>) -> Prepared {
+        self.0.prepare(commit)
+    }
+
+    async fn append_prepared(&self, commits: &[Prepared]) -> Result<(), AppendError> {
+        self.0.append_prepared(commits).await
     }
     async fn head(&self, tenant: &Tenant) -> Result<Head, LedgerError> {
         self.0.head(tenant).await

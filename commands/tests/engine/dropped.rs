@@ -16,7 +16,7 @@ use stella_domain::{
     ids::{StreamId, Tenant},
     time::Timestamp,
 };
-use stella_ledger::port::{AppendError, AppendFailure, Finding, Ledger, LedgerError};
+use stella_ledger::port::{AppendError, AppendFailure, Finding, Ledger, LedgerError, Prepared};
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, watch};
 
@@ -141,13 +141,17 @@ impl Gated {
 
 #[async_trait]
 impl Ledger for Gated {
-    async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
+    fn prepare(&self, commit: Arc<Commit>) -> Prepared {
+        self.inner.prepare(commit)
+    }
+
+    async fn append_prepared(&self, commits: &[Prepared]) -> Result<(), AppendError> {
         if commits.is_empty() {
             return Ok(());
         }
         self.appends.send_modify(|appends| *appends += 1);
         let _through = self.gate.acquire().await.unwrap();
-        self.inner.append(commits).await?;
+        self.inner.append_prepared(commits).await?;
         match self.silent.load(SeqCst) {
             true => Err(AppendError { landed: 0, cause: AppendFailure::Unknown("silence".into()) }),
             false => Ok(()),

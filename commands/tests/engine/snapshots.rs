@@ -23,7 +23,7 @@ use stella_domain::{
 };
 use stella_ledger::{
     clock::Clock as _,
-    port::{AppendError, Finding, Ledger, LedgerError},
+    port::{AppendError, Finding, Ledger, LedgerError, Prepared},
     snapshots::{SNAPSHOT_EVERY, Snapshot, SnapshotFiles, Snapshots},
 };
 use tempfile::TempDir;
@@ -53,8 +53,12 @@ impl Counting {
 
 #[async_trait]
 impl Ledger for Counting {
-    async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
-        self.inner.append(commits).await
+    fn prepare(&self, commit: Arc<Commit>) -> Prepared {
+        self.inner.prepare(commit)
+    }
+
+    async fn append_prepared(&self, commits: &[Prepared]) -> Result<(), AppendError> {
+        self.inner.append_prepared(commits).await
     }
     async fn head(&self, tenant: &Tenant) -> Result<Head, LedgerError> {
         self.inner.head(tenant).await

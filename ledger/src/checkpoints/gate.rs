@@ -16,7 +16,7 @@ use stella_domain::{
 use super::SignerError;
 use crate::{
     append_times::AppendTimes,
-    port::{AppendError, AppendFailure, Finding, Ledger, LedgerError},
+    port::{AppendError, AppendFailure, Finding, Ledger, LedgerError, Prepared},
 };
 
 /// What was found about the ledger; shared by the signer, which finds, and the writer's ledger.
@@ -112,13 +112,17 @@ impl Ledger for GatedLedger {
         self.ledger.make_room().await
     }
 
-    async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
+    fn prepare(&self, commit: Arc<Commit>) -> Prepared {
+        self.ledger.prepare(commit)
+    }
+
+    async fn append_prepared(&self, commits: &[Prepared]) -> Result<(), AppendError> {
         if let Some(Finding { code, message, .. }) = self.gate.closed() {
             let cause = AppendFailure::Unavailable(format!("{code}: {message}"));
             return Err(AppendError { landed: 0, cause });
         }
         let began = Instant::now();
-        let appended = self.ledger.append(commits).await;
+        let appended = self.ledger.append_prepared(commits).await;
         self.gate.append_times.took(began.elapsed(), appended.is_ok());
         appended
     }

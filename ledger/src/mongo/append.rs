@@ -1,38 +1,40 @@
-//! Appending: one ordered `insertMany` for a batch.
+//! Appending: one ordered `insert` for a batch.
+//!
+//! The command is put together here, of documents that were made ahead: the driver's own way copies
+//! each of them three times and keeps its id, while the server has nothing to do. It also sends an
+//! insert again by itself, for which the server keeps a second record of every document; the writer,
+//! which compares hashes, needs no such help.
 
-use std::sync::Arc;
+use mongodb::bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
 
-use mongodb::bson::RawDocumentBuf;
-use stella_domain::chain::Commit;
+use super::{COLLECTION, MongoLedger, document, failure};
+use crate::port::{AppendError, AppendFailure, Prepared};
 
-use super::{MongoLedger, document, failure::classify};
-use crate::port::{AppendError, AppendFailure};
-
-/// BSON of one message at most. The server takes 48,000,000 bytes with what goes around it.
-const MESSAGE_BYTES: usize = 40_000_000;
-/// Documents of one message at most. The server takes 100,000.
-const MESSAGE_DOCUMENTS: usize = 50_000;
+/// BSON of the documents of one command at most. The server takes 16 MiB with what goes around them.
+const COMMAND_BYTES: usize = 15_000_000;
+/// Documents of one command at most. The server takes 100,000.
+const COMMAND_DOCUMENTS: usize = 50_000;
 
 impl MongoLedger {
-    pub(super) async fn append_all(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
+    pub(super) async fn append_all(&self, commits: &[Prepared]) -> Result<(), AppendError> {
         let mut landed = 0;
         while landed < commits.len() {
             let stopped =
                 |more: AppendError| AppendError { landed: landed + more.landed, cause: more.cause };
-            // One message an insert: the driver would split a larger one itself, and forget how
-            // far it came when a later part fails.
-            let documents = next_message(&commits[landed..]).map_err(stopped)?;
-            self.insert(&documents).await.map_err(stopped)?;
-            landed += documents.len();
+            let documents = next_documents(&commits[landed..]).map_err(stopped)?;
+            let sent = documents.len();
+            self.insert(documents).await.map_err(stopped)?;
+            landed += sent;
         }
         Ok(())
     }
 
-    async fn insert(&self, documents: &[RawDocumentBuf]) -> Result<(), AppendError> {
-        let insert = async { self.collection.insert_many(documents).ordered(true).await };
-        match tokio::time::timeout(self.options.append_limit(), insert).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(classify(&error)),
+    async fn insert(&self, documents: Vec<RawDocumentBuf>) -> Result<(), AppendError> {
+        let sent = documents.len();
+        let insert = self.database.run_raw_command(self.insert_of(documents));
+        match tokio::time::timeout(self.options.append_limit(), async { insert.await }).await {
+            Ok(Ok(answer)) => failure::of_answer(&answer, sent),
+            Ok(Err(error)) => Err(failure::classify(&error)),
             Err(_) => {
                 let limit_ms = self.options.append_limit().as_millis();
                 let reason = format!("MongoDB did not answer an insert within {limit_ms} ms");
@@ -40,14 +42,28 @@ impl MongoLedger {
             }
         }
     }
+
+    /// `insert`, as MongoDB's manual has it among the database commands.
+    fn insert_of(&self, documents: Vec<RawDocumentBuf>) -> RawDocumentBuf {
+        let mut array = RawArrayBuf::new();
+        documents.into_iter().for_each(|document| array.push(document));
+        // Longer than a majority is ever waited for, it would be no limit: the cast is exact.
+        let limit_ms = self.options.append_timeout.as_millis() as i64;
+        // Whatever the URI says: the ledger rests on these.
+        let durable = rawdoc! { "w": "majority", "j": true, "wtimeout": limit_ms };
+        let mut command = rawdoc! { "insert": COLLECTION, "ordered": true };
+        command.append("writeConcern", durable);
+        command.append("documents", array);
+        command
+    }
 }
 
-/// As many documents as fit one message: at least one.
-fn next_message(commits: &[Arc<Commit>]) -> Result<Vec<RawDocumentBuf>, AppendError> {
-    let mut documents = Vec::with_capacity(commits.len().min(MESSAGE_DOCUMENTS));
+/// As many documents as fit one command: at least one.
+fn next_documents(commits: &[Prepared]) -> Result<Vec<RawDocumentBuf>, AppendError> {
+    let mut documents = Vec::with_capacity(commits.len().min(COMMAND_DOCUMENTS));
     let mut bytes = 0;
-    for commit in commits.iter().take(MESSAGE_DOCUMENTS) {
-        let document = match document::encode(commit) {
+    for commit in commits.iter().take(COMMAND_DOCUMENTS) {
+        let document = match document_of(commit) {
             Ok(document) => document,
             Err(reason) if documents.is_empty() => {
                 let cause = AppendFailure::Unavailable(reason);
@@ -57,10 +73,17 @@ fn next_message(commits: &[Arc<Commit>]) -> Result<Vec<RawDocumentBuf>, AppendEr
             Err(_) => break,
         };
         bytes += document.as_bytes().len();
-        if bytes > MESSAGE_BYTES && !documents.is_empty() {
+        if bytes > COMMAND_BYTES && !documents.is_empty() {
             break;
         }
         documents.push(document);
     }
     Ok(documents)
+}
+
+fn document_of(commit: &Prepared) -> Result<RawDocumentBuf, String> {
+    match commit.stored.as_deref().map(RawDocument::from_bytes) {
+        Some(Ok(document)) => Ok(document.to_owned()),
+        Some(Err(_)) | None => document::encode(&commit.commit),
+    }
 }

@@ -4,9 +4,11 @@
 //! something. Whatever is not listed here as known is *unknown*: the writer then reads back, which
 //! costs time and never truth.
 
-use mongodb::error::{
-    CommandError, Error, ErrorKind, InsertManyError, NO_WRITES_PERFORMED, SYSTEM_OVERLOADED_ERROR,
-    WriteFailure,
+use mongodb::{
+    bson::{Bson, Document},
+    error::{
+        CommandError, Error, ErrorKind, NO_WRITES_PERFORMED, SYSTEM_OVERLOADED_ERROR, WriteFailure,
+    },
 };
 
 use crate::port::{AppendError, AppendFailure, LedgerError};
@@ -21,25 +23,19 @@ const REFUSED: [i32; 10] = [
     13,    // Unauthorized
     14,    // TypeMismatch
     18,    // AuthenticationFailed
-    20,    // IllegalOperation: a standalone server knows no retryable writes
+    20,    // IllegalOperation
     59,    // CommandNotFound
     72,    // InvalidOptions
     121,   // DocumentValidationFailure
     10334, // BSONObjectTooLarge
 ];
 
-/// How far an ordered insert of one message came that ended with `error`.
-///
-/// The driver sends an insert a second time when the first sending failed; of two errors it
-/// returns the one after which something may have been written. An error that says "not sent"
-/// therefore holds for both sendings.
+/// How far an ordered insert came that ended with `error`.
 pub(super) fn classify(error: &Error) -> AppendError {
     let nothing_landed = |cause| AppendError { landed: 0, cause };
     let unavailable = || nothing_landed(AppendFailure::Unavailable(reason(error)));
     let unknown = || nothing_landed(AppendFailure::Unknown(reason(error)));
     match &*error.kind {
-        ErrorKind::InsertMany(failure) => classify_insert(error, failure),
-
         // Never sent: no server, no connection, or no message could be made.
         ErrorKind::ServerSelection { .. }
         | ErrorKind::ConnectionPoolCleared { .. }
@@ -67,7 +63,9 @@ pub(super) fn classify(error: &Error) -> AppendError {
         ErrorKind::Write(WriteFailure::WriteError(e)) => {
             nothing_landed(refusal(e.code, e.message.clone()))
         }
-        ErrorKind::Write(WriteFailure::WriteConcernError(_)) | ErrorKind::BulkWrite(_) => unknown(),
+        ErrorKind::Write(WriteFailure::WriteConcernError(_))
+        | ErrorKind::InsertMany(_)
+        | ErrorKind::BulkWrite(_) => unknown(),
 
         // The answer could not be read, or the driver is at odds with itself.
         ErrorKind::InvalidResponse { .. }
@@ -83,18 +81,52 @@ pub(super) fn classify(error: &Error) -> AppendError {
     }
 }
 
-fn classify_insert(error: &Error, failure: &InsertManyError) -> AppendError {
-    if failure.write_concern_error.is_some() {
-        // Written, but not known to be durable, and that holds for every document of the message.
-        return AppendError { landed: 0, cause: AppendFailure::Unknown(reason(error)) };
+/// How far an ordered insert of so many documents came by the server's `answer`, which says that the
+/// command as such was carried out.
+pub(super) fn of_answer(answer: &Document, sent: usize) -> Result<(), AppendError> {
+    let unknown =
+        |reason: String| Err(AppendError { landed: 0, cause: AppendFailure::Unknown(reason) });
+    if let Some(concern) = answer.get("writeConcernError") {
+        // Written, but not known to be durable, and that holds for every document of the command.
+        return unknown(said(concern));
     }
-    match failure.write_errors.as_ref().and_then(|errors| errors.first()) {
-        // Ordered: those before it are durable, it and those after it were not written.
-        Some(refused) => AppendError {
-            landed: refused.index,
-            cause: refusal(refused.code, refused.message.clone()),
-        },
-        None => AppendError { landed: 0, cause: AppendFailure::Unknown(reason(error)) },
+    // Ordered: the documents before the first error are durable, it and those after it were not written.
+    let refused = match answer.get("writeErrors") {
+        None => None,
+        Some(Bson::Array(errors)) => errors.first(),
+        Some(other) => return unknown(said(other)),
+    };
+    match refused {
+        None if answer.get("n").and_then(number) == i64::try_from(sent).ok() => Ok(()),
+        None => unknown(format!("it says of {sent} documents: {answer}")),
+        Some(refused) => {
+            let error = refused.as_document();
+            let member = |name| error.and_then(|error| error.get(name)).and_then(number);
+            let (landed, code) = (member("index"), member("code"));
+            match (landed.and_then(|n| n.try_into().ok()), code.and_then(|n| n.try_into().ok())) {
+                (Some(landed), Some(code)) if landed < sent => {
+                    Err(AppendError { landed, cause: refusal(code, said(refused)) })
+                }
+                _ => unknown(said(refused)),
+            }
+        }
+    }
+}
+
+fn number(value: &Bson) -> Option<i64> {
+    match value {
+        Bson::Int32(n) => Some((*n).into()),
+        Bson::Int64(n) => Some(*n),
+        _ => None,
+    }
+}
+
+/// What an error within an answer says.
+fn said(error: &Bson) -> String {
+    let member = |name| error.as_document().and_then(|error| error.get(name));
+    match (member("code").and_then(number), member("errmsg").and_then(Bson::as_str)) {
+        (Some(code), Some(message)) => format!("code {code}: {message}"),
+        _ => error.to_string(),
     }
 }
 
@@ -103,9 +135,9 @@ fn refusal(code: i32, message: String) -> AppendFailure {
     if DUPLICATE_KEY.contains(&code) {
         AppendFailure::Conflict
     } else if REFUSED.contains(&code) {
-        AppendFailure::Unavailable(format!("code {code}: {message}"))
+        AppendFailure::Unavailable(message)
     } else {
-        AppendFailure::Unknown(format!("code {code}: {message}"))
+        AppendFailure::Unknown(message)
     }
 }
 
@@ -114,19 +146,9 @@ pub(super) fn unavailable(error: &Error) -> LedgerError {
     LedgerError::Unavailable(reason(error))
 }
 
-/// The driver's own text for an error holds the server's whole answer in hex.
+/// What the server, or the driver, says.
 pub(super) fn reason(error: &Error) -> String {
-    match &*error.kind {
-        ErrorKind::InsertMany(failure) => {
-            let writes = failure.write_errors.iter().flatten().map(|e| (e.code, &e.message));
-            let concern = failure.write_concern_error.iter().map(|e| (e.code, &e.message));
-            concern
-                .chain(writes)
-                .next()
-                .map_or_else(String::new, |(code, message)| format!("code {code}: {message}"))
-        }
-        kind => kind.to_string(),
-    }
+    error.kind.to_string()
 }
 
 #[cfg(test)]
@@ -135,23 +157,22 @@ mod tests {
 
     use std::io;
 
-    use mongodb::bson::{self, Document, doc};
+    use mongodb::bson::{self, doc};
 
     use super::*;
 
     /// Conflict, unavailable or unknown, and how many landed.
     fn classified(kind: ErrorKind) -> (usize, &'static str) {
-        let AppendError { landed, cause } = classify(&Error::from(kind));
+        told(classify(&Error::from(kind)))
+    }
+
+    fn told(AppendError { landed, cause }: AppendError) -> (usize, &'static str) {
         let cause = match cause {
             AppendFailure::Conflict => "conflict",
             AppendFailure::Unavailable(_) => "unavailable",
             AppendFailure::Unknown(_) => "unknown",
         };
         (landed, cause)
-    }
-
-    fn insert(answer: Document) -> ErrorKind {
-        ErrorKind::InsertMany(bson::from_document(answer).unwrap())
     }
 
     fn command(code: i32) -> ErrorKind {
@@ -162,7 +183,13 @@ mod tests {
     fn an_ordered_insert_lands_up_to_the_document_that_was_refused() {
         let refused = |index: i32, code: i32| doc! { "index": index, "code": code, "errmsg": "x" };
         let concern = doc! { "code": 64, "codeName": "WriteConcernFailed", "errmsg": "x" };
+        assert!(of_answer(&doc! { "n": 5, "ok": 1.0 }, 5).is_ok());
         for (answer, expected) in [
+            (doc! { "n": 4, "ok": 1.0 }, (0, "unknown")),
+            (doc! { "writeErrors": [refused(5, 11000)] }, (0, "unknown")),
+            (doc! { "writeErrors": [refused(-1, 11000)] }, (0, "unknown")),
+            (doc! { "writeErrors": [{ "code": 11000 }] }, (0, "unknown")),
+            (doc! { "writeErrors": "?" }, (0, "unknown")),
             (doc! { "writeErrors": [refused(3, 11000)] }, (3, "conflict")),
             (doc! { "writeErrors": [refused(0, 11000)] }, (0, "conflict")),
             (doc! { "writeErrors": [refused(2, 121)] }, (2, "unavailable")),
@@ -176,7 +203,7 @@ mod tests {
             ),
             (doc! {}, (0, "unknown")),
         ] {
-            assert_eq!(classified(insert(answer.clone())), expected, "{answer}");
+            assert_eq!(told(of_answer(&answer, 5).unwrap_err()), expected, "{answer}");
         }
     }
 

@@ -39,7 +39,7 @@ pub use self::{
     role::{APPEND_ONLY_ROLE, MadeRole, RoleError},
 };
 use crate::{
-    port::{AppendError, Finding, Ledger, LedgerError},
+    port::{AppendError, Finding, Ledger, LedgerError, Prepared},
     sound::Sound,
 };
 
@@ -164,7 +164,13 @@ impl Ledger for MongoLedger {
         self.setup_if_new().await
     }
 
-    async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
+    fn prepare(&self, commit: Arc<Commit>) -> Prepared {
+        // Why it cannot be stored is found out again when it is to be.
+        let stored = document::encode(&commit).ok().map(|document| document.into_bytes().into());
+        Prepared { commit, stored }
+    }
+
+    async fn append_prepared(&self, commits: &[Prepared]) -> Result<(), AppendError> {
         if commits.is_empty() {
             return Ok(());
         }

@@ -1,12 +1,15 @@
 //! Appending a batch in one transaction.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, LazyLock},
+};
 
 use sqlx::{AssertSqlSafe, SqliteConnection};
 use stella_domain::chain::Commit;
 
 use super::{result_code, row, schema};
-use crate::port::{AppendError, AppendFailure};
+use crate::port::{AppendError, AppendFailure, Prepared};
 
 /// Rows of one statement: a statement costs a trip to the connection's thread and back, so many
 /// rows share one. Powers of two, so that seven prepared statements serve every batch.
@@ -28,7 +31,7 @@ static INSERTS: LazyLock<[Arc<str>; ROWS.len()]> = LazyLock::new(|| {
 /// On a conflict at commit *i*, the first *i* become durable.
 pub(super) async fn append(
     connection: &mut SqliteConnection,
-    commits: &[Arc<Commit>],
+    commits: &[Prepared],
 ) -> (Result<(), AppendError>, bool) {
     let nothing = |cause| (Err(AppendError { landed: 0, cause }), false);
     // The write lock is taken at once: a transaction that reads first and then finds another
@@ -59,7 +62,7 @@ enum Inserted {
     Failed(String),
 }
 
-async fn insert(connection: &mut SqliteConnection, commits: &[Arc<Commit>]) -> Inserted {
+async fn insert(connection: &mut SqliteConnection, commits: &[Prepared]) -> Inserted {
     let mut done = 0;
     // Once a statement of several rows was refused, all of it is undone: its rows go one by one,
     // which finds the one that was.
@@ -70,7 +73,7 @@ async fn insert(connection: &mut SqliteConnection, commits: &[Arc<Commit>]) -> I
         let rows = ROWS[size];
         match insert_rows(connection, &INSERTS[size], &commits[done..done + rows]).await {
             Ok(()) => done += rows,
-            Err(error) => match refusal(&error, &commits[done]) {
+            Err(error) => match refusal(&error, &commits[done].commit) {
                 None => return Inserted::Failed(error.to_string()),
                 Some(refusal) if rows == 1 => return Inserted::Until(done, refusal),
                 Some(_) => most = 1,
@@ -83,10 +86,11 @@ async fn insert(connection: &mut SqliteConnection, commits: &[Arc<Commit>]) -> I
 async fn insert_rows(
     connection: &mut SqliteConnection,
     statement: &Arc<str>,
-    commits: &[Arc<Commit>],
+    commits: &[Prepared],
 ) -> Result<(), sqlx::Error> {
     let mut query = sqlx::query(AssertSqlSafe(Arc::clone(statement)));
-    for commit in commits {
+    for prepared in commits {
+        let commit = &prepared.commit;
         query = query
             .bind(commit.ledger.tenant.as_str())
             .bind(integer(commit.seq)?)
@@ -97,9 +101,16 @@ async fn insert_rows(
             .bind(commit.recorded_at.as_micros())
             .bind(commit.actor.as_str())
             .bind(commit.prev.as_bytes().as_slice())
-            .bind(row::events_text(&commit.events));
+            .bind(events_text(prepared));
     }
     query.execute(connection).await.map(drop)
+}
+
+fn events_text(prepared: &Prepared) -> Cow<'_, str> {
+    match prepared.stored.as_deref().map(str::from_utf8) {
+        Some(Ok(events)) => events.into(),
+        Some(Err(_)) | None => row::events_text(&prepared.commit.events).into(),
+    }
 }
 
 fn integer(n: u64) -> Result<i64, sqlx::Error> {

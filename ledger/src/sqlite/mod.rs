@@ -31,7 +31,7 @@ use tokio::sync::Mutex;
 pub use self::erase::SqliteEraser;
 use crate::{
     page::Page,
-    port::{AppendError, AppendFailure, Finding, Ledger, LedgerError, READ_LIMIT},
+    port::{AppendError, AppendFailure, Finding, Ledger, LedgerError, Prepared, READ_LIMIT},
     sound::Sound,
 };
 
@@ -102,7 +102,12 @@ impl SqliteLedger {
 
 #[async_trait]
 impl Ledger for SqliteLedger {
-    async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
+    fn prepare(&self, commit: Arc<Commit>) -> Prepared {
+        let events = row::events_text(&commit.events);
+        Prepared { commit, stored: Some(events.into_bytes().into()) }
+    }
+
+    async fn append_prepared(&self, commits: &[Prepared]) -> Result<(), AppendError> {
         if commits.is_empty() {
             return Ok(());
         }

@@ -3,14 +3,13 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
     time::Duration,
 };
 
 use stella_domain::{chain::Commit, hash::Hash32, ids::Tenant};
 use tokio::time::{Instant, timeout_at};
 
-use crate::port::{AppendError, AppendFailure, Ledger, LedgerError};
+use crate::port::{AppendError, AppendFailure, Ledger, LedgerError, Prepared};
 
 /// How long an append may take before its callers are told that its outcome is unknown.
 pub(super) const RESOLVE_FOR: Duration = Duration::from_secs(8);
@@ -38,7 +37,7 @@ pub(super) enum Failure {
 }
 
 /// Append `commits` and settle what the storage left open.
-pub(super) async fn append_resolved(ledger: &dyn Ledger, commits: &[Arc<Commit>]) -> Appended {
+pub(super) async fn append_resolved(ledger: &dyn Ledger, commits: &[Prepared]) -> Appended {
     let mut batch = Batch {
         ledger,
         commits,
@@ -59,7 +58,7 @@ pub(super) async fn append_resolved(ledger: &dyn Ledger, commits: &[Arc<Commit>]
 
 struct Batch<'a> {
     ledger: &'a dyn Ledger,
-    commits: &'a [Arc<Commit>],
+    commits: &'a [Prepared],
     /// Leading commits that are durable.
     landed: usize,
     /// Once a send has ended without an answer, whatever it sent may be there, however later sends
@@ -77,7 +76,7 @@ impl Batch<'_> {
     async fn send(&mut self) -> Result<(), AppendFailure> {
         let began = Instant::now();
         let rest = &self.commits[self.landed..];
-        let sent = timeout_at(self.deadline, self.ledger.append(rest)).await;
+        let sent = timeout_at(self.deadline, self.ledger.append_prepared(rest)).await;
         self.took = began.elapsed();
         let AppendError { landed, cause } = match sent {
             Ok(Ok(())) => return Ok(()),
@@ -159,9 +158,9 @@ enum Next {
 }
 
 /// Compare `commits` with the ledger, in order, as far as they are there.
-async fn look_up(ledger: &dyn Ledger, commits: &[Arc<Commit>]) -> Result<Found, LedgerError> {
+async fn look_up(ledger: &dyn Ledger, commits: &[Prepared]) -> Result<Found, LedgerError> {
     let mut pages: HashMap<&Tenant, VecDeque<(u64, Hash32)>> = HashMap::new();
-    for (ours, commit) in commits.iter().enumerate() {
+    for (ours, Prepared { commit, .. }) in commits.iter().enumerate() {
         let tenant = &commit.ledger.tenant;
         let page = pages.entry(tenant).or_default();
         if page.is_empty() {
@@ -196,12 +195,10 @@ async fn version_is_taken(ledger: &dyn Ledger, commit: &Commit) -> Result<bool, 
 
 /// Why these commits cannot be sent again: the storage that failed may be back with an older state
 /// than the one that they follow, and not every storage refuses a gap.
-async fn severed(
-    ledger: &dyn Ledger,
-    commits: &[Arc<Commit>],
-) -> Result<Option<String>, LedgerError> {
+async fn severed(ledger: &dyn Ledger, commits: &[Prepared]) -> Result<Option<String>, LedgerError> {
     let mut seen = HashSet::new();
-    for commit in commits.iter().filter(|commit| seen.insert(&commit.ledger.tenant)) {
+    let commits = commits.iter().map(|prepared| &prepared.commit);
+    for commit in commits.filter(|commit| seen.insert(&commit.ledger.tenant)) {
         let tenant = &commit.ledger.tenant;
         let Some(last) = commit.seq.checked_sub(1) else { continue };
         let before = ledger.read(tenant, last, 1).await?;

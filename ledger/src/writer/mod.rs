@@ -137,6 +137,7 @@ impl<D: Decider> Writer<D> {
             waiting: HashSet::new(),
             staged: std::collections::VecDeque::new(),
             settling: std::collections::VecDeque::new(),
+            unannounced: vec![],
             salts: salt::Salts::default(),
             outage: None,
             unconfirmed: HashMap::new(),

@@ -117,6 +117,16 @@ impl<D: Decider> Task<D> {
         }
     }
 
+    /// Let followers know how far their ledgers have come: once for all that was told of in one go, for
+    /// each of them wakes up for it.
+    pub(super) fn announce(&mut self) {
+        for tenant in std::mem::take(&mut self.unannounced) {
+            if let Some(head) = self.tenant(&tenant).durable_head {
+                self.feed.reached(&tenant, head.next_seq);
+            }
+        }
+    }
+
     /// Until the storage is back, commands are refused, but for a probe now and then.
     pub(super) fn is_down(&mut self, reason: &str) {
         if self.outage.is_none() {
@@ -212,7 +222,7 @@ impl<D: Decider> Task<D> {
     }
 
     pub(super) fn durable(&mut self, item: Staged<D>) {
-        let Staged { request, commit, answer, effects, head } = item;
+        let Staged { request, commit, prepared: _, answer, effects, head } = item;
         let receipt = commit.as_deref().map(|recorded| Receipt {
             first_seq: recorded.commit.seq,
             last_seq: recorded.commit.last_seq(),
@@ -229,6 +239,9 @@ impl<D: Decider> Task<D> {
                 state.clock_fault_accepted_at = Some(recorded.commit.recorded_at);
             }
             self.feed.publish(&request.tenant, recorded);
+            if self.unannounced.last() != Some(&request.tenant) {
+                self.unannounced.push(request.tenant.clone());
+            }
         }
         for effect in effects {
             self.decider.perform(&request.tenant, effect);

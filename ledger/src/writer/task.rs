@@ -9,6 +9,7 @@ use std::{
 use futures::future::BoxFuture;
 use stella_domain::{
     chain::{Commit, Draft, Head},
+    hash::Salt,
     ids::{LedgerId, Tenant},
     time::Timestamp,
 };
@@ -29,7 +30,11 @@ use super::{
     skew,
     tenant::TenantState,
 };
-use crate::{feed::Feed, port::Ledger, recorded::Recorded};
+use crate::{
+    feed::Feed,
+    port::{Ledger, Prepared},
+    recorded::Recorded,
+};
 
 /// Commits in one batch at most.
 const BATCH_COMMITS: usize = 1_000;
@@ -57,6 +62,8 @@ pub(super) struct Task<D: Decider> {
     pub(super) staged: VecDeque<Staged<D>>,
     /// Durable, and still to be told to everybody.
     pub(super) settling: VecDeque<Staged<D>>,
+    /// Whose followers are still to hear of what is new.
+    pub(super) unannounced: Vec<Tenant>,
     pub(super) unconfirmed: HashMap<Tenant, Unconfirmed<D>>,
     pub(super) salts: Salts,
     /// Set while the storage does not take writes: why, and when to try again.
@@ -71,6 +78,8 @@ pub(super) struct Task<D: Decider> {
 pub(super) struct Staged<D: Decider> {
     pub(super) request: Request<D>,
     pub(super) commit: Option<Arc<Recorded>>,
+    /// The same, as it is written.
+    pub(super) prepared: Option<Prepared>,
     pub(super) answer: D::Answer,
     pub(super) effects: Vec<D::Effect>,
     /// Where the ledger ended, for this decision, with its own commit.
@@ -127,6 +136,7 @@ impl<D: Decider> Task<D> {
                 () = wake.notified(), if open_inbox => {}
                 () = tokio::time::sleep(wake_in), if open_inbox => {}
             }
+            self.announce();
             self.decide_due();
             self.start_loads(&mut loads);
             self.start_reads(&mut reads);
@@ -238,10 +248,12 @@ impl<D: Decider> Task<D> {
             }
         };
         let head = commit.as_ref().map_or(head, |recorded| recorded.commit.head());
+        let prepare = |recorded: &Arc<Recorded>| self.ledger.prepare(Arc::clone(&recorded.commit));
+        let prepared = commit.as_ref().map(prepare);
         let state = self.tenant(&request.tenant);
         state.staged_head = Some(head);
         state.in_flight += 1;
-        self.staged.push_back(Staged { request, commit, answer, effects, head });
+        self.staged.push_back(Staged { request, commit, prepared, answer, effects, head });
     }
 
     fn seal(
@@ -253,7 +265,10 @@ impl<D: Decider> Task<D> {
     ) -> Result<Recorded, String> {
         let mut events = Vec::with_capacity(decided.events.len());
         for event in &decided.events {
-            events.push((event.encode(), self.salts.next()?));
+            let event = event.encode();
+            // Most have no payload to be hidden.
+            let salt = if event.payload.is_some() { self.salts.next()? } else { Salt::ZERO };
+            events.push((event, salt));
         }
         let draft = Draft {
             stream: decided.stream,
@@ -275,13 +290,11 @@ impl<D: Decider> Task<D> {
                 break;
             }
             let Some(staged) = self.staged.pop_front() else { break };
-            commits.extend(staged.commit.clone());
+            commits.extend(staged.prepared.clone());
             items.push(staged);
         }
         let ledger = Arc::clone(&self.ledger);
         Box::pin(async move {
-            let commits: Vec<Arc<Commit>> =
-                commits.iter().map(|recorded| Arc::clone(&recorded.commit)).collect();
             let appended = append_resolved(&*ledger, &commits).await;
             BatchDone { items, appended }
         })

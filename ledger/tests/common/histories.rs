@@ -157,7 +157,7 @@ pub(crate) mod turning {
         time::Timestamp,
     };
     use stella_ledger::{
-        port::{AppendError, Finding, Ledger as Port, LedgerError},
+        port::{AppendError, Finding, Ledger as Port, LedgerError, Prepared},
         uri::Storage,
     };
 
@@ -193,8 +193,12 @@ pub(crate) mod turning {
 
     #[async_trait]
     impl Port for Ledger {
-        async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
-            self.now().append(commits).await
+        fn prepare(&self, commit: Arc<Commit>) -> Prepared {
+            self.now().prepare(commit)
+        }
+
+        async fn append_prepared(&self, commits: &[Prepared]) -> Result<(), AppendError> {
+            self.now().append_prepared(commits).await
         }
         async fn head(&self, tenant: &Tenant) -> Result<Head, LedgerError> {
             self.now().head(tenant).await

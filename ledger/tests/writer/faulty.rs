@@ -14,7 +14,7 @@ use stella_domain::{
     ids::{StreamId, Tenant},
     time::Timestamp,
 };
-use stella_ledger::port::{AppendError, AppendFailure, Finding, Ledger, LedgerError};
+use stella_ledger::port::{AppendError, AppendFailure, Finding, Ledger, LedgerError, Prepared};
 use tokio::sync::{Semaphore, watch};
 
 /// What an append comes to.
@@ -140,7 +140,11 @@ impl Faulty {
 
 #[async_trait]
 impl Ledger for Faulty {
-    async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
+    fn prepare(&self, commit: Arc<Commit>) -> Prepared {
+        self.inner().prepare(commit)
+    }
+
+    async fn append_prepared(&self, commits: &[Prepared]) -> Result<(), AppendError> {
         if commits.is_empty() {
             return Ok(());
         }
@@ -155,7 +159,7 @@ impl Ledger for Faulty {
             Fault::UnknownFirstLanded => 1,
             Fault::Unavailable | Fault::UnknownAndLost | Fault::FalseConflict => 0,
         };
-        self.inner().append(&commits[..written]).await?;
+        self.inner().append_prepared(&commits[..written]).await?;
         self.acks_held.subscribe().wait_for(|held| !held).await.unwrap();
         let told = || "told so".to_owned();
         let cause = match fault {

@@ -26,7 +26,7 @@ use stella_domain::{
 use stella_ledger::{
     erasure::Blanking,
     feed::Feed,
-    port::{AppendError, Finding, Ledger, LedgerError, READ_LIMIT},
+    port::{AppendError, Finding, Ledger, LedgerError, Prepared, READ_LIMIT},
     recorded::Recorded,
 };
 use stella_projections::Projections;
@@ -64,8 +64,12 @@ impl MemoryLedger {
 
 #[async_trait::async_trait]
 impl Ledger for MemoryLedger {
-    async fn append(&self, commits: &[Arc<Commit>]) -> Result<(), AppendError> {
-        self.push(commits);
+    fn prepare(&self, commit: Arc<Commit>) -> Prepared {
+        commit.into()
+    }
+
+    async fn append_prepared(&self, commits: &[Prepared]) -> Result<(), AppendError> {
+        self.push(&commits.iter().map(|p| Arc::clone(&p.commit)).collect::<Vec<_>>());
         Ok(())
     }
 
