@@ -22,6 +22,7 @@ use stella_domain::{
     time::Timestamp,
 };
 
+use super::elements::{Elements, Value};
 use crate::{fsck::scan::Stored, port::LedgerError};
 
 /// The largest seq that a key can hold in its 12 digits.
@@ -220,26 +221,22 @@ struct Members<'a> {
 
 impl<'a> Members<'a> {
     fn of(document: &'a RawDocument) -> Result<Self, String> {
-        use RawBsonRef::{Array, Binary, Int64, String as Text};
+        use Value::{Array, Binary, Int64, Text};
         let mut members = Self::default();
-        for element in document {
-            match element.map_err(text)? {
-                ("_id", Text(id)) => members.id = Some(id),
-                ("origin", Text(origin)) => members.origin = Some(origin),
-                ("tenant", Text(tenant)) => members.tenant = Some(tenant),
-                ("seq", Int64(seq)) => members.seq = Some(seq),
-                ("lastSeq", Int64(seq)) => members.last_seq = Some(seq),
-                ("stream", Text(stream)) => members.stream = Some(stream),
-                ("streamVersion", Int64(version)) => members.stream_version = Some(version),
-                ("recordedAt", Int64(micros)) => members.recorded_at = Some(micros),
-                ("actor", Text(actor)) => members.actor = Some(actor),
-                ("prev", Binary(prev)) => members.prev = Some(prev.bytes),
-                ("events", Array(events)) => {
-                    let decoded = events.into_iter().zip(0..).map(|(event, i)| {
-                        decode_event(event.map_err(text)?).map_err(|e| format!("event {i}: {e}"))
-                    });
-                    members.events = Some(decoded.collect::<Result<_, String>>()?);
-                }
+        let mut elements = Elements::of(document.as_bytes())?;
+        while let Some(element) = elements.next()? {
+            match element {
+                (b"_id", Text(id)) => members.id = Some(id),
+                (b"origin", Text(origin)) => members.origin = Some(origin),
+                (b"tenant", Text(tenant)) => members.tenant = Some(tenant),
+                (b"seq", Int64(seq)) => members.seq = Some(seq),
+                (b"lastSeq", Int64(seq)) => members.last_seq = Some(seq),
+                (b"stream", Text(stream)) => members.stream = Some(stream),
+                (b"streamVersion", Int64(version)) => members.stream_version = Some(version),
+                (b"recordedAt", Int64(micros)) => members.recorded_at = Some(micros),
+                (b"actor", Text(actor)) => members.actor = Some(actor),
+                (b"prev", Binary(prev)) => members.prev = Some(prev),
+                (b"events", Array(events)) => members.events = Some(decode_events(events)?),
                 (name, value) => return Err(unexpected(name, value)),
             }
         }
@@ -247,20 +244,34 @@ impl<'a> Members<'a> {
     }
 }
 
-fn decode_event(event: RawBsonRef<'_>) -> Result<StoredEvent, String> {
-    use RawBsonRef::{Binary, Document, Int32, String as Text};
-    let Document(event) = event else { return Err("it is no document".to_owned()) };
+fn decode_events(array: &[u8]) -> Result<Vec<StoredEvent>, String> {
+    let mut elements = Elements::of(array)?;
+    let mut events = vec![];
+    // The names are indexes.
+    while let Some((_, event)) = elements.next()? {
+        let decoded = match event {
+            Value::Document(event) => decode_event(event),
+            _ => Err("it is no document".to_owned()),
+        };
+        events.push(decoded.map_err(|e| format!("event {}: {e}", events.len()))?);
+    }
+    Ok(events)
+}
+
+fn decode_event(event: &[u8]) -> Result<StoredEvent, String> {
+    use Value::{Binary, Int32, Text};
     let (mut event_type, mut schema, mut hash, mut data) = (None, None, None, None);
     let (mut payload, mut salt, mut payload_hash) = (None, None, None);
-    for element in event {
-        match element.map_err(text)? {
-            ("type", Text(name)) => event_type = Some(name),
-            ("schema", Int32(version)) => schema = Some(version),
-            ("hash", Binary(bytes)) => hash = Some(bytes.bytes),
-            ("data", Text(json)) => data = Some(json),
-            ("payload", Text(json)) => payload = Some(json),
-            ("salt", Binary(bytes)) => salt = Some(bytes.bytes),
-            ("payloadHash", Binary(bytes)) => payload_hash = Some(bytes.bytes),
+    let mut elements = Elements::of(event)?;
+    while let Some(element) = elements.next()? {
+        match element {
+            (b"type", Text(name)) => event_type = Some(name),
+            (b"schema", Int32(version)) => schema = Some(version),
+            (b"hash", Binary(bytes)) => hash = Some(bytes),
+            (b"data", Text(json)) => data = Some(json),
+            (b"payload", Text(json)) => payload = Some(json),
+            (b"salt", Binary(bytes)) => salt = Some(bytes),
+            (b"payloadHash", Binary(bytes)) => payload_hash = Some(bytes),
             (name, value) => return Err(unexpected(name, value)),
         }
     }
@@ -268,7 +279,7 @@ fn decode_event(event: RawBsonRef<'_>) -> Result<StoredEvent, String> {
         (None, None, None) => StoredPayload::None,
         (Some(json), Some(salt), None) => {
             let salt = fixed("salt", Some(salt))?.into();
-            StoredPayload::Present { salt, json: CanonicalJson::trusted(json.to_owned()) }
+            StoredPayload::Present { salt, json: CanonicalJson::trusted(json) }
         }
         (None, None, Some(hash)) => StoredPayload::Erased(fixed("payloadHash", Some(hash))?.into()),
         (Some(_), _, _) | (None, Some(_), _) => {
@@ -281,7 +292,7 @@ fn decode_event(event: RawBsonRef<'_>) -> Result<StoredEvent, String> {
             .ok_or_else(|| format!("{event_type:?} is no event type"))?,
         schema: u32::try_from(need("schema", schema)?).map_err(text)?,
         // The text's hash is checked as soon as the commit is whole.
-        data: CanonicalJson::trusted(need("data", data)?.to_owned()),
+        data: CanonicalJson::trusted(need("data", data)?),
         payload,
         hash: fixed("hash", hash)?.into(),
     })
@@ -306,6 +317,7 @@ fn fixed<const N: usize>(name: &str, member: Option<&[u8]>) -> Result<[u8; N], S
 }
 
 /// Nothing is read past: what a hash does not cover has no place in the ledger.
-fn unexpected(name: &str, value: RawBsonRef<'_>) -> String {
-    format!("member {name:?} has no place there, or not as {:?}", value.element_type())
+fn unexpected(name: &[u8], value: Value<'_>) -> String {
+    let name = String::from_utf8_lossy(name);
+    format!("member {name:?} has no place there, or not as {value:.80?}")
 }

@@ -8,6 +8,7 @@ mod append;
 mod batches;
 mod checkpoints;
 mod document;
+mod elements;
 mod erase;
 mod failure;
 mod findings;
