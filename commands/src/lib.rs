@@ -416,7 +416,7 @@ impl Commands {
     ) -> Result<Written<RunStarted>, CommandError> {
         let Written { answer, receipt, as_of } = self.writer.execute(tenant, command).await?;
         match answer? {
-            Answer::Run(answer) => Ok(Written { answer, receipt, as_of }),
+            Answer::Run(answer) => Ok(Written { answer: *answer, receipt, as_of }),
             _ => Err(other_answer()),
         }
     }

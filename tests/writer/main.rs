@@ -112,7 +112,9 @@ impl Process {
             // Each command depends on its number alone, so that every interleaving is reachable.
             let mut chance = fastrand::Rng::with_seed(seed.wrapping_mul(1_000_003) + n as u64);
             match chance.u32(0..10) {
-                0..=3 => drop(self.start_run(&format!("{}-{n}", self.name), SHARED_DAG).await),
+                0..=3 => {
+                    self.start_run(&format!("{}-{n}", self.name), SHARED_DAG).await;
+                }
                 4..=6 => {
                     let shared = chance.usize(0..SHARED_TOKENS);
                     self.start_run(&format!("shared-{shared}"), SHARED_DAG).await;

@@ -187,7 +187,7 @@ pub enum ScheduleChange {
 #[derive(Debug, Clone)]
 pub enum Answer {
     /// The run as it is now.
-    Run(RunStarted),
+    Run(Box<RunStarted>),
     /// What is held back now.
     Control(Arc<Control>),
     /// What became of a schedule.

@@ -179,7 +179,7 @@ impl Engine {
         };
         fold(run, &events);
         let effects = grant::lease_ready(&shared, tenant, run_id, run, &held, &mut events, at);
-        let answer = Ok(Answer::Run(started(run_id, run, at)));
+        let answer = Ok(Answer::Run(Box::new(started(run_id, run, at))));
         let commit = (!events.is_empty()).then(|| Decided {
             stream: StreamId::Run(run_id.clone()),
             stream_version: before + 1,

@@ -45,7 +45,9 @@ pub(super) fn fold(
         ScheduleEvent::SchedulePaused(..) => row.paused = Some(mark),
         ScheduleEvent::ScheduleResumed(..) => row.paused = None,
         ScheduleEvent::TriggersCleared(data, _) => {
-            data.fire_times.iter().for_each(|time| drop(row.open.remove(time)));
+            for time in &data.fire_times {
+                row.open.remove(time);
+            }
         }
         ScheduleEvent::BackfillRequested(data, _) => {
             let what = data.clone();

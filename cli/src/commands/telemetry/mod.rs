@@ -19,7 +19,7 @@ Examples:
   stella orch telemetry verify tonight")]
 pub(crate) enum Telemetry {
     /// Write those of a closed time window as NDJSON, with a manifest of hashes.
-    Export(export::Export),
+    Export(Box<export::Export>),
     /// Check that what was written is unchanged.
     Verify(verify::Verify),
 }
