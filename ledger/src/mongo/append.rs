@@ -47,7 +47,7 @@ impl MongoLedger {
     fn insert_of(&self, documents: Vec<RawDocumentBuf>) -> RawDocumentBuf {
         let mut array = RawArrayBuf::new();
         documents.into_iter().for_each(|document| array.push(document));
-        // Longer than a majority is ever waited for, it would be no limit: the cast is exact.
+        // The cast is exact for three hundred million years.
         let limit_ms = self.options.append_timeout.as_millis() as i64;
         // Whatever the URI says: the ledger rests on these.
         let durable = rawdoc! { "w": "majority", "j": true, "wtimeout": limit_ms };
