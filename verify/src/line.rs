@@ -91,7 +91,9 @@ impl<'a> Line<'a> {
     pub(crate) fn next(scan: &mut Scanner<'a>) -> Option<Self> {
         let start = scan.at();
         let line = Self::cut_at(scan).ok().filter(|_| scan.at() - start <= LINE_BYTES)?;
-        scan.eat("\n").then_some(line)
+        // Whatever stands where a hash should is taken for its digits, a line feed too.
+        let is_one = memchr::memchr(b'\n', scan.since(start).as_bytes()).is_none();
+        (is_one && scan.eat("\n")).then_some(line)
     }
 
     fn cut(text: &'a str) -> Result<Self, Reason> {

@@ -84,3 +84,34 @@ pub(crate) fn each_line<'a>(
     }
     failure.map_or(Ok(()), Err)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_line_that_ends_within_a_hash_is_told_as_one_by_itself_is() {
+        let hex = "a".repeat(64);
+        let line = format!(
+            "{{\"data\":{{}},\"hash\":\"{hex}\",\"header\":{{\"actor\":\"user:a\",\"commitSeq\":0,\
+             \"dataHash\":\"{hex}\",\"ledger\":\"o/t\",\"payloadHash\":\"{hex}\",\"prev\":\"{hex}\",\
+             \"recordedAt\":\"2026-11-23T09:00:00.000000Z\",\"schema\":1,\"seq\":0,\
+             \"stream\":\"dag/x\",\"streamVersion\":1,\"type\":\"X\",\"v\":1}},\"payload\":null,\"salt\":null}}\n"
+        );
+        assert!(Line::read(line.trim_end().as_bytes()).is_ok());
+        let mut lines = 0;
+        let mut count = |_: &Line<'_>, _: &Computed, _: usize| {
+            lines += 1;
+            Ok(())
+        };
+        assert_eq!(each_line([&line[..], &line].concat().as_bytes(), &mut count), Ok(()));
+        // In place of a digit, so that all else stays where it is.
+        let at = line.find(&hex).unwrap() + 10;
+        let broken = [&line[..at], "\n", &line[at + 1..]].concat();
+        let alone = Line::read(&broken.as_bytes()[..at]).unwrap_err();
+        let whole = [line.as_bytes(), broken.as_bytes()].concat();
+        assert_eq!(each_line(&whole, &mut count), Err(alone));
+        assert_eq!(lines, 3);
+    }
+}

@@ -5,7 +5,7 @@
 //! insert again by itself, for which the server keeps a second record of every document; the writer,
 //! which compares hashes, needs no such help.
 
-use mongodb::bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
+use mongodb::bson::{self, RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
 
 use super::{COLLECTION, MongoLedger, document, failure};
 use crate::port::{AppendError, AppendFailure, Prepared};
@@ -31,7 +31,11 @@ impl MongoLedger {
 
     async fn insert(&self, documents: Vec<RawDocumentBuf>) -> Result<(), AppendError> {
         let sent = documents.len();
-        let insert = self.database.run_raw_command(self.insert_of(documents));
+        let command = self.insert_of(documents).map_err(|reason| AppendError {
+            landed: 0,
+            cause: AppendFailure::Unavailable(reason),
+        })?;
+        let insert = self.database.run_raw_command(command);
         match tokio::time::timeout(self.options.append_limit(), async { insert.await }).await {
             Ok(Ok(answer)) => failure::of_answer(&answer, sent),
             Ok(Err(error)) => Err(failure::classify(&error)),
@@ -43,18 +47,17 @@ impl MongoLedger {
         }
     }
 
-    /// `insert`, as MongoDB's manual has it among the database commands.
-    fn insert_of(&self, documents: Vec<RawDocumentBuf>) -> RawDocumentBuf {
+    /// `insert`, as MongoDB's manual has it among the database commands. A command that is put together
+    /// here gets no write concern by itself: it is that of the database.
+    fn insert_of(&self, documents: Vec<RawDocumentBuf>) -> Result<RawDocumentBuf, String> {
+        let durable = self.database.write_concern().ok_or("no write concern is set")?;
+        let durable = bson::to_raw_document_buf(durable).map_err(|error| error.to_string())?;
         let mut array = RawArrayBuf::new();
         documents.into_iter().for_each(|document| array.push(document));
-        // The cast is exact for three hundred million years.
-        let limit_ms = self.options.append_timeout.as_millis() as i64;
-        // Whatever the URI says: the ledger rests on these.
-        let durable = rawdoc! { "w": "majority", "j": true, "wtimeout": limit_ms };
         let mut command = rawdoc! { "insert": COLLECTION, "ordered": true };
         command.append("writeConcern", durable);
         command.append("documents", array);
-        command
+        Ok(command)
     }
 }
 
@@ -85,5 +88,25 @@ fn document_of(commit: &Prepared) -> Result<RawDocumentBuf, String> {
     match commit.stored.as_deref().map(RawDocument::from_bytes) {
         Some(Ok(document)) => Ok(document.to_owned()),
         Some(Err(_)) | None => document::encode(&commit.commit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use mongodb::bson::{Document, doc};
+
+    use super::*;
+    use crate::mongo::MongoOptions;
+
+    #[tokio::test]
+    async fn an_insert_is_durable_whatever_the_uri_says() {
+        let uri = "mongodb://127.0.0.1:1/?w=1&journal=false";
+        let ledger = MongoLedger::connect(uri, MongoOptions::default()).await.unwrap();
+        let command: Document = (&*ledger.insert_of(vec![]).unwrap()).try_into().unwrap();
+        let limit = i32::try_from(ledger.options.append_timeout.as_millis()).unwrap();
+        let durable = doc! { "w": "majority", "wtimeout": limit, "j": true };
+        assert_eq!(command.get_document("writeConcern"), Ok(&durable));
+        assert_eq!(command.get_bool("ordered"), Ok(true));
     }
 }
