@@ -47,7 +47,7 @@ pub use self::{
 /// Version of what is folded into which rows. A file of another version is rebuilt when it is
 /// opened; digests are only ever compared within one version. Raise it with every change of a row,
 /// a table or the fold.
-pub const PROJECTION_VERSION: u32 = 7;
+pub const PROJECTION_VERSION: u32 = 8;
 
 /// Events between two recorded digests: the first differing event of two folds lies within one
 /// such interval.

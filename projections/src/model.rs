@@ -7,8 +7,7 @@ use std::fmt;
 pub enum Model {
     /// One row a run, by the seq of its `RunCreated`.
     Runs,
-    /// One row a step that was ever queued, by its run's key and the seq of its first
-    /// `StepQueued`.
+    /// One row a step that was ever queued, by the seq of its first event.
     Steps,
     /// One row a DAG, by its id.
     Dags,
@@ -24,9 +23,10 @@ pub enum Model {
     Schedules,
 }
 
-/// A value bound to a statement.
-#[derive(Debug, Clone)]
+/// A value bound to a statement. Of one kind they are in the order that SQLite has them in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Value {
+    #[default]
     Null,
     Int(i64),
     Text(String),
@@ -83,7 +83,7 @@ impl Model {
                 &["run_id", "dag_id", "created_at", "inputs_key"],
             ),
             Self::Steps => {
-                (&["run_key", "key"], &["row", "open", "dag_id", "plugin", "queued_seq"], &[])
+                (&["key"], &["row", "open", "dag_id", "plugin", "queued_seq"], &["run_key"])
             }
             Self::DagVersions => (&["key"], &["row"], &["dag_id", "version"]),
             Self::Dags | Self::Tallies | Self::Queues | Self::Controls | Self::Schedules => {
@@ -113,9 +113,7 @@ impl Model {
     pub(crate) fn select_sql(self) -> &'static str {
         match self {
             Self::Runs => "SELECT printf('%016d', key), row FROM runs ORDER BY key",
-            Self::Steps => {
-                "SELECT printf('%016d.%016d', run_key, key), row FROM steps ORDER BY run_key, key"
-            }
+            Self::Steps => "SELECT printf('%016d', key), row FROM steps ORDER BY key",
             Self::Dags => "SELECT key, row FROM dags ORDER BY key",
             Self::DagVersions => "SELECT printf('%016d', key), row FROM dag_versions ORDER BY key",
             Self::Tallies => "SELECT key, row FROM tallies ORDER BY key",

@@ -41,19 +41,18 @@ CREATE TABLE run_labels (
   PRIMARY KEY (label, run_key)
 ) STRICT, WITHOUT ROWID;
 
--- A run's steps stand together.
 CREATE TABLE steps (
-  run_key INTEGER NOT NULL,
-  key INTEGER NOT NULL,
+  key INTEGER PRIMARY KEY,
   row TEXT NOT NULL,
   -- The phase of a step that somebody still has to do something about, and what to find it by.
   open TEXT,
   dag_id TEXT,
   plugin TEXT,
   queued_seq INTEGER,
-  PRIMARY KEY (run_key, key)
-) STRICT, WITHOUT ROWID;
+  run_key INTEGER NOT NULL
+) STRICT;
 
+CREATE INDEX steps_of_run ON steps (run_key);
 CREATE INDEX steps_open ON steps (open, dag_id, plugin, queued_seq) WHERE open IS NOT NULL;
 CREATE INDEX steps_running ON steps (dag_id, plugin, row ->> 'startedAt') WHERE open = 'running';
 CREATE INDEX steps_asked ON steps (queued_seq) WHERE open = 'awaitingApproval';

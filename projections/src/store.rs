@@ -215,32 +215,33 @@ impl Store {
     }
 }
 
+/// Rows are written in the order of their keys, so that a table grows at its end: a page of it is
+/// filled once, and never cut in two.
+///
 /// Statements come in powers of two rows, so that few of them are ever prepared: the last one
 /// writes its last row again until it is full, which changes nothing.
 async fn write_rows(
     connection: &mut SqliteConnection,
     model: Model,
-    values: Vec<Value>,
+    mut values: Vec<Value>,
 ) -> Result<(), sqlx::Error> {
     let width = model.columns().count();
-    let mut left = values.len() / width;
-    let mut values = values.into_iter();
-    while left > 0 {
-        let (rows, padded) = (left.min(STATEMENT_ROWS), left.next_power_of_two());
-        let padded = padded.min(STATEMENT_ROWS);
+    let mut rows: Vec<&mut [Value]> = values.chunks_exact_mut(width).collect();
+    // The key stands first.
+    rows.sort_unstable_by(|a, b| a[0].cmp(&b[0]));
+    for rows in rows.chunks_mut(STATEMENT_ROWS) {
+        let padded = rows.len().next_power_of_two();
         let sql = sqlx::AssertSqlSafe(model.upsert_sql(padded));
-        let mut statement: Vec<Value> = values.by_ref().take(rows * width).collect();
-        for _ in rows..padded {
-            statement.extend_from_within((rows - 1) * width..rows * width);
-        }
+        let last = rows.last().filter(|_| rows.len() < padded).map_or(vec![], |row| row.to_vec());
+        let again = std::iter::repeat_n(last, padded - rows.len()).flatten();
+        let values = rows.iter_mut().flat_map(|row| row.iter_mut()).map(std::mem::take);
         let bind = |query: Statement, value| match value {
             Value::Null => query.bind(None::<i64>),
             Value::Int(n) => query.bind(n),
             Value::Text(text) => query.bind(text),
         };
-        let query = statement.into_iter().fold(sqlx::query(sql), bind);
+        let query = values.chain(again).fold(sqlx::query(sql), bind);
         query.execute(&mut *connection).await?;
-        left -= rows;
     }
     Ok(())
 }

@@ -187,13 +187,13 @@ impl Row for StepRow {
     fn bind(&self, text: String, values: &mut Vec<Value>) {
         let open = self.phase.is_open().then_some(self);
         values.extend([
-            self.run_seq.into(),
             self.seq.into(),
             Value::Text(text),
             open.map(|step| step.phase.as_str()).into(),
             open.map(|step| step.dag_id.as_str()).into(),
             open.and_then(|step| step.plugin.as_ref()).map(PluginName::as_str).into(),
             open.map(|step| step.queued_seq).into(),
+            self.run_seq.into(),
         ]);
     }
 }
