@@ -93,7 +93,7 @@ fn a_run(run: u64, waiting: u64) -> Result<Draft, Failure> {
         reason: None,
         run_token: None,
     };
-    let mut events = vec![RunEvent::RunCreated(created, Some(request))];
+    let mut events = vec![RunEvent::RunCreated(Box::new(created), Some(Box::new(request)))];
     for step in 0..waiting {
         events.push(RunEvent::StepQueued(StepQueued {
             attempt: 1,

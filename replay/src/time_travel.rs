@@ -151,7 +151,7 @@ impl History {
                 if at_seq < first.seq {
                     return Err(ShowError::NotYet { run_id, at_seq, created_seq: first.seq });
                 }
-                Ok(created)
+                Ok(*created)
             }
             _ => Err(ShowError::BeganBefore { run_id, first_seq }),
         }

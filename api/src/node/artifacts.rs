@@ -311,7 +311,7 @@ async fn created(
     ledger: &dyn Ledger,
     tenant: &Tenant,
     run_id: &RunId,
-) -> Result<Option<(RunCreated, Option<RunRequest>)>, LedgerError> {
+) -> Result<Option<(Box<RunCreated>, Option<Box<RunRequest>>)>, LedgerError> {
     let commits = ledger.read_stream(tenant, &StreamId::Run(run_id.clone()), 1, 1).await?;
     let Some(commit) = commits.into_iter().next() else { return Ok(None) };
     let first = Recorded::decode(commit)?.events.into_iter().next();

@@ -310,7 +310,7 @@ events! {
     /// What happens to a run.
     RunEvent {
         /// The run exists, pinned to a DAG version.
-        RunCreated = 1 (RunCreated, payload: RunRequest),
+        RunCreated = 1 (Box<RunCreated>, payload: Box<RunRequest>),
         /// A step's needs are met; it waits for a worker.
         StepQueued = 1 (StepQueued),
         /// A worker leased the step.

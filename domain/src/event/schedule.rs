@@ -127,9 +127,9 @@ events! {
     /// What happens to a schedule.
     ScheduleEvent {
         /// There is a schedule.
-        ScheduleCreated = 1 (ScheduleSet, payload: ScheduleRequest),
+        ScheduleCreated = 1 (Box<ScheduleSet>, payload: Box<ScheduleRequest>),
         /// It is another one now.
-        ScheduleUpdated = 1 (ScheduleSet, payload: ScheduleRequest),
+        ScheduleUpdated = 1 (Box<ScheduleSet>, payload: Box<ScheduleRequest>),
         /// A run is to start.
         ScheduleFired = 1 (ScheduleFired, payload: Reason),
         /// No run is to start.

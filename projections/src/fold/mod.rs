@@ -42,7 +42,8 @@ const ROW_OVERHEAD_BYTES: usize = 512;
 #[derive(Debug)]
 pub(crate) struct LiveRun {
     pub(crate) row: Tracked<RunRow>,
-    pub(crate) steps: BTreeMap<StepId, Tracked<StepRow>>,
+    /// Boxed, because a map has room for eleven where most runs have a few.
+    pub(crate) steps: BTreeMap<StepId, Box<Tracked<StepRow>>>,
     /// Whether it stands in [`State::touched_runs`].
     touched: bool,
     /// What it counts for in [`State::cached_bytes`].
@@ -146,7 +147,8 @@ impl State {
     /// Take a run into memory as it stands in the tables.
     pub(crate) fn admit(&mut self, row: Tracked<RunRow>, steps: Vec<Tracked<StepRow>>) {
         let id = row.get().run_id.clone();
-        let steps = steps.into_iter().map(|step| (step.get().step_id.clone(), step)).collect();
+        let steps =
+            steps.into_iter().map(|step| (step.get().step_id.clone(), Box::new(step))).collect();
         let mut run = LiveRun { row, steps, touched: false, counted_bytes: 0 };
         run.counted_bytes = run.bytes();
         self.cached_bytes += run.counted_bytes;
@@ -190,7 +192,7 @@ impl State {
                 return Err(wrong("the run exists already"));
             }
             let (actor, place) = (&recorded.commit.actor, place(recorded, 0));
-            let row = run::created(id, actor, &place, created, request.as_ref());
+            let row = run::created(id, actor, &place, created, request.as_deref());
             new_labels.extend(row.labels.iter().map(|(k, v)| (label_text(k, v), row.created_seq)));
             let row = Tracked::new(row);
             let run = LiveRun { row, steps: BTreeMap::new(), touched: false, counted_bytes: 0 };

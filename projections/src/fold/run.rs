@@ -220,8 +220,9 @@ pub(super) fn drop_what_cannot_start(run: &mut LiveRun, dag: &mut LiveDag) -> Fo
                 | StepState::AwaitingApproval
                 | StepState::Expanded
         ) {
-            count(dag, step.get(), Some(from), StepState::Dropped)?;
-            step.change().phase = StepState::Dropped;
+            let row = step.change();
+            count(dag, &row.dag_id, row.plugin.as_ref(), Some(from), StepState::Dropped)?;
+            row.phase = StepState::Dropped;
         }
     }
     Ok(())

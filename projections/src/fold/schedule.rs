@@ -19,14 +19,14 @@ pub(super) fn fold(
     event: &ScheduleEvent,
 ) -> Result<(), &'static str> {
     if let ScheduleEvent::ScheduleCreated(data, request) = event {
-        create(schedule, mark, data, request.as_ref());
+        create(schedule, mark, data, request.as_deref());
         return Ok(());
     }
     let row = schedule.as_mut().ok_or(NEVER_CREATED)?.change();
     match event {
         ScheduleEvent::ScheduleCreated(..) => {}
         ScheduleEvent::ScheduleUpdated(data, request) => {
-            set(row, data, request.as_ref());
+            set(row, data, request.as_deref());
             row.updated = mark;
         }
         ScheduleEvent::ScheduleFired(fired, _) => fire(row, &mark, fired),

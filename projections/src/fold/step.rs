@@ -4,7 +4,7 @@ use stella_domain::{
     aggregate::RunStatus,
     artifact::Artifact,
     event::{ErrorCode, StepQueued, StepStarted},
-    ids::{PluginName, StepId},
+    ids::{DagId, PluginName, StepId},
 };
 
 use super::{LiveDag, LiveRun, Place};
@@ -34,11 +34,11 @@ pub(super) fn queue(
         (step.plugin_digest, step.plugin_version) = (None, None);
         return Ok(());
     }
+    count(dag, &run.row.get().dag_id, Some(&data.plugin), None, StepState::Queued)?;
     let step = insert(run, place, &data.step_id, Some(data.plugin.clone()), StepState::Queued);
     (step.attempt, step.priority) = (data.attempt, data.priority);
     step.concurrency = data.concurrency.clone();
-    let step = step.clone();
-    count(dag, &step, None, StepState::Queued)
+    Ok(())
 }
 
 /// The row of a step of which there was none.
@@ -81,7 +81,7 @@ pub(super) fn insert<'a>(
         step_id: id.clone(),
         worker_id: None,
     };
-    run.steps.entry(id.clone()).insert_entry(Tracked::new(step)).into_mut().change()
+    run.steps.entry(id.clone()).insert_entry(Box::new(Tracked::new(step))).into_mut().change()
 }
 
 pub(super) fn start(
@@ -175,9 +175,8 @@ pub(super) fn shift<'a>(
     id: &StepId,
     to: StepState,
 ) -> Result<&'a mut StepRow, &'static str> {
-    let step = run.steps.get_mut(id).ok_or(NEVER_QUEUED)?;
-    count(dag, step.get(), Some(step.get().phase), to)?;
-    let step = step.change();
+    let step = run.steps.get_mut(id).ok_or(NEVER_QUEUED)?.change();
+    count(dag, &step.dag_id, step.plugin.as_ref(), Some(step.phase), to)?;
     step.phase = to;
     step.last_seq = place.seq;
     Ok(step)
@@ -185,18 +184,19 @@ pub(super) fn shift<'a>(
 
 pub(super) fn count(
     dag: &mut LiveDag,
-    step: &StepRow,
+    dag_id: &DagId,
+    plugin: Option<&PluginName>,
     from: Option<StepState>,
     to: StepState,
 ) -> Folded {
     // What no plugin carries out stands in no queue.
-    let Some(plugin) = &step.plugin else { return Ok(()) };
+    let Some(plugin) = plugin else { return Ok(()) };
     let queue = match dag.queues.get_mut(plugin) {
         Some(queue) => queue,
         None => dag
             .queues
             .entry(plugin.clone())
-            .or_insert_with(|| Tracked::new(QueueRow::new(step.dag_id.clone(), plugin.clone()))),
+            .or_insert_with(|| Tracked::new(QueueRow::new(dag_id.clone(), plugin.clone()))),
     };
     let row = queue.change();
     if let Some(counter) = from.and_then(|from| counter(row, from)) {
@@ -211,7 +211,7 @@ pub(super) fn count(
 /// How long attempts take that come to an end by themselves tells which of those that run take too
 /// long.
 pub(super) fn count_attempt(run: &LiveRun, dag: &mut LiveDag, place: &Place, id: &StepId) {
-    let Some(step) = run.steps.get(id).map(Tracked::get) else { return };
+    let Some(step) = run.steps.get(id).map(|step| step.get()) else { return };
     let started_at = step.started_at.filter(|_| step.phase == StepState::Running);
     let queue = step.plugin.as_ref().and_then(|plugin| dag.queues.get_mut(plugin));
     if let (Some(started_at), Some(queue)) = (started_at, queue) {

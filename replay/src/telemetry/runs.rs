@@ -21,7 +21,7 @@ pub struct OpenRun {
     /// Its DAG, where its beginning was seen or is known from elsewhere.
     pub dag_id: Option<DagId>,
     /// Its beginning, where that was seen.
-    pub(super) created: Option<(Timestamp, RunCreated)>,
+    pub(super) created: Option<(Timestamp, Box<RunCreated>)>,
     pub(super) steps: BTreeMap<StepId, OpenStep>,
     failed: Option<(StepId, ErrorCode)>,
     stopping: bool,

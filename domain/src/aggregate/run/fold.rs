@@ -16,7 +16,7 @@ impl Run {
     pub(super) fn fold(&mut self, event: &RunEvent) {
         self.version += 1;
         match event {
-            RunEvent::RunCreated(created, request) => self.create(created, request.as_ref()),
+            RunEvent::RunCreated(created, request) => self.create(created, request.as_deref()),
             RunEvent::StepQueued(data) => self.queue(data),
             RunEvent::StepStarted(data) => self.start(data),
             RunEvent::StepSucceeded(data, payload) => {

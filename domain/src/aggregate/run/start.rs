@@ -52,7 +52,7 @@ impl Run {
             reason: Some(start.reason).filter(|reason| !reason.is_empty()),
             run_token: start.run_token.map(|token| token.to_string()),
         };
-        let created = RunEvent::RunCreated(created, Some(request));
+        let created = RunEvent::RunCreated(Box::new(created), Some(Box::new(request)));
         let mut run = Self::default();
         run.fold(&created);
         let mut advance = Advance::new(&run, start.now)?;

@@ -293,8 +293,8 @@ impl Aggregate for Schedule {
                     return Err(ScheduleRefusal::Invalid(wrong));
                 }
                 let (schedule_id, spec) = (spec.id().clone(), spec.spec().clone());
-                let set = ScheduleSet { schedule_id, since: now, spec };
-                let request = Some(request);
+                let set = Box::new(ScheduleSet { schedule_id, since: now, spec });
+                let request = Some(Box::new(request));
                 vec![match exists {
                     false => ScheduleEvent::ScheduleCreated(set, request),
                     true => ScheduleEvent::ScheduleUpdated(set, request),
@@ -351,9 +351,9 @@ impl Aggregate for Schedule {
         match event {
             ScheduleEvent::ScheduleCreated(data, request) => {
                 self.paused = false;
-                self.set(data, request.as_ref());
+                self.set(data, request.as_deref());
             }
-            ScheduleEvent::ScheduleUpdated(data, request) => self.set(data, request.as_ref()),
+            ScheduleEvent::ScheduleUpdated(data, request) => self.set(data, request.as_deref()),
             ScheduleEvent::ScheduleFired(data, _) => {
                 // Whatever was cleared before, it is fired anew.
                 self.cleared.remove(&data.fire_time);

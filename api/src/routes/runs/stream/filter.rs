@@ -132,7 +132,7 @@ fn run_events(recorded: &Recorded) -> impl Iterator<Item = &RunEvent> {
 /// What the run is, if this commit creates it.
 fn creation(recorded: &Recorded) -> Option<(&RunCreated, Option<&RunRequest>)> {
     match run_events(recorded).next()? {
-        RunEvent::RunCreated(created, request) => Some((created, request.as_ref())),
+        RunEvent::RunCreated(created, request) => Some((created, request.as_deref())),
         _ => None,
     }
 }
