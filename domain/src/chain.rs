@@ -224,7 +224,10 @@ impl Commit {
     /// # Errors
     /// [`ChainError`] names the first event that does not hold.
     pub fn verify_each(commits: &[Self]) -> Result<(), ChainError> {
-        let (mut headers, mut ends) = (String::new(), vec![0]);
+        let events = commits.iter().map(|commit| commit.events.len()).sum::<usize>();
+        let mut headers = String::with_capacity(events * HEADER_BYTES);
+        let mut ends = Vec::with_capacity(events + 1);
+        ends.push(0);
         let mut contents = ContentHashes::of(commits);
         for commit in commits {
             if commit.events.is_empty() {

@@ -1,8 +1,8 @@
 //! Points in time as the ledger writes them.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike as _, Timelike as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::parsed;
@@ -56,10 +56,41 @@ impl Timestamp {
     }
 }
 
+/// A time's text, in place. Times stand in every header and several times in every row of a read
+/// model, where a general formatter is a good part of what writing them costs.
+struct Text([u8; 27]);
+
+impl Text {
+    fn of(time: Timestamp) -> Self {
+        let time = DateTime::from_timestamp_micros(time.0).unwrap_or_default().naive_utc();
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        let mut digits = |at: Range<usize>, mut number: u32| {
+            for digit in text[at].iter_mut().rev() {
+                // Exact: below ten.
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        };
+        // No time lies outside the years 0 to 9999.
+        digits(0..4, time.year().unsigned_abs());
+        digits(5..7, time.month());
+        digits(8..10, time.day());
+        digits(11..13, time.hour());
+        digits(14..16, time.minute());
+        digits(17..19, time.second());
+        digits(20..26, time.nanosecond() / 1000);
+        Self(text)
+    }
+
+    fn as_str(&self) -> &str {
+        // It cannot fail: digits and separators are ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = DateTime::<Utc>::from_timestamp_micros(self.0).unwrap_or_default();
-        f.pad(&time.to_rfc3339_opts(SecondsFormat::Micros, true))
+        f.pad(Text::of(*self).as_str())
     }
 }
 
@@ -68,13 +99,17 @@ impl std::str::FromStr for Timestamp {
     /// Strict: exactly the ledger's form.
     fn from_str(text: &str) -> Result<Self, TimestampError> {
         let time = Self::parse_lenient(text)?;
-        if time.to_string() == text { Ok(time) } else { Err(TimestampError(text.to_owned())) }
+        if Text::of(time).as_str() == text {
+            Ok(time)
+        } else {
+            Err(TimestampError(text.to_owned()))
+        }
     }
 }
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(Text::of(*self).as_str())
     }
 }
 
@@ -86,7 +121,24 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use chrono::{SecondsFormat, Utc};
+
     use super::*;
+
+    #[test]
+    fn the_text_is_rfc_3339_from_the_first_year_to_the_last() {
+        let last = Timestamp::from_micros(i64::MAX).as_micros();
+        let mut micros = Timestamp::from_micros(i64::MIN).as_micros();
+        // A prime number of microseconds, some eleven days: all months, leap days, hours, digits.
+        while micros <= last {
+            let time = DateTime::<Utc>::from_timestamp_micros(micros).unwrap_or_default();
+            let expected = time.to_rfc3339_opts(SecondsFormat::Micros, true);
+            assert_eq!(Timestamp::from_micros(micros).to_string(), expected);
+            micros += 999_999_999_989;
+        }
+        assert_eq!(Timestamp::from_micros(i64::MAX).to_string(), "9999-12-31T23:59:59.999999Z");
+        assert_eq!(Timestamp::from_micros(i64::MIN).to_string(), "0000-01-01T00:00:00.000000Z");
+    }
 
     #[test]
     fn only_the_ledgers_form_is_strict() {

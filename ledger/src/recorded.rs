@@ -24,15 +24,11 @@ impl Recorded {
     /// [`DecodeError`] for the first event that this build cannot read, with its place.
     pub fn decode(commit: impl Into<Arc<Commit>>) -> Result<Self, UndecodableEvent> {
         let commit = commit.into();
-        let events = commit
-            .events
-            .iter()
-            .zip(commit.seq..)
-            .map(|(stored, seq)| {
-                Event::decode(&commit.stream, stored)
-                    .map_err(|reason| UndecodableEvent { seq, reason })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut events = Vec::with_capacity(commit.events.len());
+        for (stored, seq) in commit.events.iter().zip(commit.seq..) {
+            let decoded = Event::decode(&commit.stream, stored);
+            events.push(decoded.map_err(|reason| UndecodableEvent { seq, reason })?);
+        }
         Ok(Self { commit, events })
     }
 

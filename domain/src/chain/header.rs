@@ -63,10 +63,13 @@ impl SharedHeader {
     pub(super) fn of(commit: &Commit) -> Self {
         let mut text = String::with_capacity(HEADER_BYTES / 2);
         // None of these texts can hold a character that JSON escapes: their grammars forbid it.
-        // Writing to a String cannot fail.
-        let (actor, seq) = (&commit.actor, commit.seq);
-        let _ = write!(text, "{{\"actor\":\"{actor}\",\"commitSeq\":{seq},\"dataHash\":\"");
+        text.push_str("{\"actor\":\"");
+        text.push_str(commit.actor.as_str());
+        text.push_str("\",\"commitSeq\":");
+        push_number(&mut text, commit.seq);
+        text.push_str(",\"dataHash\":\"");
         let opening = text.len();
+        // Writing to a String cannot fail.
         let _ = write!(text, "\",\"ledger\":\"{}\",\"payloadHash\":\"", commit.ledger);
         let ledger = text.len();
         let _ = write!(text, "\",\"recordedAt\":\"{}\",\"schema\":", commit.recorded_at);
@@ -92,10 +95,18 @@ impl SharedHeader {
         out.push_str("\",\"prev\":\"");
         prev.write_hex(out);
         out.push_str(&self.text[self.ledger..self.recorded_at]);
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{},\"seq\":{}", event.schema, commit.seq + i as u64);
+        push_number(out, u64::from(event.schema));
+        out.push_str(",\"seq\":");
+        push_number(out, commit.seq + i as u64);
         out.push_str(&self.text[self.recorded_at..]);
-        let version = commit.stream_version + i as u64;
-        let _ = write!(out, "{version},\"type\":\"{}\",\"v\":1}}", event.event_type);
+        push_number(out, commit.stream_version + i as u64);
+        out.push_str(",\"type\":\"");
+        out.push_str(&event.event_type);
+        out.push_str("\",\"v\":1}");
     }
+}
+
+/// Headers are written for every event that is read, too: a formatter would be felt.
+fn push_number(out: &mut String, number: u64) {
+    out.push_str(itoa::Buffer::new().format(number));
 }

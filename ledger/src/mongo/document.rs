@@ -36,6 +36,15 @@ pub(super) fn key(tenant: &Tenant, seq: u64) -> String {
     format!("{tenant}/{:012}", seq.min(LAST_SEQ))
 }
 
+/// Whether `text` is what [`key`] gives.
+fn is_key(text: &str, tenant: &Tenant, seq: u64) -> bool {
+    let digits = text.strip_prefix(tenant.as_str()).and_then(|rest| rest.strip_prefix('/'));
+    digits.is_some_and(|digits| {
+        let all_are = digits.len() == 12 && digits.bytes().all(|digit| digit.is_ascii_digit());
+        all_are && digits.parse() == Ok(seq)
+    })
+}
+
 /// Below every key of the tenant.
 pub(super) fn lowest_key(tenant: &Tenant) -> String {
     format!("{tenant}/")
@@ -154,7 +163,7 @@ impl Decoder {
         let members = Members::of(document)?;
         let (id, last_seq) = (members.id, members.last_seq);
         let commit = self.commit(members)?;
-        let misplaced = if id != Some(key(&commit.ledger.tenant, commit.seq).as_str()) {
+        let misplaced = if id.is_none_or(|id| !is_key(id, &commit.ledger.tenant, commit.seq)) {
             Some("`_id` is not that of its tenant and seq")
         } else if last_seq != i64::try_from(commit.head().next_seq).ok().map(|next| next - 1) {
             Some("`lastSeq` is not that of its last event")
