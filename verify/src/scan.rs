@@ -2,6 +2,8 @@
 //! what is not canonical about it. It builds nothing and rewrites nothing, because what was hashed
 //! are the very bytes that stand there.
 
+use std::ops::Range;
+
 use stella_domain::json::{CanonicalJson, MAX_SAFE_INTEGER};
 
 use crate::marks::Marks;
@@ -97,7 +99,16 @@ impl<'a> Scanner<'a> {
     }
 
     /// A string; its text between the quotes, as written.
+    #[inline(always)]
     pub(crate) fn string(&mut self) -> Result<&'a str, FormError> {
+        let between = self.past_string()?;
+        // Quotes stand around it, so both ends are character boundaries.
+        Ok(self.text.get(between).unwrap_or_default())
+    }
+
+    /// Go past a string; where its text stands, between the quotes.
+    #[inline(always)]
+    fn past_string(&mut self) -> Result<Range<usize>, FormError> {
         if self.rest().first() != Some(&b'"') {
             return Err(self.wrong("a string stands here"));
         }
@@ -107,9 +118,8 @@ impl<'a> Scanner<'a> {
             self.at = self.marks.next(self.at).min(self.text.len());
             match self.rest().first() {
                 Some(b'"') => {
-                    let text = self.since(start);
                     self.at += 1;
-                    return Ok(text);
+                    return Ok(start..self.at - 1);
                 }
                 Some(b'\\') => self.escape()?,
                 Some(_) => return Err(self.wrong("a control character in a string is escaped")),
@@ -125,8 +135,7 @@ impl<'a> Scanner<'a> {
             let mut before = None;
             loop {
                 let start = self.at;
-                let name = self.string()?;
-                let name = Name { text: name, first: self.first_eight(start + 1, name.len()) };
+                let name = Name::new(self.text, self.past_string()?);
                 if before.is_some_and(|before: Name<'_>| !before.precedes(&name)) {
                     let problem = "members stand in the order of their names, each once";
                     return Err(FormError { offset: start, problem });
@@ -171,7 +180,7 @@ impl<'a> Scanner<'a> {
     fn value(&mut self) -> Result<(), FormError> {
         const PROBLEM: &str = "a value stands here, with no white space around it";
         match self.rest().first() {
-            Some(b'"') => self.string().map(drop),
+            Some(b'"') => self.past_string().map(drop),
             Some(b'{') => self.object(),
             Some(b'[') => self.array(),
             Some(b'-' | b'0'..=b'9') => self.number(),
@@ -237,20 +246,6 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// The first eight of the `len` bytes from `start` on, with zeros where there are less: as numbers
-    /// they are in the order of the bytes.
-    #[inline(always)]
-    fn first_eight(&self, start: usize, len: usize) -> u64 {
-        let rest = self.rest_from(start);
-        let eight = rest
-            .first_chunk()
-            .copied()
-            .unwrap_or_else(|| std::array::from_fn(|i| rest.get(i).copied().unwrap_or_default()));
-        let behind = 64 - 8 * len.min(8) as u32;
-        let word = u64::from_be_bytes(eight);
-        word.checked_shr(behind).and_then(|word| word.checked_shl(behind)).unwrap_or(0)
-    }
-
     #[inline(always)]
     fn rest(&self) -> &'a [u8] {
         self.rest_from(self.at)
@@ -289,14 +284,30 @@ fn leading_digits(bytes: [u8; 8]) -> (u64, usize) {
 }
 
 /// The name of a member, as it is written.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Name<'a> {
     text: &'a str,
-    /// Its first eight bytes; most names differ in them.
+    /// Where in the text.
+    at: Range<usize>,
+    /// Its first eight bytes, with zeros where there are less: as numbers they are in the order of the
+    /// bytes. Most names differ in them.
     first: u64,
 }
 
-impl Name<'_> {
+impl<'a> Name<'a> {
+    #[inline(always)]
+    fn new(text: &'a str, at: Range<usize>) -> Self {
+        let rest = text.as_bytes().get(at.start..).unwrap_or_default();
+        let eight = rest
+            .first_chunk()
+            .copied()
+            .unwrap_or_else(|| std::array::from_fn(|i| rest.get(i).copied().unwrap_or_default()));
+        let behind = 64 - 8 * at.len().min(8) as u32;
+        let word = u64::from_be_bytes(eight);
+        let first = word.checked_shr(behind).and_then(|word| word.checked_shl(behind)).unwrap_or(0);
+        Self { text, at, first }
+    }
+
     /// Whether it stands before `other`: by UTF-16 code units (RFC 8785, section 3.2.3).
     #[inline(always)]
     fn precedes(&self, other: &Self) -> bool {
@@ -309,11 +320,17 @@ impl Name<'_> {
         if self.first != other.first && other_than_ascii == 0 && escapes == [0, 0] {
             return self.first < other.first;
         }
-        precedes(self.text, other.text)
+        precedes(self.as_str(), other.as_str())
+    }
+
+    /// Seldom looked at: that it begins and ends with a character need not be checked each time.
+    fn as_str(&self) -> &'a str {
+        self.text.get(self.at.clone()).unwrap_or_default()
     }
 }
 
 /// [`Name::precedes`], whatever the names are.
+#[cold]
 fn precedes(a: &str, b: &str) -> bool {
     // From here on the order of UTF-8 is not that of UTF-16: surrogates lie below U+E000.
     let unusual = |name: &str| name.bytes().any(|byte| byte == b'\\' || byte >= 0xee);
