@@ -1770,6 +1770,9 @@ def verify_bundle(path: str, trust: Trust, parser: Parser, progress: bool) -> Ou
     """A folder as it is; an archive unpacked into a folder that is removed afterwards."""
     if os.path.isdir(path):
         return BundleVerifier(path, trust, parser, progress).verify()
+    with open(path, "rb") as file:
+        if file.read(len(ZSTD_MAGIC)) != ZSTD_MAGIC:
+            raise Unreadable(f"{path} is no bundle: a bundle is a directory or a .tar.zst")
     with tempfile.TemporaryDirectory(prefix="verify_ledger-") as folder:
         try:
             unpack(path, folder)

@@ -11,6 +11,7 @@ pub mod mongo;
 pub mod server;
 pub mod sources;
 pub mod stella;
+pub mod verifiers;
 pub mod witness;
 pub mod worker;
 

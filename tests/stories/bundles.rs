@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use harness::{mongo::Database, server::TestServer, sources, stella};
+use harness::{mongo::Database, server::TestServer, stella, verifiers::judged};
 use serde_json::{Value, json};
 
 fn spec() -> Value {
@@ -23,20 +23,6 @@ fn files_in(bundle: &str) -> BTreeMap<String, Vec<u8>> {
     entries
         .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
         .collect()
-}
-
-/// Both verifiers come to this exit code. The second one can unpack archives where its Python can.
-async fn judged(bundles: &[&str], more: &[&str], code: i32) {
-    let args = [bundles, more].concat();
-    stella::run(&[&["ledger", "verify"], &args[..]].concat(), code).await;
-    let python = std::process::Command::new("python3").arg("--version").output();
-    if python.is_ok_and(|said| said.status.success())
-        && !bundles.iter().any(|bundle| bundle.ends_with(".tar.zst"))
-    {
-        let mut second = tokio::process::Command::new("python3");
-        second.arg(sources::root().join("tools/verify_ledger.py")).args(&args);
-        stella::expect(second, code).await;
-    }
 }
 
 async fn an_auditor_takes_bundles_away(server: TestServer) {

@@ -6,12 +6,12 @@
 use std::{
     cell::RefCell,
     fs::File,
-    io::{self, BufReader, Read},
+    io::{self, BufRead as _, BufReader, Read},
     path::{Path, PathBuf},
     rc::Rc,
 };
 
-use ruzstd::decoding::StreamingDecoder;
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 use crate::{manifest::names, verdict::Fault};
 
@@ -203,7 +203,24 @@ impl Bundle {
                 return Ok(());
             }
         }
-        Ok(())
+        let Damaged { inner: frame, .. } = archive.into_inner();
+        self.check_end(frame, &seen)
+    }
+
+    /// What a reader of the tar does not come to, which stops at the tar's own end: that the frame is
+    /// whole, and all that there is.
+    fn check_end(&self, mut frame: Frame, seen: &RefCell<Seen>) -> Result<(), Unread> {
+        let damaged = |error: io::Error| self.damaged(seen, error.to_string());
+        io::copy(&mut frame, &mut io::sink()).map_err(damaged)?;
+        let (mut file, decoder) = frame.into_parts();
+        let stored = decoder.get_checksum_from_data();
+        if stored.is_some() && stored != decoder.get_calculated_checksum() {
+            return Err(Unread::Fault(Fault::Archive("its content has another checksum".into())));
+        }
+        if file.inner.fill_buf().map_err(|error| self.io(error))?.is_empty() {
+            return Ok(());
+        }
+        Err(Unread::Fault(Fault::Archive("something follows the zstd frame".into())))
     }
 
     /// What an error while a file was read says.
@@ -235,6 +252,9 @@ struct Seen {
     ended: bool,
     failed: Option<io::Error>,
 }
+
+/// The decompressed content of an archive.
+type Frame = StreamingDecoder<Tracked<BufReader<File>>, FrameDecoder>;
 
 struct Tracked<R> {
     inner: R,

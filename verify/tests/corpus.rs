@@ -140,6 +140,19 @@ fn archives_with_tricks_are_refused() {
     let bytes = fs::read(&to).unwrap();
     fs::write(&to, &bytes[..bytes.len() / 2]).unwrap();
     assert_eq!(verdict_of_archive(&to).verdict, Verdict::Incomplete);
+    // Behind the frame, or in a second one: not every reader would see it.
+    let level = ruzstd::encoding::CompressionLevel::Fastest;
+    for more in [vec![0], ruzstd::encoding::compress_to_vec(&b"more"[..], level)] {
+        fs::write(&to, [&bytes[..], &more].concat()).unwrap();
+        let report = verdict_of_archive(&to);
+        assert_eq!(report.verdict, Verdict::Tampered, "{report:?}");
+        assert!(report.reason.as_deref().unwrap_or_default().contains("follows the zstd frame"));
+    }
+    // The checksum is the frame's last four bytes.
+    let mut other = bytes.clone();
+    *other.last_mut().unwrap() ^= 1;
+    fs::write(&to, &other).unwrap();
+    assert_eq!(verdict_of_archive(&to).verdict, Verdict::Tampered);
     // Two files of one name: readers would not agree which one counts.
     let twice = [&names::ALL[..], &[names::EVENTS]].concat();
     archive(&good, &to, &twice);
