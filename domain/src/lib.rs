@@ -19,5 +19,6 @@ pub mod open_work;
 mod parsed;
 pub mod plugin;
 pub mod schedule;
+pub mod seqs;
 pub mod time;
 pub mod witness;

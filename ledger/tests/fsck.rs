@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, sqlite::SqliteCo
 use stella_ledger::{fsck::scan::Scan, sqlite::SqliteLedger, uri::Storage};
 use tempfile::TempDir;
 
-use crate::looked_over::{Damage, Place, everything_wrong_is_found};
+use crate::looked_over::{Damage, Place, everything_wrong_is_found, payloads_and_erasures_fit};
 
 struct Damaged {
     dir: TempDir,
@@ -97,4 +97,9 @@ async fn a_file_that_takes_no_writes_is_not_sound() {
         stella_ledger::fsck::fsck(storage, scan, &tenant, None, &mut |_| {}).await.unwrap();
     assert!(!report.is_sound());
     assert!(report.findings.iter().any(|finding| finding.code == "INDEX_MISSING"), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_that_is_gone_from_a_file_was_erased() {
+    payloads_and_erasures_fit(Damaged::new).await;
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::TryStreamExt;
-use harness::{mongo::Database, server::TestServer, stella, until};
+use harness::{mongo::Database, server::TestServer, stella, until, verifiers::judged};
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use serde_json::{Value, json};
 use stella_commands::{Commands, CommandsConfig};
@@ -19,6 +19,9 @@ use stella_mongod::{Mongod, Options};
 /// Each stands in another place; none of them occurs anywhere else.
 const SECRETS: [&str; 5] =
     ["input-Zq7Rk2", "label-Vw9Lm4", "token-Xt3Bn8", "failure-Jd6Pf1", "cancel-Hs5Gy0"];
+
+/// The exit code of that verdict.
+const WITH_ERASURES: i32 = 10;
 
 fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
@@ -85,9 +88,15 @@ async fn everything_holds(server: &TestServer, uri: &str, runs: &[Value]) {
     let verified = stella::run(&["ledger", "verify", "--ledger", uri, "-o", "json"], 0).await;
     let verified: Value = serde_json::from_str(&verified).unwrap();
     let erased: Vec<u64> = serde_json::from_value(verified["erasedSeqs"].clone()).unwrap();
+    let key = server.stella(&["ledger", "key", "show"], 0).await;
+    let key = ["--key", key.trim()];
     let mut explained = vec![];
     for run in runs {
         let receipt = server.stella(&["run", "receipt", id_of(run)], 0).await;
+        let file = server.scratch("receipt.json");
+        fs::write(&file, &receipt).unwrap();
+        judged(&["--receipt", &file], &key, WITH_ERASURES).await;
+        fs::remove_file(file).unwrap();
         let receipt: Value = serde_json::from_str(&receipt).unwrap();
         for erasure in receipt["erasures"].as_array().unwrap() {
             let seqs = erasure["event"]["data"]["seqs"].clone();
@@ -110,6 +119,14 @@ async fn everything_holds(server: &TestServer, uri: &str, runs: &[Value]) {
     stella::run(&["ledger", "verify", &file], 0).await;
     SECRETS.iter().for_each(|secret| assert!(!contains(&fs::read(&file).unwrap(), secret)));
     fs::remove_file(file).unwrap();
+    let bundle = server.scratch("bundle");
+    let said = server.stella(&["ledger", "export", "--out", &bundle], 0).await;
+    assert!(said.contains(": VERIFIED_WITH_ERASURES\n"), "{said}");
+    judged(&[&bundle], &key, WITH_ERASURES).await;
+    assert!(!files_with(Path::new(&bundle), "request 17").is_empty(), "the reason stays");
+    SECRETS.iter().for_each(|secret| assert!(files_with(Path::new(&bundle), secret).is_empty()));
+    fs::remove_dir_all(bundle).unwrap();
+    stella::run(&["ledger", "fsck", "--ledger", uri], 0).await;
 }
 
 async fn nowhere_on_disk(server: &TestServer) {

@@ -6,13 +6,13 @@ use stella_domain::{
     hash::Hash32,
     ids::{RunId, StreamId},
     merkle::{MerkleError, verify_inclusion},
+    seqs::Seqs,
 };
 
 use crate::{
     line::{self, Line, hash_of},
     reason::Reason,
     scan::Scanner,
-    seqs::Seqs,
 };
 
 /// Bytes that an event with its proof may have.
@@ -98,7 +98,9 @@ impl<'a> Erasures<'a> {
         }
         let Checkpoint { size, root, .. } = self.checkpoint;
         verify_inclusion(&hash, event.seq, *size, root, proof).map_err(Unexplaining::Proof)?;
-        data.seqs.iter().for_each(|seq| self.unexplained.remove(*seq));
+        for seq in &data.seqs {
+            self.unexplained.remove(*seq);
+        }
         Ok(())
     }
 }

@@ -35,7 +35,6 @@ mod piece;
 mod reason;
 mod receipt;
 mod scan;
-mod seqs;
 mod signed;
 mod source;
 mod trust;

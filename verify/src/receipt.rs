@@ -9,6 +9,7 @@ use stella_domain::{
     hash::Hash32,
     ids::{IdError, LedgerId, RunId, StreamId},
     merkle::{MerkleError, verify_inclusion},
+    seqs::Seqs,
 };
 
 use crate::{
@@ -16,7 +17,6 @@ use crate::{
     line::Line,
     reason::Reason,
     scan::{FormError, Scanner},
-    seqs::Seqs,
     signed,
     trust::Trust,
     verdict::{Fault, Signed, Verdict, as_ms},

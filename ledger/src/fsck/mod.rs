@@ -1,10 +1,11 @@
 //! Looking a storage over: everything that is wrong with it, not only the first thing.
 //!
-//! One pass over the commits, in constant memory: each by itself, each after the one before, the
-//! Merkle tree that they lead to, and the tiles and checkpoints that are stored of it. Then one
-//! over their places in their streams.
+//! One pass over the commits, in constant memory but for a bit for each event whose payload is gone: each
+//! by itself, each after the one before, the Merkle tree that they lead to, the tiles and checkpoints that
+//! are stored of it, and what became of payloads. Then one over their places in their streams.
 
 mod chain;
+mod erasures;
 mod report;
 pub mod scan;
 mod tree;
@@ -17,6 +18,7 @@ use stella_domain::{checkpoint::Keyring, ids::Tenant};
 pub use self::report::{LISTED, Problem, Report};
 use self::{
     chain::Chain,
+    erasures::Erasures,
     scan::{Scan, StreamPlace},
     tree::TreeCheck,
 };
@@ -34,12 +36,13 @@ pub async fn fsck(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Report, LedgerError> {
     let mut report = Report { findings: storage.ledger.findings().await?, ..Report::default() };
-    let mut chain = Chain::default();
+    let (mut chain, mut erasures) = (Chain::default(), Erasures::default());
     let mut tree = TreeCheck::begin(&storage.checkpoints, tenant, keys, &mut report).await?;
     let mut commits = scan.commits(tenant);
     while let Some(stored) = commits.try_next().await? {
         report.commits += 1;
         if let Some(commit) = chain.take(stored, &mut report) {
+            erasures.take(&commit, &mut report);
             tree.take(&commit, &mut report).await?;
             report.events += commit.events.len() as u64;
             report.ledger.get_or_insert_with(|| commit.ledger.to_string());
@@ -50,6 +53,7 @@ pub async fn fsck(
         tokio::task::consume_budget().await;
     }
     tree.end(&mut report).await?;
+    erasures.end(&mut report);
     // Without its index the places could only be sorted in memory, or not at all.
     if report.findings.iter().all(|finding| finding.code != "INDEX_MISSING") {
         let mut before: Option<StreamPlace> = None;

@@ -4,8 +4,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use stella_domain::{
+    chain::{Commit, Draft, StoredPayload},
     checkpoint::{Checkpoint, Keyring, PinnedKey, VerifierKey},
-    hash::Hash32,
+    event::{DataErased, LedgerEvent, Reason},
+    hash::{Hash32, Salt},
 };
 use stella_ledger::{
     conformance::Samples,
@@ -120,5 +122,41 @@ pub(crate) async fn everything_wrong_is_found<P: Place>(fresh: impl AsyncFn() ->
         assert!(!report.is_sound());
         let all: u64 = report.counts.values().sum();
         assert_eq!(report.problems.len() as u64, all.min(LISTED as u64));
+    }
+}
+
+/// A payload that is gone without a word, and one that is there although it should be gone.
+pub(crate) async fn payloads_and_erasures_fit<P: Place>(fresh: impl AsyncFn() -> P) {
+    let mut samples = Samples::new("acme");
+    let mut commits = histories::commits(&mut samples, 3);
+    let (gone, there) = (commits[1].seq, commits[2].seq);
+    let payload = &mut Arc::make_mut(&mut commits[1]).events[0].payload;
+    assert!(payload.json().is_some());
+    *payload = StoredPayload::Erased(payload.hash());
+    let erased = |seqs: &[u64]| {
+        let run_id = "0RQ9CWTXP9BPJR3KTYEG0MB9FF".parse().unwrap();
+        let reason = Some(Reason { reason: "request 17".to_owned() });
+        let event = LedgerEvent::DataErased(DataErased { run_id, seqs: seqs.to_vec() }, reason);
+        let draft = Draft {
+            stream: "ledger/acme".parse().unwrap(),
+            stream_version: 1,
+            actor: "user:a".parse().unwrap(),
+            events: vec![(event.encode(), Salt::from([1; 16]))],
+        };
+        let (ledger, head) = (&commits[0].ledger, samples.head());
+        Arc::new(Commit::seal(ledger, &head, head.recorded_at, draft).unwrap())
+    };
+    for (more, problems) in [
+        (None, &[("ERASURE_UNLOGGED", gone)][..]),
+        (Some(erased(&[gone])), &[]),
+        (Some(erased(&[there])), &[("ERASURE_UNFINISHED", there), ("ERASURE_UNLOGGED", gone)]),
+    ] {
+        let place = fresh().await;
+        let commits: Vec<_> = commits.iter().cloned().chain(more).collect();
+        place.storage().ledger.append(&commits).await.unwrap();
+        let report = looked_over(&place, None).await;
+        let found: Vec<_> = report.problems.iter().map(|p| (p.code, p.seq.unwrap())).collect();
+        assert_eq!(found, problems, "{:?}", report.problems);
+        assert_eq!(report.is_sound(), problems.is_empty());
     }
 }

@@ -14,7 +14,7 @@ use stella_ledger::{
 
 use crate::{
     Place,
-    looked_over::{self, Damage, everything_wrong_is_found},
+    looked_over::{self, Damage, everything_wrong_is_found, payloads_and_erasures_fit},
 };
 
 struct Damaged {
@@ -92,18 +92,36 @@ impl looked_over::Place for Damaged {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn everything_wrong_with_a_collection_is_found() {
-    let places = Mutex::new(vec![]);
-    everything_wrong_is_found(async || {
+/// Databases of a test, which go with it.
+#[derive(Default)]
+struct Databases(Mutex<Vec<Arc<Place>>>);
+
+impl Databases {
+    async fn fresh(&self) -> Damaged {
         let place = Arc::new(Place::new().await);
         let storage = Storage::of(place.set_up().await);
         let scan: Arc<dyn Scan> = Arc::new(place.set_up().await);
-        places.lock().unwrap().push(Arc::clone(&place));
+        self.0.lock().unwrap().push(Arc::clone(&place));
         Damaged { place, storage, scan }
-    })
-    .await;
-    for place in places.into_inner().unwrap() {
-        place.client.database(&place.database).drop().await.unwrap();
     }
+
+    async fn drop(self) {
+        for place in self.0.into_inner().unwrap() {
+            place.client.database(&place.database).drop().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_wrong_with_a_collection_is_found() {
+    let databases = Databases::default();
+    everything_wrong_is_found(async || databases.fresh().await).await;
+    databases.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_that_is_gone_from_a_collection_was_erased() {
+    let databases = Databases::default();
+    payloads_and_erasures_fit(async || databases.fresh().await).await;
+    databases.drop().await;
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufReader, Read};
 
-use stella_domain::checkpoint::Checkpoint;
+use stella_domain::{checkpoint::Checkpoint, seqs::Seqs};
 
 use super::events::{Stopped, Wrong};
 use crate::{
@@ -12,7 +12,6 @@ use crate::{
     manifest::FileDigest,
     reason::Reason,
     scan::Scanner,
-    seqs::Seqs,
     verdict::{Fault, Verdict},
 };
 

@@ -4,7 +4,10 @@
 
 use std::io::{self, Read};
 
-use stella_domain::merkle::{MerkleError, RangeFold};
+use stella_domain::{
+    merkle::{MerkleError, RangeFold},
+    seqs::Seqs,
+};
 
 use super::{chunk::Checked, crew};
 use crate::{
@@ -13,7 +16,6 @@ use crate::{
     manifest::{FileDigest, Manifest},
     ndjson::Progress,
     reason::Reason,
-    seqs::Seqs,
     verdict::{Fault, Verdict},
 };
 

@@ -7,13 +7,14 @@ const BLOCK: u64 = 1 << 16;
 
 /// A set of seqs.
 #[derive(Debug, Default)]
-pub(crate) struct Seqs {
+pub struct Seqs {
     blocks: BTreeMap<u64, Box<[u64]>>,
     len: u64,
 }
 
 impl Seqs {
-    pub(crate) fn insert(&mut self, seq: u64) {
+    /// Take `seq` in.
+    pub fn insert(&mut self, seq: u64) {
         let empty = || vec![0; (BLOCK / 64) as usize].into_boxed_slice();
         let block = self.blocks.entry(seq / BLOCK).or_insert_with(empty);
         let (word, bit) = place(seq);
@@ -23,21 +24,29 @@ impl Seqs {
         }
     }
 
-    pub(crate) fn remove(&mut self, seq: u64) {
+    /// Take `seq` out; whether it was in.
+    pub fn remove(&mut self, seq: u64) -> bool {
         let (word, bit) = place(seq);
         let block = self.blocks.get_mut(&(seq / BLOCK));
-        if let Some(word) = block.and_then(|block| block.get_mut(word)) {
-            self.len -= u64::from(*word & bit != 0);
-            *word &= !bit;
-        }
+        let Some(word) = block.and_then(|block| block.get_mut(word)) else { return false };
+        let was_in = *word & bit != 0;
+        self.len -= u64::from(was_in);
+        *word &= !bit;
+        was_in
     }
 
-    pub(crate) fn len(&self) -> u64 {
+    /// How many there are.
+    pub fn len(&self) -> u64 {
         self.len
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// In ascending order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
+    pub fn iter(&self) -> impl Iterator<Item = u64> {
         self.blocks.iter().flat_map(|(block, words)| {
             let words = words.iter().enumerate().filter(|(_, word)| **word != 0);
             words.flat_map(move |(at, word)| {
