@@ -97,7 +97,7 @@ problems! {
         404: "`DAG_NOT_FOUND`, `DAG_VERSION_NOT_FOUND`.",
         409: "`RUN_TOKEN_CONFLICT`: the token started another run; `detail` names both. \
               `DAG_VERSION_DISABLED`, `DAG_PAUSED`.",
-        422: "`INPUTS_INVALID`: `errors` lists every violation. `LABEL_REFUSED`, `EVENT_TOO_LARGE`, \
+        422: "`INPUTS_INVALID`: `errors` lists the violations, the first hundred; `detail` says how many. `LABEL_REFUSED`, `EVENT_TOO_LARGE`, \
               `ARTIFACT_UNKNOWN`.",
     }
     /// Adding to a log.

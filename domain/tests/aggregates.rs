@@ -327,7 +327,7 @@ impl Subject for Run {
 
     fn details(refusal: &RunRefusal) -> String {
         let RunRefusal::InputsInvalid { violations, .. } = refusal else { return String::new() };
-        violations.iter().map(|violation| format!("    {violation}\n")).collect()
+        violations.listed.iter().map(|violation| format!("    {violation}\n")).collect()
     }
 
     fn state(&self) -> String {

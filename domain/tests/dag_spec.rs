@@ -337,13 +337,18 @@ steps: [{ id: a, plugin: core, action: noop }]
     let check = |inputs| spec.check_inputs(&canonical(inputs));
     assert_eq!(check(json!({"name": "abc", "size": 3, "tags": []})), Ok(()));
     let violations = check(json!({"name": "ABC", "tags": ["x", 1, 2], "other": 1})).unwrap_err();
+    assert_eq!(violations.to_string(), "5 violation(s)");
+    let violations = violations.listed;
     let mut paths: Vec<_> = violations.iter().map(|v| v.path.as_str()).collect();
     paths.sort_unstable();
     assert_eq!(paths, ["", "", "name", "tags[1]", "tags[2]"], "{violations:?}");
     assert!(violations.iter().all(|v| !v.to_string().contains("ABC")), "{violations:?}");
-    assert_eq!(check(json!([])).unwrap_err().len(), 1);
+    assert_eq!(check(json!([])).unwrap_err().to_string(), "1 violation(s)");
     let many: Vec<u32> = (0..500).collect();
-    assert_eq!(check(json!({"name": "a", "size": 1, "tags": many})).unwrap_err().len(), 100);
+    let violations = check(json!({"name": "a", "size": 1, "tags": many})).unwrap_err();
+    assert_eq!((violations.listed.len(), violations.unlisted), (100, 400));
+    let said = "500 violation(s), the first 100 of which are listed";
+    assert_eq!(violations.to_string(), said);
 }
 
 /// Whoever checks inputs must not hang, so a schema that could make endless work is refused.

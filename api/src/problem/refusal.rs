@@ -137,7 +137,7 @@ impl From<RunRefusal> for ApiError {
         let error = Self::new(status, code, &refusal);
         match refusal {
             RunRefusal::InputsInvalid { violations, .. } => {
-                error.with_errors(violations.into_iter().map(SpecErrorView::from))
+                error.with_errors(violations.listed.into_iter().map(SpecErrorView::from))
             }
             _ => error,
         }

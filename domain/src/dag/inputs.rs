@@ -36,6 +36,32 @@ impl fmt::Display for InputViolation {
     }
 }
 
+/// Every way in which a run's inputs do not fit their schema. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputViolations {
+    /// The first [`MAX_VIOLATIONS`].
+    pub listed: Vec<InputViolation>,
+    /// How many more there are.
+    pub unlisted: usize,
+}
+
+impl From<InputViolation> for InputViolations {
+    fn from(only: InputViolation) -> Self {
+        Self { listed: vec![only], unlisted: 0 }
+    }
+}
+
+impl fmt::Display for InputViolations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed = self.listed.len();
+        write!(f, "{} violation(s)", listed + self.unlisted)?;
+        if self.unlisted > 0 {
+            write!(f, ", the first {listed} of which are listed")?;
+        }
+        Ok(())
+    }
+}
+
 /// What inputs a DAG takes. Without a schema: any object.
 #[derive(Default)]
 pub(super) struct InputSchema {
@@ -73,26 +99,31 @@ impl InputSchema {
     }
 
     /// Every way in which `inputs` does not fit.
-    pub(super) fn check(&self, inputs: &CanonicalJson) -> Result<(), Vec<InputViolation>> {
+    pub(super) fn check(&self, inputs: &CanonicalJson) -> Result<(), InputViolations> {
         if !inputs.is_object() {
             let message = "inputs must be an object".to_owned();
-            return Err(vec![InputViolation { path: String::new(), message }]);
+            return Err(InputViolation { path: String::new(), message }.into());
         }
         let Some(validator) = &self.validator else { return Ok(()) };
         let value = inputs.to_value();
         // Checked when it was given; what is recorded of it is where it is.
         let is_artifact =
             |name: &str| value.get(name).is_some_and(|member| Artifact::named_by(member).is_some());
-        let violations: Vec<_> = validator
+        let mut violations = validator
             .iter_errors(&value)
-            .filter(|violation| !stands_in(violation.instance_path(), is_artifact))
+            .filter(|violation| !stands_in(violation.instance_path(), is_artifact));
+        let listed: Vec<_> = violations
+            .by_ref()
             .take(MAX_VIOLATIONS)
             .map(|violation| InputViolation {
                 path: spell("", violation.instance_path()),
                 message: shorten(violation.masked().to_string()),
             })
             .collect();
-        if violations.is_empty() { Ok(()) } else { Err(violations) }
+        if listed.is_empty() {
+            return Ok(());
+        }
+        Err(InputViolations { listed, unlisted: violations.count() })
     }
 
     /// Whether an expression may read the input `name`.

@@ -36,7 +36,7 @@ pub use self::{
     duration::{MAX_DURATION_MS, parse_ms as parse_duration_ms},
     error::{MAX_SPEC_ERRORS, SpecError, SpecErrors},
     graph::StepIndex,
-    inputs::{InputViolation, MAX_VIOLATIONS},
+    inputs::{InputViolation, InputViolations, MAX_VIOLATIONS},
     retry::RetryPolicy,
     source::{MAX_BUDGET_STARTS, MAX_BUDGET_WINDOW_MS, MAX_STEPS},
     template::{Item, MAX_RENDERED_BYTES, RenderError, Scope, Template},
@@ -282,8 +282,8 @@ impl DagSpec {
     /// Check a run's inputs against the schema.
     ///
     /// # Errors
-    /// The first [`MAX_VIOLATIONS`] violations.
-    pub fn check_inputs(&self, inputs: &CanonicalJson) -> Result<(), Vec<InputViolation>> {
+    /// Every violation; the first [`MAX_VIOLATIONS`] are listed.
+    pub fn check_inputs(&self, inputs: &CanonicalJson) -> Result<(), InputViolations> {
         self.inputs.check(inputs)
     }
 }

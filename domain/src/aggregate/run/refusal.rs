@@ -1,7 +1,7 @@
 //! Why a run refuses a command.
 
 use crate::{
-    dag::InputViolation,
+    dag::InputViolations,
     ids::{DagId, StepId, WorkerId},
     limits::LABELS,
 };
@@ -30,12 +30,12 @@ pub enum RunRefusal {
         asked: String,
     },
     /// The inputs do not fit the DAG's schema.
-    #[error("the inputs do not fit the schema of DAG {dag_id}: {} violation(s)", violations.len())]
+    #[error("the inputs do not fit the schema of DAG {dag_id}: {violations}")]
     InputsInvalid {
         /// The DAG.
         dag_id: DagId,
         /// Every violation.
-        violations: Vec<InputViolation>,
+        violations: InputViolations,
     },
     /// The labels do not keep the rules.
     #[error(

@@ -31,7 +31,7 @@ impl Run {
             concurrency.map(|concurrency| concurrency.of_run(dag_id, &start.inputs)).transpose();
         let concurrency = concurrency.map_err(|violation| RunRefusal::InputsInvalid {
             dag_id: dag_id.clone(),
-            violations: vec![violation],
+            violations: violation.into(),
         })?;
         let created = RunCreated {
             attempt: start.attempt,
