@@ -139,6 +139,9 @@ async fn artifacts(app: &AppState) -> Found {
 }
 
 async fn projections(app: &AppState, tenant: &Tenant) -> Found {
+    if let Ok(Some(why)) = app.projections.stopped(tenant).await {
+        return (HealthStatus::Red, format!("they stand still: {why}"));
+    }
     match app.projections.position(tenant).await {
         Ok(position) => {
             let lag = position.lag();

@@ -211,10 +211,16 @@ impl Follower {
         if let Some(last) = commits.last() {
             self.feed.reach(last.head().next_seq);
         }
-        let commits = commits
-            .into_iter()
-            .map(|commit| Recorded::decode(commit).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut decoded = Vec::with_capacity(commits.len());
+        for commit in commits {
+            match Recorded::decode(commit) {
+                Ok(recorded) => decoded.push(Arc::new(recorded)),
+                // What stands before it comes first: whoever follows stops at the event itself.
+                Err(_) if !decoded.is_empty() => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let commits = decoded;
         // Another node's erasure is heard of here first.
         let erased = commits.iter().rev().find(|recorded| recorded.erasures().next().is_some());
         if let Some(erased) = erased {

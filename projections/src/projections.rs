@@ -83,7 +83,20 @@ impl Projections {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ProjectionError> {
         let models = self.tenant(tenant).await?;
-        follow::follow(models, Arc::clone(&self.feed), shutdown).await
+        let followed = follow::follow(Arc::clone(&models), Arc::clone(&self.feed), shutdown).await;
+        if let Err(error) = &followed {
+            // The first reason is the reason.
+            let _ = models.stopped.set(error.to_string());
+        }
+        followed
+    }
+
+    /// Why the tenant's read models do not [follow](Self::follow) the ledger any more, if so.
+    ///
+    /// # Errors
+    /// [`ProjectionError`] when they cannot be opened.
+    pub async fn stopped(&self, tenant: &Tenant) -> Result<Option<String>, ProjectionError> {
+        Ok(self.tenant(tenant).await?.stopped.get().cloned())
     }
 
     /// Apply the tenant's next commits, all in one transaction, or none.

@@ -1,6 +1,6 @@
 //! One tenant's read models: who writes, who reads, and how a rebuilt file takes their place.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sqlx::SqlitePool;
 use stella_domain::{chain::Head, ids::Tenant};
@@ -30,6 +30,8 @@ pub(crate) struct TenantModels {
     maintenance: Mutex<()>,
     head: watch::Sender<Head>,
     pub(crate) sweeping: Sweeping,
+    /// Why nobody keeps them up with their ledger any more, for as long as the process lives.
+    pub(crate) stopped: OnceLock<String>,
 }
 
 struct Writer {
@@ -81,6 +83,7 @@ impl TenantModels {
             maintenance: Mutex::default(),
             head: watch::Sender::new(head),
             sweeping,
+            stopped: OnceLock::new(),
         };
         Ok((models, rebuilt))
     }

@@ -52,9 +52,22 @@ pub fn run(args: &[&str], code: i32) -> impl Future<Output = String> {
     expect(command(args), code)
 }
 
+/// Run `stella orch ARGS`, and expect this exit code; answers what it said on standard error.
+#[track_caller]
+pub fn fails(args: &[&str], code: i32) -> impl Future<Output = String> {
+    let ended = ended(command(args), code);
+    async { ended.await.1 }
+}
+
 /// Run `command`, and expect this exit code; answers what it printed.
 #[track_caller]
-pub fn expect(mut command: Command, code: i32) -> impl Future<Output = String> {
+pub fn expect(command: Command, code: i32) -> impl Future<Output = String> {
+    let ended = ended(command, code);
+    async { ended.await.0 }
+}
+
+#[track_caller]
+fn ended(mut command: Command, code: i32) -> impl Future<Output = (String, String)> {
     let at = std::panic::Location::caller();
     async move {
         let output = tokio::time::timeout(PATIENCE, command.output()).await;
@@ -63,6 +76,6 @@ pub fn expect(mut command: Command, code: i32) -> impl Future<Output = String> {
         let stdout = String::from_utf8(stdout).unwrap();
         let stderr = String::from_utf8_lossy(&stderr).into_owned();
         assert_eq!(status.code(), Some(code), "at {at}: {command:?}\n{stdout}\n{stderr}");
-        stdout
+        (stdout, stderr)
     }
 }

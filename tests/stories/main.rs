@@ -23,6 +23,7 @@ mod schedules;
 mod steps;
 mod stream;
 mod telemetry;
+mod unreadable;
 mod unsound_storage;
 mod versions;
 mod witness;
