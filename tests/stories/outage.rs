@@ -50,6 +50,8 @@ async fn reads_go_on(client: &Client, run: &str) {
     assert_eq!(client.get("/runs").await.ok()["items"].as_array().unwrap().len(), 1);
     assert_eq!(client.get("/dags/one/versions/1").await.ok()["version"], 1);
     assert_eq!(client.get("/queue").await.ok()["total"]["queued"], 0);
+    assert_eq!(client.get("/queue/steps").await.ok()["items"], json!([]));
+    assert_eq!(client.get(&format!("{run}/waiting")).await.ok()["items"], json!([]));
     assert_eq!(client.get("/admin/projections").await.ok()["lag"], 0);
     assert_eq!(client.get("metrics").await.status, 200);
 }

@@ -13,6 +13,8 @@ pub(super) struct Reasons {
     waits: HashMap<(RunId, StepId), Wait>,
     control: Option<ControlRow>,
     paused_dags: HashMap<DagId, Mark>,
+    /// Whether dispatch has begun: it begins with the ledger.
+    dispatching: bool,
 }
 
 impl Reasons {
@@ -22,12 +24,14 @@ impl Reasons {
         tenant: &Tenant,
         steps: &[StepRow],
     ) -> Result<Self, ApiError> {
-        let commands = app.record()?.commands;
+        // Reads go on without the ledger.
+        let commands = app.record().ok().map(|record| record.commands);
         let named = steps.iter().map(|step| (&step.run_id, &step.step_id));
-        let waits = commands.why(tenant, named.clone());
-        let waits = named.zip(waits).filter_map(|((run_id, step_id), wait)| {
-            Some(((run_id.clone(), step_id.clone()), wait?))
-        });
+        let waits = commands.as_ref().map(|commands| commands.why(tenant, named.clone()));
+        let waits =
+            named.zip(waits.into_iter().flatten()).filter_map(|((run_id, step_id), wait)| {
+                Some(((run_id.clone(), step_id.clone()), wait?))
+            });
         let control = app.projections.control(tenant).await?;
         let mut paused_dags = HashMap::new();
         for dag_id in steps.iter().map(|step| &step.dag_id).collect::<BTreeSet<_>>() {
@@ -36,7 +40,8 @@ impl Reasons {
                 paused_dags.insert(dag_id.clone(), mark);
             }
         }
-        Ok(Self { waits: waits.collect(), control, paused_dags })
+        let (waits, dispatching) = (waits.collect(), commands.is_some());
+        Ok(Self { waits, control, paused_dags, dispatching })
     }
 
     pub(super) fn of(&self, step: &StepRow) -> WaitView {
@@ -66,6 +71,11 @@ impl Reasons {
                      or reject"
                 );
                 ("APPROVAL", detail)
+            }
+            None if !self.dispatching => {
+                let detail =
+                    "the ledger does not answer: nothing is given to workers until it does";
+                ("LEDGER_UNAVAILABLE", detail.to_owned())
             }
             // Just queued, or just leased: what dispatch knows and the read model differ a moment.
             Some(Wait::Worker) | None => {

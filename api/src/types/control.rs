@@ -175,7 +175,7 @@ pub struct ChangedControl {
 #[serde(rename_all = "camelCase")]
 pub struct WaitView {
     /// Stable: `NEEDS`, `APPROVAL`, `BACKING_OFF`, `DISPATCH_PAUSED`, `PLUGIN_PAUSED`, `DAG_PAUSED`,
-    /// `CONCURRENCY_LIMIT`, `NO_WORKER`, `WORKERS_BUSY`.
+    /// `CONCURRENCY_LIMIT`, `NO_WORKER`, `WORKERS_BUSY`, `LEDGER_UNAVAILABLE`.
     pub code: String,
     /// For people: who, since when, how many, what to do.
     pub detail: String,
