@@ -16,6 +16,14 @@ use tokio::task::JoinSet;
 
 use crate::{LOOK_AGAIN, PATIENCE, client::Client, until};
 
+/// A run that was acknowledged.
+pub struct Started {
+    /// Which.
+    pub run_id: RunId,
+    /// Of an event of the run; `None` where an earlier request had started it already.
+    pub seq: Option<u64>,
+}
+
 /// Load on a server, until it is told to [stop](Load::stop).
 pub struct Load {
     clients: JoinSet<()>,
@@ -26,11 +34,11 @@ pub struct Load {
 struct Shared {
     stopping: AtomicBool,
     /// Run tokens that were acknowledged, and what they made.
-    acknowledged: Mutex<BTreeMap<String, RunId>>,
+    acknowledged: Mutex<BTreeMap<String, Started>>,
 }
 
 impl Load {
-    /// `clients` of them start runs of `dag_id`, one after the other, each waiting for its end.
+    /// `clients` of them start runs of `dag_id`, one after the other; of some they wait for the end.
     pub fn start(client: &Client, clients: usize, dag_id: &str) -> Self {
         let shared = Arc::new(Shared::default());
         let mut running = JoinSet::new();
@@ -43,8 +51,8 @@ impl Load {
                         return;
                     }
                     let token = format!("client-{i}-{n}");
-                    let run_id = start_run(&client, &dag_id, &token).await;
-                    shared.acknowledged.lock().unwrap().insert(token, run_id);
+                    let started = start_run(&client, &dag_id, &token).await;
+                    shared.acknowledged.lock().unwrap().insert(token, started);
                 }
             });
         }
@@ -64,7 +72,7 @@ impl Load {
     }
 
     /// Start nothing new; what was sent is sent until it is acknowledged. Answers all of it.
-    pub async fn stop(mut self) -> BTreeMap<String, RunId> {
+    pub async fn stop(mut self) -> BTreeMap<String, Started> {
         self.shared.stopping.store(true, Ordering::Relaxed);
         let ended = async {
             while let Some(client) = self.clients.join_next().await {
@@ -76,14 +84,19 @@ impl Load {
     }
 }
 
-async fn start_run(client: &Client, dag_id: &str, token: &str) -> RunId {
+async fn start_run(client: &Client, dag_id: &str, token: &str) -> Started {
+    // Acknowledged as soon as it is recorded, or when it has ended.
+    let path = if fastrand::bool() { "/runs" } else { "/runs?wait=5s" };
     let body = json!({"dagId": dag_id, "runToken": token}).to_string().into_bytes();
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         let body = Some(("application/json", body.clone()));
-        match client.try_send(reqwest::Method::POST, "/runs?wait=5s", body).await {
+        match client.try_send(reqwest::Method::POST, path, body).await {
             Ok(answer) if answer.is_success() => {
-                return answer.json()["runId"].as_str().unwrap().parse().unwrap();
+                let run = answer.json();
+                let run_id = run["runId"].as_str().unwrap().parse().unwrap();
+                let seq = (run["replayed"] != json!(true)).then(|| run["seq"].as_u64().unwrap());
+                return Started { run_id, seq };
             }
             Ok(answer) => {
                 // Nothing but "not now" is an answer to a good request.

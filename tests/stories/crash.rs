@@ -3,9 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use harness::{history::History, load::Load, mongo::Database, server::TestServer, until};
+use harness::{
+    history::History,
+    load::{Load, Started},
+    mongo::Database,
+    server::TestServer,
+    until,
+};
 use serde_json::{Value, json};
-use stella_domain::ids::RunId;
+use stella_domain::ids::StreamId;
 use stella_mongod::{Mongod, Options};
 
 const CLIENTS: usize = 8;
@@ -43,7 +49,7 @@ async fn killed_server_loses_nothing(mut server: TestServer) {
         server.restart().await;
     }
     load.until_more(RUNS_BETWEEN.end).await;
-    nothing_is_lost(&server, load.stop().await).await;
+    nothing_is_lost(&server, load.stop().await, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,7 +58,7 @@ async fn a_killed_mongod_loses_nothing_and_reads_go_on() {
     let database = Database::of(&mongod);
     let server = TestServer::builder().ledger(&database.uri).start().await;
     server.client.register(&dag()).await;
-    let before = server.client.run(&json!({"dagId": "load"})).await;
+    let (mut own, before) = (1, server.client.run(&json!({"dagId": "load"})).await);
     let path = format!("/runs/{}", before["runId"].as_str().unwrap());
     server.client.get(&format!("{path}?minSeq={}", before["seq"])).await.ok();
 
@@ -61,7 +67,9 @@ async fn a_killed_mongod_loses_nothing_and_reads_go_on() {
         load.until_more(fastrand::usize(RUNS_BETWEEN)).await;
         mongod.kill().await.unwrap();
         let refused = until("a command is refused", async || {
-            let answer = server.client.post("/runs", &json!({"dagId": "load"})).await;
+            let start = json!({"dagId": "load", "runToken": format!("own-{own}")});
+            let answer = server.client.post("/runs", &start).await;
+            own += usize::from(answer.is_success());
             (!answer.is_success()).then_some(answer)
         })
         .await;
@@ -74,6 +82,13 @@ async fn a_killed_mongod_loses_nothing_and_reads_go_on() {
         assert_eq!(server.client.get("livez").await.status, 200);
         assert_eq!(server.client.get("readyz").await.status, 503);
         mongod.restart().await.unwrap();
+        // What was refused may have been recorded after all: sent again, it is there once.
+        until("it is taken", async || {
+            let start = json!({"dagId": "load", "runToken": format!("own-{own}")});
+            server.client.post("/runs", &start).await.is_success().then_some(())
+        })
+        .await;
+        own += 1;
     }
     // Nobody does anything but start mongod again, and ask. (`outage` is about nobody asking.)
     load.until_more(RUNS_BETWEEN.end).await;
@@ -81,7 +96,7 @@ async fn a_killed_mongod_loses_nothing_and_reads_go_on() {
         (server.client.get("readyz").await.status == 200).then_some(())
     })
     .await;
-    nothing_is_lost(&server, load.stop().await).await;
+    nothing_is_lost(&server, load.stop().await, own).await;
 }
 
 /// A machine that loses power has both on it. The server comes up before its database, or after.
@@ -105,11 +120,12 @@ async fn a_server_and_its_mongod_killed_together_lose_nothing() {
         }
     }
     load.until_more(RUNS_BETWEEN.end).await;
-    nothing_is_lost(&server, load.stop().await).await;
+    nothing_is_lost(&server, load.stop().await, 0).await;
 }
 
-/// Check the ledger of a server at rest against the runs that were acknowledged.
-async fn nothing_is_lost(server: &TestServer, acknowledged: BTreeMap<String, RunId>) {
+/// Check the ledger of a server at rest against the runs that were acknowledged to the load, and `own`
+/// others.
+async fn nothing_is_lost(server: &TestServer, acknowledged: BTreeMap<String, Started>, own: usize) {
     let unended = async |status: &str| {
         let page = server.client.get(&format!("/runs?status={status}")).await.ok();
         page["items"].as_array().unwrap().is_empty()
@@ -131,12 +147,18 @@ async fn nothing_is_lost(server: &TestServer, acknowledged: BTreeMap<String, Run
     assert_eq!(check["identical"], true, "{check}");
 
     let history = History::read(&server.ledger(), "main").await;
-    for (token, run_id) in &acknowledged {
+    for (token, Started { run_id, seq }) in &acknowledged {
         assert!(history.has_ended(run_id), "{token} was acknowledged");
+        let Some(seq) = seq else { continue };
+        let mut commits = history.stream(&StreamId::Run(run_id.clone()));
+        let is_there = commits.any(|recorded| recorded.with_seq().any(|(at, _)| at == *seq));
+        assert!(is_there, "{token} was acknowledged with seq {seq}, which is of another stream");
     }
     for run_id in history.runs() {
         assert!(history.has_ended(run_id), "{run_id} has not ended");
     }
+    // Every token was sent until it was acknowledged: a second run of one would be one too many.
+    assert_eq!(history.runs().count(), acknowledged.len() + own);
     assert!(acknowledged.len() > CLIENTS * 2, "only {} runs", acknowledged.len());
 }
 
