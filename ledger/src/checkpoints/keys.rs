@@ -113,7 +113,7 @@ pub(super) struct KeyHistory {
 }
 
 impl KeyHistory {
-    /// What the ledger's own stream says. It is short: what is done to a ledger as a whole.
+    /// What the ledger's own stream says: what is done to a ledger as a whole, and each erasure.
     pub(super) async fn read(ledger: &dyn Ledger, id: &LedgerId) -> Result<Self, SignerError> {
         let stream = StreamId::Ledger(id.tenant.clone());
         let mut history = Self::default();

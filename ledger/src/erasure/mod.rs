@@ -144,7 +144,7 @@ pub async fn carry_out(
 }
 
 /// Reads the erasures that a ledger has recorded, in order. They stand in the ledger's own stream,
-/// which holds little else: the events of runs are not read.
+/// the events of runs are not read.
 pub struct Erasures<'l> {
     ledger: &'l dyn Ledger,
     stream: StreamId,
