@@ -67,7 +67,7 @@ pub enum CheckpointError {
     /// No signature by the key; it may be signed by another one.
     #[error(
         "the note bears no signature by the key {keys} that may sign {size} events: \
-         is it the key that was in use then?"
+         another key was in use then, or it is forged"
     )]
     NotSigned {
         /// The keys that could have.

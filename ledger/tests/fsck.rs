@@ -62,6 +62,13 @@ impl Place for Damaged {
             ),
             Damage::Actors => "UPDATE ledger SET actor = 'user:other'".to_owned(),
             Damage::Removed(seq) => format!("DELETE FROM ledger WHERE seq = {seq}"),
+            Damage::Prev(seq) => {
+                format!("UPDATE ledger SET prev = zeroblob(32) WHERE seq = {seq}")
+            }
+            Damage::Time(seq) => format!("UPDATE ledger SET recorded_at = 1 WHERE seq = {seq}"),
+            Damage::Origin(seq) => {
+                format!("UPDATE ledger SET origin = 'other.example' WHERE seq = {seq}")
+            }
             Damage::LastSeq(seq) => {
                 format!("UPDATE ledger SET last_seq = last_seq + 1 WHERE seq = {seq}")
             }

@@ -34,6 +34,7 @@ pub struct Builder {
     lease_ttl_ms: u64,
     concurrency: u32,
     args: Vec<String>,
+    environment: Vec<(String, String)>,
     erasing: Option<PathBuf>,
 }
 
@@ -82,6 +83,12 @@ impl Builder {
         self
     }
 
+    /// With this in its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Start it, and wait until it answers.
     pub async fn start(self) -> TestServer {
         let dir = tempfile::Builder::new().prefix("stella-story-").tempdir().unwrap();
@@ -105,6 +112,7 @@ impl TestServer {
             lease_ttl_ms: 2_000,
             concurrency: 4,
             args: vec![],
+            environment: vec![],
             erasing: None,
         }
     }
@@ -182,6 +190,7 @@ impl TestServer {
             .arg("--ready-file")
             .arg(&ready)
             .args(&self.builder.args)
+            .envs(self.builder.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);

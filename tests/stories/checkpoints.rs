@@ -9,7 +9,10 @@ use mongodb::{
     bson::{Document, doc},
 };
 use serde_json::json;
-use stella_domain::checkpoint::{Keyring, PinnedKey};
+use stella_domain::{
+    checkpoint::{Keyring, PinnedKey, SigningKey, VerifierKey},
+    ids::LedgerId,
+};
 
 /// For a server to refuse; one that serves does not end by itself.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -141,4 +144,34 @@ async fn a_node_with_another_key_is_refused_where_another_signs() {
     second.client.run(&json!({"dagId": "one"})).await;
     second.client.post_empty("/ledger:sign").await.problem(409, "SIGNED_ELSEWHERE");
     assert!(second.client.get("/ledger/checkpoint").await.is_success());
+}
+
+#[tokio::test]
+async fn a_key_that_the_environment_gives_signs_and_is_kept_nowhere() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let kept = elsewhere.path().join("newest");
+    let mut server = TestServer::builder()
+        .env("STELLA_SIGNING_KEY", &"5a".repeat(32))
+        .args(&["--checkpoint-file", kept.to_str().unwrap(), "--checkpoint-every", "3600"])
+        .start()
+        .await;
+    server.client.register(&spec()).await;
+    let ledger =
+        LedgerId { origin: "stella.local".parse().unwrap(), tenant: "main".parse().unwrap() };
+    let key = VerifierKey::new(ledger, &SigningKey::from_bytes(&[0x5a; 32]));
+    let pin = server.stella(&["ledger", "key", "show"], 0).await;
+    assert_eq!(pin.trim(), key.to_string());
+    let note = server.stella(&["ledger", "checkpoint", "--sign-now"], 0).await;
+    assert_eq!(fs::read_to_string(&kept).unwrap(), note, "the newest is kept elsewhere, too");
+    Keyring(vec![PinnedKey::always(key)]).verify(&note).unwrap();
+    server.stop().await;
+    assert!(!server.data_dir().join("signing-key").exists());
+    for name in ["ledger.db", "ledger.db-wal"] {
+        let bytes = fs::read(server.data_dir().join(name)).unwrap_or_default();
+        assert!(
+            !bytes.windows(32).any(|part| part == [0x5a; 32] || part == [b'5', b'a'].repeat(16))
+        );
+    }
+    // Without the variable it has no key that speaks for this ledger.
+    refused(&server, "Give this node the key that signed it").await;
 }

@@ -25,6 +25,12 @@ pub(crate) enum Damage {
     Actors,
     /// It is gone.
     Removed(u64),
+    /// It links to another event.
+    Prev(u64),
+    /// It was recorded at the beginning of time.
+    Time(u64),
+    /// It is somebody else's.
+    Origin(u64),
     /// It ends elsewhere, by its own column.
     LastSeq(u64),
     /// It has no events that could be read.
@@ -90,6 +96,9 @@ pub(crate) async fn everything_wrong_is_found<P: Place>(fresh: impl AsyncFn() ->
             vec![Damage::Removed(seq)],
             &[("EVENTS_MISSING", 1), ("STREAM_GAP", 1), ("TREE_INTERRUPTED", 1)],
         ),
+        (vec![Damage::Prev(seq)], &[("CHAIN_BROKEN", 1), ("CONTENT_CHANGED", 1)]),
+        (vec![Damage::Time(seq)], &[("CONTENT_CHANGED", 1), ("TIME_BACKWARDS", 1)]),
+        (vec![Damage::Origin(seq)], &[("CONTENT_CHANGED", 1), ("OTHER_LEDGER", 1)]),
         (vec![Damage::LastSeq(seq)], &[("COMMIT_MISPLACED", 1), ("STREAM_GAP", 1)]),
         (vec![Damage::Unreadable(seq)], &[("COMMIT_UNREADABLE", 1), ("TREE_INTERRUPTED", 1)]),
         (vec![Damage::Tile(1, other)], &[("TILE_WRONG", 1)]),

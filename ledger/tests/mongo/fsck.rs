@@ -67,6 +67,17 @@ impl looked_over::Place for Damaged {
             Damage::Removed(seq) => {
                 self.place.raw().delete_one(doc! { "_id": key(seq) }).await.unwrap();
             }
+            Damage::Prev(seq) => {
+                let prev = Binary { subtype: BinarySubtype::Generic, bytes: vec![0; 32] };
+                self.change("ledger", key(seq), doc! { "$set": { "prev": prev } }).await;
+            }
+            Damage::Time(seq) => {
+                self.change("ledger", key(seq), doc! { "$set": { "recordedAt": 1_i64 } }).await;
+            }
+            Damage::Origin(seq) => {
+                let change = doc! { "$set": { "origin": "other.example" } };
+                self.change("ledger", key(seq), change).await;
+            }
             Damage::LastSeq(seq) => {
                 self.change("ledger", key(seq), doc! { "$inc": { "lastSeq": 1_i64 } }).await;
             }
