@@ -45,13 +45,14 @@ pub(crate) async fn checkpoints(
         keys: NodeKeys { given: given.clone(), next: place.dir.path().join("no-other-key") },
         key_is_drawn: false,
         kept: Kept::new(vec![place.dir.path().join("kept-by-bench")]),
+        seen: place.dir.path().join("seen-by-bench"),
         cosigners: None,
     };
     let open = async || {
         let proofs = Proofs::new(storage.clone(), ledger.origin.clone());
         match Signer::open(config(), storage.clone(), proofs, Arc::<Gate>::default()).await? {
             Opened::Signing(signer) => Ok::<_, Failure>(signer),
-            Opened::Observing(why) => Err(why.into()),
+            Opened::Observing(observer) => Err(observer.why().into()),
         }
     };
     // What was added since the last one is signed first.

@@ -143,7 +143,11 @@ async fn a_node_with_another_key_is_refused_where_another_signs() {
     let second = TestServer::builder().ledger(&database.uri).start().await;
     second.client.run(&json!({"dagId": "one"})).await;
     second.client.post_empty("/ledger:sign").await.problem(409, "SIGNED_ELSEWHERE");
-    assert!(second.client.get("/ledger/checkpoint").await.is_success());
+    let newest = second.client.get("/ledger/checkpoint").await;
+    assert!(newest.is_success());
+    // It remembers what it saw, for its next start.
+    let seen = second.data_dir().join("checkpoints/main.seen");
+    assert!(fs::read_to_string(seen).unwrap().starts_with("stella.local/main\n"));
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use stella_ledger::{
         gate::Gate,
         kept::Kept,
         keys::{self, NodeKeys},
+        observer::Observer,
         proofs::{Noted, Proofs},
         signer::{Opened, Signer, SignerConfig},
     },
@@ -90,8 +91,8 @@ pub struct Checkpoints {
 #[derive(Clone)]
 enum Signing {
     Here(Arc<Signer>),
-    /// By another node; why not here.
-    Elsewhere(Arc<str>),
+    /// By another node.
+    Elsewhere(Arc<Observer>),
 }
 
 impl Checkpoints {
@@ -119,15 +120,16 @@ impl Checkpoints {
             keys: NodeKeys { given, next },
             key_is_drawn: matches!(key, KeySource::DataDir),
             kept: Kept::new(kept.into_iter().flatten().collect()),
+            seen: data_dir.seen_checkpoint(&config.tenant),
             cosigners: Witnesses::ask(witnesses),
         };
         let proofs = Proofs::new(storage.clone(), origin);
         let opened = Signer::open(signer_config, storage, Arc::clone(&proofs), gate).await?;
         let signing = match opened {
             Opened::Signing(signer) => Signing::Here(signer),
-            Opened::Observing(why) => {
-                tracing::warn!("this node does not sign checkpoints: {why}");
-                Signing::Elsewhere(why.into())
+            Opened::Observing(observer) => {
+                tracing::warn!("this node does not sign checkpoints: {}", observer.why());
+                Signing::Elsewhere(observer)
             }
         };
         let witnesses = witnesses.iter().map(|witness| witness.key.clone()).collect();
@@ -141,7 +143,7 @@ impl Checkpoints {
     pub fn signer(&self) -> Result<&Arc<Signer>, &str> {
         match &self.signing {
             Signing::Here(signer) => Ok(signer),
-            Signing::Elsewhere(why) => Err(why),
+            Signing::Elsewhere(observer) => Err(observer.why()),
         }
     }
 
@@ -151,20 +153,22 @@ impl Checkpoints {
         cosigned.map_or(0, |cosigned| cosigned.len())
     }
 
-    /// Sign now, and every so often until `stop`.
-    pub(super) fn start(&self, every: Duration, stop: &CancellationToken) -> Option<SigningTask> {
-        let signer = Arc::clone(self.signer().ok()?);
-        let (running, stopped) = (Arc::clone(&signer), stop.clone());
+    /// Sign now, and every so often until `stop`; or look at what another node signs.
+    pub(super) fn start(&self, every: Duration, stop: &CancellationToken) -> SigningTask {
+        let (signing, stopped) = (self.signing.clone(), stop.clone().cancelled_owned());
         let task = tokio::spawn(async move {
-            running.run(every, stopped.cancelled_owned()).await;
+            match signing {
+                Signing::Here(signer) => signer.run(every, stopped).await,
+                Signing::Elsewhere(observer) => observer.run(every, stopped).await,
+            }
         });
-        Some(SigningTask { signer, task })
+        SigningTask { signing: self.signing.clone(), task }
     }
 }
 
-/// The task that signs.
+/// The task that signs, or looks at what is signed.
 pub(super) struct SigningTask {
-    signer: Arc<Signer>,
+    signing: Signing,
     task: JoinHandle<()>,
 }
 
@@ -172,7 +176,9 @@ impl SigningTask {
     /// Once nothing is written any more: nothing stays unsigned.
     pub(super) async fn end(self) {
         let _ = self.task.await;
-        // What went wrong was logged, and is tried again at the next start.
-        let _ = self.signer.sign_new().await;
+        if let Signing::Here(signer) = self.signing {
+            // What went wrong was logged, and is tried again at the next start.
+            let _ = signer.sign_new().await;
+        }
     }
 }

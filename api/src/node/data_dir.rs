@@ -64,6 +64,12 @@ impl DataDir {
         self.path.join("signing-key.next")
     }
 
+    /// The newest checkpoint of a tenant's ledger that this node saw, while another one signs.
+    pub(super) fn seen_checkpoint(&self, tenant: &Tenant) -> PathBuf {
+        // A tenant's name has no dot: it is nobody's checkpoint.
+        self.path.join("checkpoints").join(format!("{tenant}.seen"))
+    }
+
     /// The newest checkpoint of a tenant's ledger.
     pub(super) fn checkpoint(&self, tenant: &Tenant) -> PathBuf {
         self.path.join("checkpoints").join(tenant.as_str())

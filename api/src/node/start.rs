@@ -58,7 +58,7 @@ pub(super) struct Begun {
     worker: Option<JoinHandle<()>>,
     follow: JoinHandle<()>,
     writer: JoinHandle<()>,
-    signing: Option<SigningTask>,
+    signing: SigningTask,
     erasing: Option<JoinHandle<()>>,
     sweeping: JoinHandle<()>,
     telling: Telling,
@@ -115,9 +115,7 @@ impl Starter {
         }
         let _ = writer.await;
         telling.end().await;
-        if let Some(signing) = signing {
-            signing.end().await;
-        }
+        signing.end().await;
         Ok(())
     }
 

@@ -73,7 +73,8 @@ fn kept_error(path: &Path, reason: &str) -> SignerError {
     SignerError::Kept { path: path.to_owned(), reason: reason.to_owned() }
 }
 
-fn read(path: &Path, keyring: &Keyring) -> Result<Option<Noted>, SignerError> {
+/// The note in this file, whatever it says; `None` when there is no file.
+pub(super) fn read_note(path: &Path) -> Result<Option<String>, SignerError> {
     let size = match fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -82,7 +83,11 @@ fn read(path: &Path, keyring: &Keyring) -> Result<Option<Noted>, SignerError> {
     if size > NOTE_BYTES as u64 {
         return Err(kept_error(path, "it is too large for a checkpoint"));
     }
-    let note = fs::read_to_string(path).map_err(|error| kept_error(path, &error.to_string()))?;
+    fs::read_to_string(path).map(Some).map_err(|error| kept_error(path, &error.to_string()))
+}
+
+fn read(path: &Path, keyring: &Keyring) -> Result<Option<Noted>, SignerError> {
+    let Some(note) = read_note(path)? else { return Ok(None) };
     let checkpoint = keyring.verify(&note).map_err(|error| {
         kept_error(
             path,

@@ -5,6 +5,7 @@
 //! - [`proofs`] reads the tree: every hash that it hands out was authenticated against the root
 //!   of the checkpoint asked about. A stored hash that does not fit is computed from events again.
 //! - [`signer`] extends and signs. [`kept`] keeps its newest note outside the database.
+//! - [`observer`] does for a node that does not sign what can be done without a key.
 //! - [`cosigners`] is the port to witnesses, who are asked before a note is stored.
 //! - [`gate`] stands between the writer and a ledger that does not extend what was signed.
 //!
@@ -18,6 +19,7 @@ mod events;
 pub mod gate;
 pub mod kept;
 pub mod keys;
+pub mod observer;
 pub mod proofs;
 pub mod receipt;
 pub mod signer;

@@ -6,7 +6,7 @@
 //! with different keys that start at the same time race for that one place, and the key that got
 //! it is the ledger's.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use stella_domain::{
     chain::{Commit, Head},
@@ -23,6 +23,7 @@ use super::{
     gate::Gate,
     kept::Kept,
     keys::{self, KeyHistory, NodeKeys},
+    observer::{Observer, Seen},
     proofs::{Noted, Proofs},
     store::StoredNote,
 };
@@ -47,6 +48,8 @@ pub struct SignerConfig {
     pub key_is_drawn: bool,
     /// Where the newest note is kept outside the database.
     pub kept: Kept,
+    /// Where a node with a drawn key remembers the newest note that it saw, while another signs.
+    pub seen: PathBuf,
     /// Who cosigns, if somebody does.
     pub cosigners: Option<Arc<dyn Cosigners>>,
 }
@@ -55,8 +58,8 @@ pub struct SignerConfig {
 pub enum Opened {
     /// It signs.
     Signing(Arc<Signer>),
-    /// Another node's key signs; why.
-    Observing(String),
+    /// Another node's key signs.
+    Observing(Arc<Observer>),
 }
 
 /// Signs one tenant's ledger.
@@ -101,8 +104,16 @@ impl Signer {
         let own = VerifierKey::new(config.ledger.clone(), &config.keys.given);
         let (state, shown) = (Mutex::default(), RwLock::default());
         let signer = Self { config, own, storage, proofs, gate, state, shown };
+        let seen = Seen {
+            ledger: signer.config.ledger.clone(),
+            storage: signer.storage.clone(),
+            proofs: Arc::clone(&signer.proofs),
+            path: signer.config.seen.clone(),
+        };
         match signer.checked().await {
             Ok(state) => {
+                // It may have been another's to sign until now.
+                seen.compare().await?;
                 signer.show(&state).await;
                 *signer.state.lock().await = state;
                 Ok(Opened::Signing(Arc::new(signer)))
@@ -111,7 +122,9 @@ impl Signer {
             Err(error @ (SignerError::Foreign { .. } | SignerError::KeyMissing { .. }))
                 if signer.config.key_is_drawn && signer.config.kept.is_empty() =>
             {
-                Ok(Opened::Observing(error.to_string()))
+                let observer = Observer { seen, gate: signer.gate, why: error.to_string() };
+                observer.look().await?;
+                Ok(Opened::Observing(Arc::new(observer)))
             }
             Err(error) => Err(error),
         }

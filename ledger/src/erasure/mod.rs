@@ -143,7 +143,7 @@ pub async fn carry_out(
     Ok(blanked)
 }
 
-/// Reads the erasures that a ledger has recorded, in order. They stand in the ledger's own stream,
+/// Reads the erasures that a ledger has recorded, in order. They stand in the ledger's own stream:
 /// the events of runs are not read.
 pub struct Erasures<'l> {
     ledger: &'l dyn Ledger,

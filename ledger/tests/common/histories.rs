@@ -41,12 +41,12 @@ pub(crate) fn config(dir: &Path, seed: u8) -> SignerConfig {
         keys: NodeKeys { given: key(seed), next: dir.join("next-key") },
         key_is_drawn: false,
         kept: Kept::new(vec![dir.join("kept"), dir.join("elsewhere/kept")]),
+        seen: dir.join("seen"),
         cosigners: None,
     }
 }
 
 /// The same, with a key that nobody gave it.
-#[allow(dead_code, reason = "each test binary uses its part")]
 pub(crate) fn drawn(dir: &Path, seed: u8) -> SignerConfig {
     SignerConfig { key_is_drawn: true, ..config(dir, seed) }
 }
@@ -58,7 +58,7 @@ pub(crate) async fn open(
     let gate = Arc::new(Gate::default());
     match Signer::open(config, storage.clone(), proofs(storage), Arc::clone(&gate)).await? {
         Opened::Signing(signer) => Ok((signer, gate)),
-        Opened::Observing(why) => panic!("it does not sign: {why}"),
+        Opened::Observing(observer) => panic!("it does not sign: {}", observer.why()),
     }
 }
 
@@ -123,6 +123,64 @@ pub(crate) async fn what_does_not_extend_is_refused(fresh: impl AsyncFn() -> Sto
     {
         the_gate_closes(&first, exchanged, code).await;
     }
+}
+
+/// The same for a node that leaves the signing to another: it remembers what it saw.
+pub(crate) async fn what_does_not_extend_what_was_seen_is_refused(
+    fresh: impl AsyncFn() -> Storage,
+) {
+    let dirs: [_; 4] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let [own, signers, elsewhere, thief] = dirs.each_ref().map(tempfile::TempDir::path);
+    let mut samples = Samples::new("acme");
+    let (early, mut other) = (commits(&mut samples, 150), samples.fork());
+    let late = commits(&mut samples, 200);
+    let observing = async |storage: &Storage| {
+        let gate = Arc::new(Gate::default());
+        let (storage, proofs) = (storage.clone(), proofs(storage));
+        let opened = Signer::open(drawn(own, 2), storage, proofs, Arc::clone(&gate)).await?;
+        let Opened::Observing(observer) = opened else { panic!("another node signs") };
+        Ok::<_, SignerError>((observer, gate))
+    };
+
+    let first = fresh().await;
+    first.ledger.append(&early).await.unwrap();
+    let (signer, _) = open(config(signers, 1), &first).await.unwrap();
+    signer.sign_new().await.unwrap().unwrap();
+    let (observer, gate) = observing(&first).await.unwrap();
+    first.ledger.append(&late).await.unwrap();
+    let signed = signer.sign_new().await.unwrap().unwrap().checkpoint;
+    observer.look().await.unwrap();
+    assert_eq!(gate.findings(), []);
+    observing(&first).await.unwrap();
+
+    let backup = fresh().await;
+    backup.ledger.append(&early).await.unwrap();
+    let (then, _) = open(config(elsewhere, 1), &backup).await.unwrap();
+    then.sign_new().await.unwrap().unwrap();
+    let refused = observing(&backup).await.err();
+    assert!(
+        matches!(&refused, Some(SignerError::Shorter { size, .. }) if *size == signed.size),
+        "{refused:?}"
+    );
+
+    // Written anew: without checkpoints, so that this node could sign, and with such by a stolen key.
+    let rewritten = fresh().await;
+    rewritten.ledger.append(&early).await.unwrap();
+    rewritten.ledger.append(&commits(&mut other, 300)).await.unwrap();
+    let refused = observing(&rewritten).await.err();
+    assert!(matches!(refused, Some(SignerError::Proof(_))), "{refused:?}");
+    let (forger, _) = open(config(thief, 1), &rewritten).await.unwrap();
+    forger.sign_new().await.unwrap().unwrap();
+    let refused = observing(&rewritten).await.err();
+    assert!(matches!(refused, Some(SignerError::Forked { .. })), "{refused:?}");
+
+    // Found while the node runs.
+    let turning = turning::Ledger::new(&first, &backup);
+    let storage = Storage { ledger: turning.clone(), checkpoints: Arc::clone(&first.checkpoints) };
+    let (observer, gate) = observing(&storage).await.unwrap();
+    turning.turn();
+    assert!(observer.look().await.is_err());
+    assert_eq!(gate.closed().expect("a closed gate").code, "LEDGER_SHORTER_THAN_SIGNED");
 }
 
 async fn the_gate_closes(sound: &Storage, exchanged: &Storage, code: &str) {

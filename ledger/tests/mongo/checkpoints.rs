@@ -13,18 +13,37 @@ async fn the_store_conforms() {
     place.leave().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_extend_is_refused() {
-    let places = Mutex::new(vec![]);
-    histories::what_does_not_extend_is_refused(async || {
+/// Databases of a test, which go with it.
+#[derive(Default)]
+struct Databases(Mutex<Vec<Place>>);
+
+impl Databases {
+    async fn fresh(&self) -> Storage {
         let place = Place::new().await;
         let ledger = place.ledger(MongoOptions::default()).await;
         ledger.setup().await.unwrap();
-        places.lock().unwrap().push(place);
+        self.0.lock().unwrap().push(place);
         Storage::of(ledger)
-    })
-    .await;
-    for place in places.into_inner().unwrap() {
-        place.leave().await;
     }
+
+    async fn leave(self) {
+        for place in self.0.into_inner().unwrap() {
+            place.leave().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_extend_is_refused() {
+    let databases = Databases::default();
+    histories::what_does_not_extend_is_refused(async || databases.fresh().await).await;
+    databases.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_extend_what_was_seen_is_refused() {
+    let databases = Databases::default();
+    let fresh = async || databases.fresh().await;
+    histories::what_does_not_extend_what_was_seen_is_refused(fresh).await;
+    databases.leave().await;
 }

@@ -67,6 +67,18 @@ async fn what_does_not_extend_is_refused() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_extend_what_was_seen_is_refused() {
+    let dirs = std::sync::Mutex::new(vec![]);
+    histories::what_does_not_extend_what_was_seen_is_refused(async || {
+        let dir = TempDir::new().unwrap();
+        let storage = storage(dir.path()).await;
+        dirs.lock().unwrap().push(dir);
+        storage
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn new_events_are_signed_once_and_the_first_one_alone() {
     let dir = TempDir::new().unwrap();
