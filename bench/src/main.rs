@@ -88,14 +88,18 @@ async fn main() -> Result<(), Failure> {
     for ledger in ["mongodb", "sqlite"] {
         if args.only.as_deref().is_none_or(|only| only == ledger) {
             eprintln!("{ledger}:");
+            let mut mongo = if ledger == "mongodb" { Some(Mongo::of(&args).await?) } else { None };
             if args.rows != Some(Rows::Operating) {
-                measure(&args, ledger, &mut figures).await?;
+                measure(&args, mongo.as_ref(), &mut figures).await?;
             }
             if matches!(args.rows, None | Some(Rows::Operating)) {
-                let (place, time) = (Place::new(&args, ledger).await?, args.seconds);
+                let (place, time) = (Place::new(mongo.as_ref()).await?, args.seconds);
                 let time = Duration::from_secs(time);
                 operating::measure(&args.stella, &place, args.sizes, time, &mut figures).await?;
                 place.drop().await?;
+            }
+            if let Some(Mongo { started: Some(mongod), .. }) = &mut mongo {
+                mongod.stop().await?;
             }
         }
     }
@@ -128,44 +132,52 @@ fn number(value: &Bson) -> Option<f64> {
     }
 }
 
+/// The one MongoDB of all rows: that which is given, or one that is started for them.
+struct Mongo {
+    uri: String,
+    started: Option<stella_mongod::Mongod>,
+}
+
+impl Mongo {
+    async fn of(args: &Args) -> Result<Self, Failure> {
+        if let Some(uri) = &args.mongodb {
+            return Ok(Self { uri: uri.clone(), started: None });
+        }
+        let options = stella_mongod::Options { cache_gb: 1.0, ..Default::default() };
+        let mongod = stella_mongod::Mongod::start(options).await?;
+        Ok(Self { uri: mongod.uri().to_owned(), started: Some(mongod) })
+    }
+}
+
 /// Where one ledger's measurements take place.
 struct Place {
     name: &'static str,
     uri: String,
     ledger: Arc<dyn Ledger>,
-    mongod: Option<stella_mongod::Mongod>,
     client: Option<mongodb::Client>,
+    /// The MongoDB that was started for it.
+    mongod: Option<u32>,
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    async fn new(args: &Args, name: &str) -> Result<Self, Failure> {
+    /// An empty database there; without MongoDB, an empty file.
+    async fn new(mongo: Option<&Mongo>) -> Result<Self, Failure> {
         let dir = tempfile::tempdir()?;
-        if name == "sqlite" {
+        let Some(mongo) = mongo else {
             let path = dir.path().join("bench-ledger.db");
             let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&path).await?);
             let uri = format!("sqlite:{}", path.display());
-            return Ok(Self { name: "sqlite", uri, ledger, mongod: None, client: None, dir });
-        }
-        let mongod = match &args.mongodb {
-            Some(_) => None,
-            None => {
-                let options = stella_mongod::Options { cache_gb: 1.0, ..Default::default() };
-                Some(stella_mongod::Mongod::start(options).await?)
-            }
+            return Ok(Self { name: "sqlite", uri, ledger, client: None, mongod: None, dir });
         };
-        let base = match (&args.mongodb, &mongod) {
-            (Some(uri), _) => uri.clone(),
-            (None, Some(mongod)) => mongod.uri().to_owned(),
-            (None, None) => return Err("no MongoDB".into()),
-        };
-        let uri = with_database(&base, "stella-bench");
+        let uri = with_database(&mongo.uri, "stella-bench");
         let client = mongodb::Client::with_uri_str(&uri).await?;
         client.database("stella-bench").drop().await?;
         let ledger = MongoLedger::connect(&uri, MongoOptions::default()).await?;
         ledger.setup().await?;
         let ledger: Arc<dyn Ledger> = Arc::new(ledger);
-        Ok(Self { name: "mongodb", uri, ledger, mongod, client: Some(client), dir })
+        let mongod = mongo.started.as_ref().map(stella_mongod::Mongod::id);
+        Ok(Self { name: "mongodb", uri, ledger, client: Some(client), mongod, dir })
     }
 
     /// Bytes that the ledgers take on disk, indexes included.
@@ -183,22 +195,18 @@ impl Place {
         if let Some(client) = &self.client {
             client.database("stella-bench").drop().await?;
         }
-        if let Some(mut mongod) = self.mongod {
-            mongod.stop().await?;
-        }
         Ok(())
     }
 
     fn pids(&self, server: &Server) -> Vec<u32> {
-        let mongod = self.mongod.as_ref().map(stella_mongod::Mongod::id);
-        [Some(std::process::id()), Some(server.pid()), mongod].into_iter().flatten().collect()
+        [Some(std::process::id()), Some(server.pid()), self.mongod].into_iter().flatten().collect()
     }
 }
 
 /// Speed on a small ledger first, then on a ledger of its own how costs grow.
-async fn measure(args: &Args, name: &str, figures: &mut Figures) -> Result<(), Failure> {
+async fn measure(args: &Args, mongo: Option<&Mongo>, figures: &mut Figures) -> Result<(), Failure> {
     let time = Duration::from_secs(args.seconds);
-    let place = Place::new(args, name).await?;
+    let place = Place::new(mongo).await?;
     if args.rows != Some(Rows::Runs) {
         measure_appends(&place, time, figures).await?;
     }
@@ -215,7 +223,7 @@ async fn measure(args: &Args, name: &str, figures: &mut Figures) -> Result<(), F
         return Ok(());
     }
 
-    let place = Place::new(args, name).await?;
+    let place = Place::new(mongo).await?;
     let server = Server::start(&args.stella, &place.uri, place.dir.path(), 64).await?;
     server.register_chain("three", 3).await?;
     let memory = process::memory_mib(server.pid())?;
