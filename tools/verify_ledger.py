@@ -2102,10 +2102,10 @@ class ReceiptVerifier:
                     raise Finding(TAMPERED, where + problem)
                 if event.header.ledger != ledger:
                     raise Finding(TAMPERED, where + "an event of another ledger, "
-                                            + shown(event.header.ledger))
+                                            + shown(event.header.ledger), event.header.seq)
                 if event.header.stream != stream:
                     raise Finding(TAMPERED, where + "an event of another stream, "
-                                            + shown(event.header.stream))
+                                            + shown(event.header.stream), event.header.seq)
                 self.events.append(event)
 
     def check_order(self) -> None:
@@ -2115,16 +2115,18 @@ class ReceiptVerifier:
         first = self.events[0].header
         if first.stream_version != 1 or first.type != RUN_CREATED:
             raise Finding(TAMPERED, f"step 4: the first event (seq {first.seq}) is not the one "
-                                    "that created the run")
+                                    "that created the run", first.seq)
         for before, after in zip(self.events, self.events[1:]):
             where = f"step 4: the event at seq {after.header.seq}: "
             if after.header.stream_version != before.header.stream_version + 1:
                 raise Finding(TAMPERED, where + f"streamVersion {after.header.stream_version} "
-                                        f"after {before.header.stream_version}")
+                                        f"after {before.header.stream_version}", after.header.seq)
             if after.header.seq < before.header.seq:
-                raise Finding(TAMPERED, where + f"it stands after seq {before.header.seq}")
+                raise Finding(TAMPERED, where + f"it stands after seq {before.header.seq}",
+                              after.header.seq)
             if after.header.recorded_at < before.header.recorded_at:
-                raise Finding(TAMPERED, where + "recordedAt is before that of the event before")
+                raise Finding(TAMPERED, where + "recordedAt is before that of the event before",
+                              after.header.seq)
 
     def check_proofs(self) -> None:
         """Step 5."""
@@ -2133,7 +2135,8 @@ class ReceiptVerifier:
             if not inclusion_holds(event.header.seq, self.receipt.tree_size,
                                    leaf_hash(event.hash), proof, self.checkpoint.root):
                 raise Finding(TAMPERED, f"step 5: the proof of the event at seq {event.header.seq} "
-                                        "does not lead to the root that was signed")
+                                        "does not lead to the root that was signed",
+                              event.header.seq)
 
     def check_erasures(self) -> int:
         """Step 6; the number of erased payloads."""

@@ -130,6 +130,10 @@ fn tampered(step: u8, fault: impl Into<ReceiptFault>) -> Stop {
     Stop { step, verdict: Verdict::Tampered, seq: None, fault: fault.into() }
 }
 
+fn tampered_at(seq: u64, step: u8, fault: impl Into<ReceiptFault>) -> Stop {
+    Stop { seq: Some(seq), ..tampered(step, fault) }
+}
+
 /// Verify a receipt: the bytes of its file, and what the verifier brings along. An older checkpoint
 /// plays no part: a receipt is not compared with one.
 pub fn verify_receipt(bytes: &[u8], trust: &Trust) -> ReceiptReport {
@@ -187,7 +191,7 @@ fn steps(bytes: &[u8], trust: &Trust, report: &mut ReceiptReport) -> Result<Prov
     for ((event, hash), Proven { proof, .. }) in events.iter().zip(&receipt.events) {
         let seq = event.seq;
         verify_inclusion(hash, seq, receipt.tree_size, &checkpoint.root, proof)
-            .map_err(|error| tampered(5, ReceiptFault::Proof { seq, error }))?;
+            .map_err(|error| tampered_at(seq, 5, ReceiptFault::Proof { seq, error }))?;
     }
     let erased = receipt.check_erasures(&events, &checkpoint)?;
     shown(&events, erased).ok_or_else(|| tampered(4, ReceiptFault::Empty))
@@ -285,7 +289,7 @@ impl<'a> Receipt<'a> {
                 None => Ok((event, hash)),
                 Some((member, found, _)) => {
                     let found = found.to_owned();
-                    Err(tampered(3, ReceiptFault::Other { index, member, found }))
+                    Err(tampered_at(event.seq, 3, ReceiptFault::Other { index, member, found }))
                 }
             }
         });
@@ -320,7 +324,7 @@ impl<'a> Receipt<'a> {
             })?;
         }
         match unexplained.iter().next() {
-            Some(seq) => Err(Stop { seq: Some(seq), ..tampered(6, ReceiptFault::Unexplained) }),
+            Some(seq) => Err(tampered_at(seq, 6, ReceiptFault::Unexplained)),
             None => Ok(erased),
         }
     }
@@ -330,7 +334,7 @@ impl<'a> Receipt<'a> {
 fn check_order(events: &[(Line<'_>, Hash32)]) -> Result<(), Stop> {
     let (first, _) = events.first().ok_or_else(|| tampered(4, ReceiptFault::Empty))?;
     if first.stream_version != 1 || first.event_type != "RunCreated" {
-        return Err(tampered(4, ReceiptFault::First { seq: first.seq }));
+        return Err(tampered_at(first.seq, 4, ReceiptFault::First { seq: first.seq }));
     }
     for two in events.windows(2) {
         let ((before, _), (after, _)) = (&two[0], &two[1]);
@@ -341,7 +345,7 @@ fn check_order(events: &[(Line<'_>, Hash32)]) -> Result<(), Stop> {
             (after.recorded_at >= before.recorded_at, "recordedAt"),
         ];
         if let Some((_, member)) = rules.iter().find(|(holds, _)| !holds) {
-            return Err(tampered(4, ReceiptFault::Order { seq: after.seq, member }));
+            return Err(tampered_at(after.seq, 4, ReceiptFault::Order { seq: after.seq, member }));
         }
     }
     Ok(())

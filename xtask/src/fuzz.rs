@@ -13,10 +13,12 @@ use crate::{Failure, child};
 
 /// Targets, each with the files that show it what its input looks like.
 const TARGETS: &[(&str, &[&str])] = &[
+    ("archive", &[]),
     ("bundle", &[]),
     ("checkpoint", &["fixtures/tampered/good/bundle", "fixtures/tampered/good_witnessed/bundle"]),
     ("dag_spec", &["fixtures/dag-specs", "fixtures/dags"]),
     ("lines", &["fixtures/ledgers", "fixtures/tampered/good/bundle"]),
+    ("receipt", &[]),
 ];
 /// What a fuzzer needs to see which code its input has reached: the flags of cargo-fuzz, without a
 /// sanitizer, which only nightly compilers have. There is no unsafe code here to sanitize.

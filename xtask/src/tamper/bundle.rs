@@ -12,7 +12,7 @@ use stella_verify::manifest::{
     BUNDLE_FORMAT, Consistency, FileDigest, Files, Manifest, WindowTimes, names,
 };
 
-use super::ledger::Ledger;
+use super::{case::Contents, ledger::Ledger};
 use crate::Failure;
 
 /// The files of a bundle, each as what it is made of.
@@ -143,7 +143,7 @@ impl Bundle {
     }
 
     /// Every file's bytes.
-    pub(crate) fn contents(&self) -> BTreeMap<&'static str, Vec<u8>> {
+    pub(crate) fn contents(&self) -> Contents {
         let lines = |lines: &[String]| -> Vec<u8> {
             lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()
         };

@@ -1,10 +1,12 @@
-//! `cargo xtask tamper`: makes `fixtures/tampered` anew, the corpus of bundles that verifiers have
-//! to agree on. The same bytes each time.
+//! `cargo xtask tamper`: makes `fixtures/tampered` anew, the corpus of bundles and receipts that
+//! verifiers have to agree on. The same bytes each time.
 
+mod archive;
 mod bundle;
 mod case;
 mod good;
 mod ledger;
+mod receipt;
 mod tampered;
 mod wrong_proof;
 
@@ -59,6 +61,8 @@ fn files() -> Result<BTreeMap<PathBuf, Vec<u8>>, Failure> {
     let mut cases = good::cases()?;
     cases.extend(tampered::cases()?);
     cases.extend(wrong_proof::cases()?);
+    cases.extend(archive::cases()?);
+    cases.extend(receipt::cases()?);
     Ok(cases.into_iter().flat_map(Case::files).collect())
 }
 
