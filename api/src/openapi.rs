@@ -245,7 +245,10 @@ problems! {
         409: "`WINDOW_OPEN`: no event at or after `to` yet; seal the ledger. \
               `CHECKPOINT_BEYOND_LEDGER`: `since` is larger than the ledger. `SIGNED_ELSEWHERE`, \
               `SIGNING_KEY_MISSING`, `SIGNING_KEY_UNUSABLE`.",
-        422: "`TOO_MANY_ERASURES`: export shorter windows.",
+        422: "`TOO_MANY_ERASURES`: export shorter windows. `TOO_FEW_WITNESSES`: the server has fewer \
+              than `witnessesNeeded`.",
+        503: "`NOT_SIGNED_YET`, `NOT_COSIGNED_YET`: no checkpoint reaches so far, or none has the \
+              cosignatures that are asked for.",
     }
     /// Asking for a checkpoint, or for a proof from one.
     CheckpointNotFound {
@@ -265,7 +268,10 @@ problems! {
     NoReceipt {
         404: "`RUN_NOT_FOUND`.",
         409: "`SIGNED_ELSEWHERE`, `SIGNING_KEY_MISSING`, `SIGNING_KEY_UNUSABLE`.",
-        422: "`RECEIPT_TOO_LARGE`: export the run's time window.",
+        422: "`RECEIPT_TOO_LARGE`: export the run's time window. `TOO_FEW_WITNESSES`: the server has \
+              fewer than `witnessesNeeded`.",
+        503: "`NOT_SIGNED_YET`, `NOT_COSIGNED_YET`: no checkpoint reaches so far, or none has the \
+              cosignatures that are asked for.",
     }
     /// Streaming.
     UpgradeRequired {

@@ -26,7 +26,7 @@ use stella_ledger::{
 use stella_projections::ProjectionError;
 
 use crate::{
-    node::erasures::ErasureError,
+    node::{checkpoints::TooFewWitnesses, erasures::ErasureError},
     types::{PROBLEM_JSON, Problem, SpecErrorView},
 };
 
@@ -312,12 +312,19 @@ impl From<SignerError> for ApiError {
     }
 }
 
+impl From<TooFewWitnesses> for ApiError {
+    fn from(error: TooFewWitnesses) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "TOO_FEW_WITNESSES", error)
+    }
+}
+
 impl From<ReceiptError> for ApiError {
     fn from(error: ReceiptError) -> Self {
         match error {
             ReceiptError::UnknownRun(run_id) => Self::run_not_found(&run_id),
             ReceiptError::Proof(error) => error.into(),
             ReceiptError::NotSigned { .. } => Self::unavailable("NOT_SIGNED_YET", error),
+            ReceiptError::NotCosigned { .. } => Self::unavailable("NOT_COSIGNED_YET", error),
             ReceiptError::TooLarge => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "RECEIPT_TOO_LARGE", error)
             }

@@ -18,6 +18,7 @@ use stella_ledger::{
         proofs::Proofs,
         signer::{Opened, Signer, SignerConfig},
     },
+    snapshots::NoSnapshots,
     uri::LedgerUri,
 };
 
@@ -47,6 +48,7 @@ pub(crate) async fn checkpoints(
         kept: Kept::new(vec![place.dir.path().join("kept-by-bench")]),
         seen: place.dir.path().join("seen-by-bench"),
         cosigners: None,
+        snapshots: Arc::new(NoSnapshots),
     };
     let open = async || {
         let proofs = Proofs::new(storage.clone(), ledger.origin.clone());

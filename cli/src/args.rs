@@ -96,6 +96,7 @@ mod tests {
                 let words = words(line).into_iter().map(|word| match word.trim_matches('"') {
                     "RUN" | "A" | "B" | "$RUN" => "0RQ9CWTXP9BPJR3KTYEG0MB9FF".to_owned(),
                     "N" => "1".to_owned(),
+                    "$FROM" => "2026-11-01".to_owned(),
                     "VKEY" | "$KEY" => VKEY.to_owned(),
                     "WITNESS-VKEY" | "$W1" | "$W2" | "$W3" => WITNESS.to_owned(),
                     word => word.to_owned(),

@@ -4,14 +4,21 @@
 use std::sync::Arc;
 
 use stella_domain::{
-    aggregate::{ErasureReason, LedgerCommand, RunToErase},
+    aggregate::{ErasureReason, LedgerCommand, LedgerRefusal, RunToErase},
+    chain::StoredPayload,
     ids::{Actor, RunId, StreamId, Tenant},
     limits::{ERASED_SEQS, ERASURES_AT_ONCE},
     time::Timestamp,
 };
-use stella_ledger::{erasure, recorded::Recorded};
+use stella_ledger::{
+    erasure::{self, Erasures},
+    recorded::Recorded,
+};
 
-use crate::{CommandError, Commands, engine::Command, unreadable};
+use crate::{CommandError, Commands, engine::Command, refusal::Refusal};
+
+/// Erasures of other runs that may be recorded while one is decided.
+const OTHERS_MEANWHILE: usize = 16;
 
 /// An erasure as the ledger has recorded it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +35,8 @@ pub struct ErasedRun {
 
 impl Commands {
     /// Record that every payload of a run is erased. Idempotent: what was named once is not named
-    /// again.
+    /// again. Erasures before the version `unfinished_from` of the ledger's own stream are known to be
+    /// carried out: what they named is not there any more.
     ///
     /// # Errors
     /// [`CommandError`]; among the refusals are unknown runs, and those that have not ended.
@@ -38,27 +46,48 @@ impl Commands {
         actor: &Actor,
         run_id: &RunId,
         reason: ErasureReason,
+        unfinished_from: u64,
     ) -> Result<ErasedRun, CommandError> {
-        let run = Arc::new(self.run_to_erase(tenant, run_id).await?);
-        let mut replayed = true;
-        // As many commits as it takes to name all, and one more that finds nothing left.
-        for _ in 0..run.payloads.len() / (ERASED_SEQS * ERASURES_AT_ONCE) + 2 {
-            let command = LedgerCommand::Erase { run: Arc::clone(&run), reason: reason.clone() };
-            // Nearly always the first names all.
-            if self.ledger_command(tenant, actor, command).await?.is_none() {
-                break;
+        let StoredRun { mut run, last_seq, blanked } = self.stored_run(tenant, run_id).await?;
+        let mut own = Erasures::of(&*self.ledger, tenant, unfinished_from);
+        let (mut recorded, mut replayed) = (vec![], true);
+        // As many commits as it takes to name all, and one more decision that finds nothing left.
+        let commits = run.payloads.len() / (ERASED_SEQS * ERASURES_AT_ONCE) + 2;
+        for _ in 0..commits + OTHERS_MEANWHILE {
+            loop {
+                let page = own.next().await.map_err(crate::read_error)?;
+                if page.is_empty() {
+                    break;
+                }
+                page.iter().for_each(|r| r.erasures().for_each(|(_, e)| run.is_named_by(e)));
+                recorded.extend(page.into_iter().filter(|recorded| is_of(recorded, run_id)));
             }
-            replayed = false;
+            run.as_of = own.reached() - 1;
+            let (run, reason) = (Arc::new(run.clone()), reason.clone());
+            let command = LedgerCommand::Erase { run, reason };
+            match self.ledger_command(tenant, actor, command).await {
+                Ok(Some(_)) => replayed = false,
+                Ok(None) => break,
+                Err(error) => match ledger_refusal(&error) {
+                    Some(LedgerRefusal::ErasedMeanwhile(_)) => {}
+                    // It may be gone because it was erased before.
+                    Some(LedgerRefusal::NothingToErase(_)) if blanked => break,
+                    Some(_) | None => return Err(error),
+                },
+            }
         }
-        let recorded = erasure::of_run(&*self.ledger, tenant, run_id).await;
-        let recorded = recorded.map_err(crate::read_error)?;
+        if blanked {
+            let all = erasure::of_run(&*self.ledger, tenant, run_id, last_seq).await;
+            recorded = all.map_err(crate::read_error)?;
+        }
         let of_run = |recorded: &Recorded| -> u64 {
             let of_run = recorded.erasures().filter(|(_, erased)| erased.run_id == *run_id);
             of_run.map(|(_, erased)| erased.seqs.len() as u64).sum()
         };
-        let last = recorded.last().ok_or_else(|| {
-            unreadable(format!("the erasure of run {run_id} was recorded and is not there"))
-        })?;
+        let Some(last) = recorded.last() else {
+            let refusal = LedgerRefusal::NothingToErase(run_id.clone());
+            return Err(CommandError::Refused(Refusal::Ledger(refusal)));
+        };
         Ok(ErasedRun {
             seq: last.commit.last_seq(),
             recorded_at: last.commit.recorded_at,
@@ -77,16 +106,37 @@ impl Commands {
         Ok(())
     }
 
-    async fn run_to_erase(
-        &self,
-        tenant: &Tenant,
-        run_id: &RunId,
-    ) -> Result<RunToErase, CommandError> {
+    async fn stored_run(&self, tenant: &Tenant, run_id: &RunId) -> Result<StoredRun, CommandError> {
         let stream = [StreamId::Run(run_id.clone())];
         let commits = self.ledger.read_streams(tenant, &stream).await.map_err(crate::read_error)?;
         let decoded = commits.into_iter().map(Recorded::decode).collect::<Result<Vec<_>, _>>();
         let history = decoded.map_err(|error| crate::read_error(error.into()))?;
+        let mut payloads =
+            history.iter().flat_map(|r| &r.commit.events).map(|event| &event.payload);
+        let blanked = payloads.any(|payload| matches!(payload, StoredPayload::Erased(_)));
+        let last_seq = history.last().map_or(0, |recorded| recorded.commit.last_seq());
         let history = history.iter().map(|recorded| (&*recorded.commit, &*recorded.events));
-        Ok(RunToErase::read(run_id.clone(), history))
+        let run = RunToErase::read(run_id.clone(), history);
+        Ok(StoredRun { run, last_seq, blanked })
+    }
+}
+
+/// A run as it is stored.
+struct StoredRun {
+    run: RunToErase,
+    /// `seq` of its last event.
+    last_seq: u64,
+    /// Whether payloads of it are gone.
+    blanked: bool,
+}
+
+fn is_of(recorded: &Recorded, run_id: &RunId) -> bool {
+    recorded.erasures().any(|(_, erased)| erased.run_id == *run_id)
+}
+
+fn ledger_refusal(error: &CommandError) -> Option<&LedgerRefusal> {
+    match error {
+        CommandError::Refused(Refusal::Ledger(refusal)) => Some(refusal),
+        _ => None,
     }
 }

@@ -154,17 +154,26 @@ proptest! {
             let payloads: Vec<u64> = (1..=count as u64).map(|i| i * gap).collect();
             let run_id = format!("0000000000000000000000000{n}").parse().unwrap();
             let status = Some(RunStatus::Succeeded);
-            let run = Arc::new(RunToErase { run_id, status, payloads });
+            let as_of = ledger.version;
+            let mut run = RunToErase { run_id, status, payloads, named: None, as_of };
             let mut named = vec![];
             for _ in 0..5 {
-                let erase = LedgerCommand::Erase { run: Arc::clone(&run), reason: reason.clone() };
-                let decided = ask(&mut ledger, erase, LedgerEvent::encode);
+                let erase =
+                    LedgerCommand::Erase { run: Arc::new(run.clone()), reason: reason.clone() };
+                let decided = ask(&mut ledger, erase.clone(), LedgerEvent::encode);
                 prop_assert_eq!(decided.is_err(), run.payloads.is_empty());
-                for event in decided.unwrap_or_default() {
+                let decided = decided.unwrap_or_default();
+                if !decided.is_empty() {
+                    let again = ask(&mut ledger, erase, LedgerEvent::encode);
+                    prop_assert_eq!(again, Err(LedgerRefusal::ErasedMeanwhile(run.run_id.clone())));
+                }
+                for event in decided {
                     let LedgerEvent::DataErased(data, Some(_)) = event else { panic!("{event:?}") };
                     prop_assert!(!data.seqs.is_empty() && data.run_id == run.run_id);
+                    run.is_named_by(&data);
                     named.extend(data.seqs);
                 }
+                run.as_of = ledger.version;
             }
             prop_assert_eq!(&named, &run.payloads);
         }

@@ -418,6 +418,8 @@ enum LedgerAsk {
         /// None: there is no such run.
         status: Option<RunStatus>,
         payloads: Vec<u64>,
+        named: Option<u64>,
+        as_of: u64,
         reason: String,
     },
 }
@@ -444,10 +446,12 @@ impl Subject for Ledger {
                 rotation.old_signature = rotation.new_signature.clone();
                 LedgerCommand::RotateKey { rotation: Box::new(rotation) }
             }
-            LedgerAsk::Erase { run_id, status, payloads, reason } => LedgerCommand::Erase {
-                run: Arc::new(RunToErase { run_id, status, payloads }),
-                reason: reason.parse().expect("a reason"),
-            },
+            LedgerAsk::Erase { run_id, status, payloads, named, as_of, reason } => {
+                LedgerCommand::Erase {
+                    run: Arc::new(RunToErase { run_id, status, payloads, named, as_of }),
+                    reason: reason.parse().expect("a reason"),
+                }
+            }
         }
     }
 
@@ -464,7 +468,7 @@ impl Subject for Ledger {
         let fault = self.clock_fault_accepted_at;
         let fault = fault.map(|at| format!("clock fault accepted at {at}"));
         let key = self.signing_key.as_ref().map(|key| format!("signed by {key}"));
-        let erased = (!self.erased.is_empty()).then(|| format!("erased {:?}", self.erased));
+        let erased = self.erased_at.map(|at| format!("erased at {at}"));
         let all = [Some(opened.to_owned()), fault, key, erased];
         all.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }

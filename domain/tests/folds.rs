@@ -61,7 +61,7 @@ const SCHEDULE: &str = concat!(
 
 #[test]
 fn a_change_of_how_folds_are_spelt_raises_their_version() {
-    assert_eq!(FOLD_VERSION, 1, "what is below belongs to that version");
+    assert_eq!(FOLD_VERSION, 2, "what is below belongs to that version");
     let scope = LimitScope::Plugin("core".parse().unwrap());
     let changes = [
         ControlChange::SetLimit { scope, limit: NonZeroU32::new(3) },

@@ -1,14 +1,20 @@
 //! Copying a tenant's ledger from one storage to another, unchanged: how a user outgrows one
-//! machine.
+//! machine. Its checkpoints go with it, so that the proofs of what is past stay the same bytes.
 
 use std::sync::Arc;
 
 use stella_domain::{
     chain::{ChainError, Commit, Head},
+    checkpoint::Note,
     ids::Tenant,
+    merkle::{Edge, Tile},
 };
 
-use crate::port::{AppendError, AppendFailure, Ledger, LedgerError};
+use crate::{
+    checkpoints::store::{CheckpointStore, StoredNote},
+    port::{AppendError, AppendFailure, Ledger, LedgerError},
+    uri::Storage,
+};
 
 /// Commits read and appended at a time.
 const PAGE_COMMITS: usize = 1_000;
@@ -22,6 +28,8 @@ pub struct Copied {
     pub already_there: u64,
     /// Where the target now ends: its number of events, and the hash of the last one.
     pub head: Head,
+    /// Checkpoints that the target did not hold before.
+    pub checkpoints: u64,
 }
 
 /// Why a copy stopped. What was copied so far stays; the copy can be started again.
@@ -36,6 +44,15 @@ pub enum CopyError {
     /// The source's commits do not follow each other.
     #[error("the source is damaged, nothing of this page was copied: {0}")]
     Broken(#[source] ChainError),
+    /// A checkpoint of the source is not that of its events.
+    #[error(
+        "the source's checkpoint of {size} events is not that of its events: look it over with \
+         `stella orch ledger fsck`; what was copied so far stays"
+    )]
+    NotAsSigned {
+        /// Its size.
+        size: u64,
+    },
     /// The target holds another history of this tenant.
     #[error(
         "the target holds another ledger of tenant {tenant}: they part at event {seq}; \
@@ -63,13 +80,15 @@ pub enum CopyError {
 /// # Errors
 /// [`CopyError`]; what was copied so far stays, and a new call continues after it.
 pub async fn copy(
-    source: &dyn Ledger,
-    target: &dyn Ledger,
+    from: &Storage,
+    to: &Storage,
     tenant: &Tenant,
     mut progress: impl FnMut(u64),
 ) -> Result<Copied, CopyError> {
+    let (source, target) = (&*from.ledger, &*to.ledger);
     let target_end = target.head(tenant).await.map_err(CopyError::Target)?.next_seq;
     let mut head = Head::EMPTY;
+    let mut signed = Signed::begin(from, to, tenant).await?;
     loop {
         let page =
             source.read(tenant, head.next_seq, PAGE_COMMITS).await.map_err(CopyError::Source)?;
@@ -84,13 +103,70 @@ pub async fn copy(
         let page: Vec<Arc<Commit>> = page.into_iter().map(Arc::new).collect();
         let held = if head.next_seq < target_end { held(target, tenant, &page).await? } else { 0 };
         append(target, tenant, &page[held..]).await?;
+        signed.follow(&page).await?;
         head = end;
         progress(head.next_seq);
     }
     if head.next_seq < target_end {
         return Err(CopyError::Differs { tenant: tenant.clone(), seq: head.next_seq });
     }
-    Ok(Copied { already_there: target_end, head })
+    Ok(Copied { already_there: target_end, head, checkpoints: signed.copied })
+}
+
+/// What is signed of a ledger, on its way.
+struct Signed<'a> {
+    source: &'a dyn CheckpointStore,
+    target: &'a dyn CheckpointStore,
+    tenant: &'a Tenant,
+    tree: Edge,
+    /// The next checkpoint that the target does not hold.
+    next: Option<StoredNote>,
+    copied: u64,
+}
+
+impl<'a> Signed<'a> {
+    async fn begin(
+        from: &'a Storage,
+        to: &'a Storage,
+        tenant: &'a Tenant,
+    ) -> Result<Self, CopyError> {
+        let (source, target) = (&*from.checkpoints, &*to.checkpoints);
+        // They are copied in the order of their size.
+        let held = target.newest_note(tenant).await.map_err(CopyError::Target)?;
+        let after = held.map_or(0, |held| held.size.saturating_add(1));
+        let next = source.note_from(tenant, after).await.map_err(CopyError::Source)?;
+        Ok(Self { source, target, tenant, tree: Edge::default(), next, copied: 0 })
+    }
+
+    /// Once the target holds these commits.
+    async fn follow(&mut self, page: &[Arc<Commit>]) -> Result<(), CopyError> {
+        let mut whole: Vec<Tile> = vec![];
+        for event in page.iter().flat_map(|commit| &commit.events) {
+            self.tree.append(&event.hash, &mut whole);
+            let size = self.tree.size();
+            while let Some(note) = self.next.take_if(|note| note.size <= size) {
+                self.copy(&note).await?;
+            }
+        }
+        self.target.insert_tiles(self.tenant, &whole).await.map_err(CopyError::Target)
+    }
+
+    async fn copy(&mut self, StoredNote { size, note }: &StoredNote) -> Result<(), CopyError> {
+        let size = *size;
+        let is_of_tree = Note::parse(note).is_ok_and(|note| {
+            let stated = note.checkpoint();
+            (stated.size, stated.root) == (self.tree.size(), self.tree.root())
+                && stated.size == size
+        });
+        if !is_of_tree {
+            return Err(CopyError::NotAsSigned { size });
+        }
+        let inserted = self.target.insert_note(self.tenant, size, note).await;
+        self.copied += u64::from(inserted.map_err(CopyError::Target)?);
+        let next = self.source.note_from(self.tenant, size.saturating_add(1)).await;
+        self.next = next.map_err(CopyError::Source)?;
+        Ok(())
+    }
 }
 
 /// How many of `page`'s leading commits the target holds.

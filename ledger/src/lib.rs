@@ -12,6 +12,7 @@ pub mod feed;
 pub mod fsck;
 pub mod mongo;
 pub mod name;
+mod own_stream;
 mod page;
 pub mod port;
 pub mod recorded;

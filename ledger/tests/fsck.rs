@@ -13,7 +13,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, sqlite::SqliteCo
 use stella_ledger::{fsck::scan::Scan, sqlite::SqliteLedger, uri::Storage};
 use tempfile::TempDir;
 
-use crate::looked_over::{Damage, Place, everything_wrong_is_found, payloads_and_erasures_fit};
+use crate::looked_over::{
+    Damage, Place, commits_that_overlap_are_found, everything_wrong_is_found,
+    payloads_and_erasures_fit,
+};
 
 struct Damaged {
     dir: TempDir,
@@ -61,6 +64,7 @@ impl Place for Damaged {
                 r#"UPDATE ledger SET events = replace(events, '"n":', '"n":1') WHERE seq = {seq}"#
             ),
             Damage::Actors => "UPDATE ledger SET actor = 'user:other'".to_owned(),
+            Damage::Order => "DROP TRIGGER ledger_in_order".to_owned(),
             Damage::Removed(seq) => format!("DELETE FROM ledger WHERE seq = {seq}"),
             Damage::Prev(seq) => {
                 format!("UPDATE ledger SET prev = zeroblob(32) WHERE seq = {seq}")
@@ -92,6 +96,11 @@ impl Place for Damaged {
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_wrong_with_a_file_is_found() {
     everything_wrong_is_found(Damaged::new).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_overlap_in_a_file_are_found() {
+    commits_that_overlap_are_found(Damaged::new).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

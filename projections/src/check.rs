@@ -4,8 +4,8 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::{Stream, TryStreamExt};
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
-use stella_domain::ids::{StreamId, Tenant};
-use stella_ledger::recorded::Recorded;
+use stella_domain::ids::Tenant;
+use stella_ledger::erasure::Erasures;
 
 use crate::{
     Digest, Divergence, Model, ProjectionError, Projections,
@@ -140,11 +140,15 @@ impl TenantModels {
     /// Whether an erasure was recorded after `next_seq`: then what is folded up to there may lack
     /// payloads that the read models in use were folded from. Waits until they have folded it too.
     async fn erased_since(&self, next_seq: u64) -> Result<bool, ProjectionError> {
-        let own = [StreamId::Ledger(self.tenant.clone())];
-        let commits = self.ledger.read_streams(&self.tenant, &own).await?;
+        let mut recorded = Erasures::after(&*self.ledger, &self.tenant, next_seq).await?;
         let mut newest = None;
-        for commit in commits.into_iter().filter(|commit| commit.seq >= next_seq) {
-            newest = Recorded::decode(commit)?.erasures().last().map(|(seq, _)| seq).or(newest);
+        loop {
+            let page = recorded.next().await?;
+            if page.is_empty() {
+                break;
+            }
+            let seqs = page.iter().flat_map(|recorded| recorded.erasures().map(|(seq, _)| seq));
+            newest = seqs.filter(|seq| *seq >= next_seq).last().or(newest);
         }
         let Some(seq) = newest else { return Ok(false) };
         let mut head = self.watch();

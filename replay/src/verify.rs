@@ -1,9 +1,12 @@
 //! Verification of a live ledger, by the rules for exported lines.
 
-use stella_domain::ids::Tenant;
-use stella_ledger::port::{Ledger, LedgerError};
+use stella_domain::{chain::ChainError, ids::Tenant};
+use stella_ledger::{
+    port::{Ledger, LedgerError},
+    uri::Storage,
+};
 use stella_verify::{
-    Reason,
+    LedgerJudge, LedgerReport, Reason, Trust,
     ndjson::{Broken, Progress, Report, Verifier, VerifyError},
 };
 
@@ -23,7 +26,32 @@ pub enum LiveError {
     Ledger(#[from] LedgerError),
 }
 
-/// Verify a whole live ledger as it stands when its end is reached.
+/// Hand the lines that an export of the whole ledger would have to `take`, some at a time, until it
+/// has enough, or the ledger ends.
+async fn each_lines<E: From<LedgerError>>(
+    ledger: &dyn Ledger,
+    tenant: &Tenant,
+    mut take: impl FnMut(&[u8]) -> Result<bool, E>,
+) -> Result<(), E> {
+    let (mut text, mut from_seq) = (String::new(), 0);
+    loop {
+        let commits = ledger.read(tenant, from_seq, COMMITS_AT_ONCE).await?;
+        let Some(last) = commits.last() else { return Ok(()) };
+        from_seq = last.head().next_seq;
+        for (i, commit) in commits.iter().enumerate() {
+            commit.write_ndjson(&mut text);
+            if text.len() >= VERIFIED_AT_ONCE || i + 1 == commits.len() {
+                if !take(text.as_bytes())? {
+                    return Ok(());
+                }
+                text.clear();
+                tokio::task::consume_budget().await;
+            }
+        }
+    }
+}
+
+/// Verify the chain of a whole live ledger as it stands when its end is reached.
 ///
 /// Goes through the lines that an export would have, so that both are held to the same rules.
 ///
@@ -35,31 +63,62 @@ pub async fn verify_ledger(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, LiveError> {
     let mut verifier = Verifier::new();
-    let mut text = String::new();
-    loop {
-        let from_seq = verifier.next_seq().unwrap_or(0);
-        let commits = ledger.read(tenant, from_seq, COMMITS_AT_ONCE).await?;
-        if commits.is_empty() {
-            return Ok(verifier.report());
-        }
+    each_lines(ledger, tenant, |lines| {
+        let is_first = verifier.next_seq().is_none();
+        verifier.read_with(lines, None, |_, _| {})?;
         // Not the verifier's own business: a window may begin anywhere, a ledger may not.
-        if let (None, Some(first)) = (verifier.next_seq(), commits.first())
-            && first.seq > 0
-        {
-            let reason = Reason::Seq { expected: 0, found: first.seq };
+        if let Some(span) = verifier.report().span.filter(|span| is_first && span.first_seq > 0) {
+            let reason = Reason::Seq { expected: 0, found: span.first_seq };
             let broken = Broken { file: None, line: 1, seq: Some(0), reason };
-            return Err(VerifyError::Broken(Box::new(broken)).into());
+            return Err(LiveError::from(VerifyError::Broken(Box::new(broken))));
         }
-        for commit in &commits {
-            commit.write_ndjson(&mut text);
-            if text.len() >= VERIFIED_AT_ONCE {
-                verifier.read_with(text.as_bytes(), None, |_, _| {})?;
-                text.clear();
-                tokio::task::consume_budget().await;
-            }
-        }
-        verifier.read_with(text.as_bytes(), None, |_, _| {})?;
-        text.clear();
         progress(verifier.progress());
+        Ok(true)
+    })
+    .await?;
+    Ok(verifier.report())
+}
+
+/// Judge a whole live ledger by the newest checkpoint that is stored beside it.
+///
+/// # Errors
+/// [`LedgerError`] when the storage does not answer; what does not hold gives a verdict.
+pub async fn judge_ledger(
+    storage: &Storage,
+    tenant: &Tenant,
+    trust: &Trust,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<LedgerReport, LedgerError> {
+    // Before the events, which only become more.
+    let newest = storage.checkpoints.newest_note(tenant).await?;
+    let mut judge = LedgerJudge::new(newest.as_ref().map(|newest| &*newest.note), trust);
+    if judge.wants_more() {
+        let read = each_lines(&*storage.ledger, tenant, |lines| {
+            judge.read(lines);
+            progress(judge.progress());
+            Ok::<_, LedgerError>(judge.wants_more())
+        });
+        match read.await {
+            Ok(()) => {}
+            Err(error @ LedgerError::Unavailable(_)) => return Err(error),
+            Err(error) => judge.damaged(place(&error), error.to_string()),
+        }
+    }
+    Ok(judge.report())
+}
+
+/// The first seq that a damage concerns.
+fn place(error: &LedgerError) -> Option<u64> {
+    match error {
+        LedgerError::Damaged { source, .. } => match source {
+            ChainError::HashMismatch { seq }
+            | ChainError::TooLarge { seq, .. }
+            | ChainError::Empty { seq } => Some(*seq),
+            ChainError::NotNext { seq, expected_seq, .. } => Some((*seq).min(*expected_seq)),
+        },
+        LedgerError::Unavailable(_)
+        | LedgerError::Malformed { .. }
+        | LedgerError::OtherName { .. }
+        | LedgerError::Undecodable(_) => None,
     }
 }

@@ -22,7 +22,11 @@ use stella_domain::{
     merkle::root,
     time::Timestamp,
 };
-use stella_ledger::{checkpoints::proofs::Proofs, sqlite::SqliteLedger, uri::Storage};
+use stella_ledger::{
+    checkpoints::proofs::{Cosigned, Proofs},
+    sqlite::SqliteLedger,
+    uri::Storage,
+};
 use stella_replay::{
     bundle::{BundleWriter, Destination, Proof, ProveError, WriteError, prove},
     export::{Window, write_window},
@@ -79,7 +83,8 @@ impl Stored {
     }
 
     async fn prove(&self, window: Window, since: Option<u64>) -> Result<Proof, ProveError> {
-        prove(&*self.storage.ledger, &self.proofs, &tenant(), window, since).await
+        prove(&*self.storage.ledger, &self.proofs, &tenant(), window, since, &Cosigned::default())
+            .await
     }
 
     async fn lines(&self, window: Window) -> Vec<u8> {
@@ -202,7 +207,10 @@ async fn the_same_window_is_the_same_bytes_in_both_forms() {
     // Once more, when more checkpoints are stored, from another process's point of view.
     stored.sign(size).await;
     let proofs = Proofs::new(stored.storage.clone(), id().origin);
-    let again = prove(&*stored.storage.ledger, &proofs, &tenant(), window, None).await.unwrap();
+    let again =
+        prove(&*stored.storage.ledger, &proofs, &tenant(), window, None, &Cosigned::default())
+            .await
+            .unwrap();
     assert_eq!(again, proof);
     let (second, _) = stored.bundle("second", window, &again).await;
     assert_eq!(files_in(&second), files);

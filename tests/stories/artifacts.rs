@@ -179,6 +179,7 @@ fn large() -> ShellBundle {
 case "$request" in
 *'"action":"make"'*)
     printf 'a file' > "$STELLA_ARTIFACTS/note.txt"
+    echo 'said aloud' >&2
     printf '{"outputs":{"n":1,"text":"%s"}}' "$(head -c 200000 /dev/zero | tr '\0' x)" ;;
 *)
     file=$(printf %s "$request" | sed 's/.*"file":"\([^"]*\)".*/\1/')
@@ -231,6 +232,10 @@ async fn large_values_and_files_go_from_step_to_step_and_are_erased_with_their_r
     let named = artifacts(&server, id_of(&run)).await;
     let places: Vec<_> = named.iter().map(|named| named["pointer"].as_str().unwrap()).collect();
     assert!(places.contains(&"/inputs/big") && places.contains(&"/outputs/text"), "{named:?}");
+    assert!(named.iter().any(|named| named["kind"] == "log"), "{named:?}");
+    let log_of =
+        async |run: &Value| server.client.get(&format!("/runs/{}/logs/make", id_of(run))).await;
+    assert_eq!(log_of(&run).await.text, "said aloud\n");
 
     // A rerun has its own; the first goes, the rerun stays whole.
     let rerun = server.client.post(&format!("/runs/{}:rerun", id_of(&run)), &json!({})).await.ok();
@@ -255,6 +260,8 @@ async fn large_values_and_files_go_from_step_to_step_and_are_erased_with_their_r
     let left: Vec<_> = fs::read_dir(folder(&run)).into_iter().flatten().collect();
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(artifacts(&server, id_of(&run)).await, Vec::<Value>::new());
+    assert_eq!(log_of(&run).await.text, "");
+    assert_eq!(log_of(&rerun).await.text, "said aloud\n");
     assert!(artifacts(&server, id_of(&rerun)).await.len() > 3);
     verify(0).await;
 }

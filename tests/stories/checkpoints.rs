@@ -84,6 +84,9 @@ async fn a_ledger_written_anew_in_mongodb_is_refused() {
     }
     let copy = ["ledger", "copy", "--from", &forger.ledger(), "--to", &database.uri];
     stella::run(&copy, 0).await;
+    // With the checkpoints that another key made of it, and without any.
+    refused(&server, "is not signed by").await;
+    own.collection::<Document>("checkpoints").delete_many(doc! {}).await.unwrap();
     refused(&server, "is of another history").await;
 }
 
@@ -123,6 +126,23 @@ async fn a_checkpoint_and_a_receipt_by_command_line() {
     assert!(keys.verify(&note).is_err());
     let both = Keyring(pins.lines().map(|pin| pin.parse().unwrap()).collect());
     both.verify(&note).unwrap();
+}
+
+#[tokio::test]
+async fn the_key_that_follows_may_lie_elsewhere() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let next = elsewhere.path().join("following");
+    let next = next.to_str().unwrap();
+    let mut server = TestServer::builder().args(&["--next-signing-key", next]).start().await;
+    server.client.register(&spec()).await;
+    let new = stella::run(&["ledger", "key", "generate", "--out", next], 0).await;
+    let pins = server.stella(&["ledger", "key", "rotate", "--new", next], 0).await;
+    assert!(pins.lines().last().unwrap().starts_with(new.trim()), "{pins}");
+    // It signs after a restart, and so does nobody without it.
+    server.restart().await;
+    server.client.run(&json!({"dagId": "one"})).await;
+    let note = server.stella(&["ledger", "checkpoint", "--sign-now"], 0).await;
+    Keyring(vec![pins.lines().last().unwrap().parse().unwrap()]).verify(&note).unwrap();
 }
 
 #[tokio::test]

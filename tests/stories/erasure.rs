@@ -90,6 +90,9 @@ async fn everything_holds(server: &TestServer, uri: &str, runs: &[Value]) {
     let erased: Vec<u64> = serde_json::from_value(verified["erasedSeqs"].clone()).unwrap();
     let key = server.stella(&["ledger", "key", "show"], 0).await;
     let key = ["--key", key.trim()];
+    let live = [&["ledger", "verify", "--ledger", uri], &key[..]].concat();
+    let live = stella::run(&live, WITH_ERASURES).await;
+    assert!(live.contains(": VERIFIED_WITH_ERASURES\n"), "{live}");
     let mut explained = vec![];
     for run in runs {
         let receipt = server.stella(&["run", "receipt", id_of(run)], 0).await;
@@ -148,6 +151,18 @@ async fn erase(server: &TestServer, run: &Value) -> Value {
     erased
 }
 
+/// Wait until the server's health says that an erasure is not carried out, or no longer says so.
+async fn unfinished(server: &TestServer, expected: bool) {
+    until("health tells of erasures", async || {
+        let health = server.client.get("/admin/health").await.ok();
+        let ledger =
+            health["components"].as_array().unwrap().iter().find(|c| c["name"] == "ledger");
+        let said = ledger.unwrap()["message"].as_str().unwrap();
+        (said.contains("ERASURE_UNFINISHED") == expected).then_some(())
+    })
+    .await;
+}
+
 /// What is left behind by a server that was killed after it had recorded an erasure, and before it
 /// blanked anything.
 async fn record_and_nothing_else(uri: &str, run: &Value) {
@@ -164,7 +179,7 @@ async fn record_and_nothing_else(uri: &str, run: &Value) {
     let (commands, writer) = Commands::start(config, ledger, feed);
     let (tenant, actor): (Tenant, _) = ("main".parse().unwrap(), Actor::user("local"));
     let (run_id, reason) = (id_of(run).parse().unwrap(), "request 18".parse().unwrap());
-    let erased = commands.erase_run(&tenant, &actor, &run_id, reason).await.unwrap();
+    let erased = commands.erase_run(&tenant, &actor, &run_id, reason, 1).await.unwrap();
     assert!(!erased.replayed && erased.payloads > 0);
     drop(commands);
     writer.await.unwrap();
@@ -263,10 +278,13 @@ async fn what_is_erased_is_in_no_document_and_the_server_itself_cannot_do_it() {
     for secret in SECRETS {
         assert!(documents_with(&stored, secret).await > 0, "{secret}");
     }
-    let head = server.client.get("/ledger/head").await.ok();
     let body = json!({"runId": runs[0]["runId"], "reason": "r"});
     let erase_it = async |server: &TestServer| server.client.post("/ledger:erase", &body).await;
     erase_it(&server).await.problem(501, "ERASURE_NOT_CONFIGURED");
+    // Another server records one, and is killed: this one cannot carry it out, and says so.
+    record_and_nothing_else(&uri_of("server"), &runs[1]).await;
+    unfinished(&server, true).await;
+    let head = server.client.get("/ledger/head").await.ok();
     // Its own credential cannot do it, and says so before anything is recorded.
     server.erase_with(&private("own", &uri_of("server")));
     server.restart().await;
@@ -276,6 +294,8 @@ async fn what_is_erased_is_in_no_document_and_the_server_itself_cannot_do_it() {
 
     server.erase_with(&private("eraser", &uri_of("eraser")));
     server.restart().await;
+    unfinished(&server, false).await;
+    assert_eq!(documents_with(&stored, SECRETS[3]).await, 0);
     let (last, others) = runs.split_last().unwrap();
     for run in others {
         erase(&server, run).await;

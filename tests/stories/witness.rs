@@ -162,7 +162,7 @@ async fn a_witness_that_is_away_or_silent_is_left_out_and_reported() {
     assert!(health["message"].as_str().unwrap().contains("by 1 of 2"), "{health}");
 
     witness.kill();
-    server.client.run(&json!({"dagId": "one"})).await;
+    let gone = server.client.run(&json!({"dagId": "one"})).await;
     let alone = sign_now(&server).await;
     assert_eq!(cosigned(&alone, &witness.key), 0, "{alone}");
     let found = component(&server, "ledger").await["message"].to_string();
@@ -176,6 +176,36 @@ async fn a_witness_that_is_away_or_silent_is_left_out_and_reported() {
     assert_eq!(cosigned(&sign_now(&server).await, &witness.key), 1);
     let size = Note::parse(&alone).unwrap().checkpoint().size.to_string();
     assert_eq!(server.stella(&["ledger", "checkpoint", "--size", &size], 0).await, alone);
+
+    // The window that ends with the run whose checkpoint nobody cosigned, in two bundles.
+    let to = gone["endedAt"].as_str().unwrap();
+    let witnessed = async |name: &str, options: &[&str], code: i32| {
+        let out = server.scratch(name);
+        let export = ["ledger", "export", "--to", to, "--out", &out];
+        server.stella(&[&export[..], options].concat(), 0).await;
+        let key = witness.key.to_string();
+        let verify = ["ledger", "verify", &out, "--key", &signing.key, "--witness", &key];
+        stella::run(&verify, code).await;
+        Note::parse(&fs::read_to_string(format!("{out}/checkpoint")).unwrap())
+            .unwrap()
+            .checkpoint()
+            .size
+    };
+    let oldest = witnessed("oldest", &[], 13).await;
+    let cosigned = witnessed("cosigned", &["--witnesses-needed", "1"], 0).await;
+    assert_eq!(oldest.to_string(), size);
+    assert!(cosigned > oldest);
+    let receipt = ["run", "receipt", gone["runId"].as_str().unwrap(), "--witnesses-needed"];
+    let text = server.stella(&[&receipt[..], &["1"]].concat(), 0).await;
+    let receipt_note: Value = serde_json::from_str(&text).unwrap();
+    let receipt_note = Note::parse(receipt_note["checkpoint"].as_str().unwrap()).unwrap();
+    assert_eq!(receipt_note.checkpoint().size, cosigned);
+    // One of the two never cosigns, and there is no third.
+    let path = format!("/runs/{}/receipt?witnessesNeeded=", gone["runId"].as_str().unwrap());
+    server.client.get(&format!("{path}2")).await.problem(503, "NOT_COSIGNED_YET");
+    server.client.get(&format!("{path}3")).await.problem(422, "TOO_FEW_WITNESSES");
+    let window = format!("/ledger/proofs/window?to={to}&witnessesNeeded=");
+    server.client.get(&format!("{window}3")).await.problem(422, "TOO_FEW_WITNESSES");
 }
 
 #[tokio::test(flavor = "multi_thread")]

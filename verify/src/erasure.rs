@@ -79,30 +79,41 @@ impl<'a> Erasures<'a> {
         if event.ledger != self.ledger || event.stream != self.stream {
             return rule("it is not of this ledger's own stream");
         }
-        if event.event_type != "DataErased" || event.schema != 1 {
+        if !is_erasure(event) {
             return rule("it is not a DataErased of schema 1");
-        }
-        if event.is_erased() {
-            return rule("the reason of an erasure was itself erased");
         }
         if self.last_seq.is_some_and(|last| last >= event.seq) {
             return rule("the events do not stand in the order of their seq");
         }
         self.last_seq = Some(event.seq);
-        let Ok(data) = serde_json::from_str::<DataErased>(event.data) else {
-            return rule("its data is not {\"runId\":…,\"seqs\":[…]}");
-        };
-        let ascending = data.seqs.windows(2).all(|pair| pair[0] < pair[1]);
-        if !ascending || data.seqs.last().is_none_or(|last| *last >= event.seq) {
-            return rule("it names no seqs, or not in ascending order, or none before its own");
-        }
+        let named = named(event).map_err(Unexplaining::Rule)?;
         let Checkpoint { size, root, .. } = self.checkpoint;
         verify_inclusion(&hash, event.seq, *size, root, proof).map_err(Unexplaining::Proof)?;
-        for seq in &data.seqs {
+        for seq in &named {
             self.unexplained.remove(*seq);
         }
         Ok(())
     }
+}
+
+/// Whether it says that payloads were erased.
+pub(crate) fn is_erasure(event: &Line<'_>) -> bool {
+    event.event_type == "DataErased" && event.schema == 1
+}
+
+/// The seqs that such an event names.
+pub(crate) fn named(event: &Line<'_>) -> Result<Vec<u64>, &'static str> {
+    if event.is_erased() {
+        return Err("the reason of an erasure was itself erased");
+    }
+    let Ok(data) = serde_json::from_str::<DataErased>(event.data) else {
+        return Err("its data is not {\"runId\":…,\"seqs\":[…]}");
+    };
+    let ascending = data.seqs.windows(2).all(|pair| pair[0] < pair[1]);
+    if !ascending || data.seqs.last().is_none_or(|last| *last >= event.seq) {
+        return Err("it names no seqs, or not in ascending order, or none before its own");
+    }
+    Ok(data.seqs)
 }
 
 impl<'a> Proven<'a> {

@@ -8,6 +8,7 @@
 //!   cannot show: that lines are missing at the very beginning or end, that the whole chain was
 //!   rewritten, and whether an erasure was legal.
 //! - [`verify_receipt`]: whether the events of one run stand in a signed tree (section 11).
+//! - [`LedgerJudge`]: whether a whole ledger is what was signed (section 10.8).
 //! - [`verify_bundle`]: whether a bundle shows a window that is complete and unchanged (section 10).
 //!
 //! ```no_run
@@ -39,6 +40,7 @@ mod signed;
 mod source;
 mod trust;
 mod verdict;
+mod whole;
 
 pub use self::{
     bundle::{verify_bundle, verify_bundles},
@@ -50,4 +52,5 @@ pub use self::{
     source::{Bundle, BundleError},
     trust::Trust,
     verdict::{Claim, Fault, Report, Reports, Signed, Verdict, Witness},
+    whole::{LedgerFault, LedgerJudge, LedgerReport},
 };

@@ -13,9 +13,10 @@ use stella_ledger::{
         kept::Kept,
         keys::{self, NodeKeys},
         observer::Observer,
-        proofs::{Noted, Proofs},
+        proofs::{Cosigned, Noted, Proofs},
         signer::{Opened, Signer, SignerConfig},
     },
+    snapshots::SnapshotFiles,
     uri::Storage,
 };
 use tokio::task::JoinHandle;
@@ -88,6 +89,17 @@ pub struct Checkpoints {
     signing: Signing,
 }
 
+/// More cosignatures are asked for than there are witnesses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{needed} cosignatures are asked for, and this server has {known} witnesses: give it more with \
+     `--witness URL --witness-key VKEY`, or ask for fewer"
+)]
+pub struct TooFewWitnesses {
+    needed: usize,
+    known: usize,
+}
+
 #[derive(Clone)]
 enum Signing {
     Here(Arc<Signer>),
@@ -122,6 +134,7 @@ impl Checkpoints {
             kept: Kept::new(kept.into_iter().flatten().collect()),
             seen: data_dir.seen_checkpoint(&config.tenant),
             cosigners: Witnesses::ask(witnesses),
+            snapshots: Arc::new(SnapshotFiles::new(data_dir.snapshots())),
         };
         let proofs = Proofs::new(storage.clone(), origin);
         let opened = Signer::open(signer_config, storage, Arc::clone(&proofs), gate).await?;
@@ -145,6 +158,19 @@ impl Checkpoints {
             Signing::Here(signer) => Ok(signer),
             Signing::Elsewhere(observer) => Err(observer.why()),
         }
+    }
+
+    /// What has to be cosigned by so many of the witnesses.
+    ///
+    /// # Errors
+    /// [`TooFewWitnesses`]: there are not so many.
+    pub fn cosigned(&self, needed: usize) -> Result<Cosigned, TooFewWitnesses> {
+        let witnesses = Arc::clone(&self.witnesses);
+        let known = witnesses.len();
+        if needed > known {
+            return Err(TooFewWitnesses { needed, known });
+        }
+        Ok(Cosigned { witnesses, needed })
     }
 
     /// How many of the witnesses have cosigned it.

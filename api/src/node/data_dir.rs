@@ -89,6 +89,11 @@ impl DataDir {
         self.path.join("projections")
     }
 
+    /// How far a tenant's erasures are carried out.
+    pub(super) fn erasures(&self, tenant: &Tenant) -> PathBuf {
+        self.path.join("erasures").join(tenant.as_str())
+    }
+
     /// Folds of streams that never end.
     pub(super) fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")

@@ -4,10 +4,13 @@
 use std::{sync::Arc, time::Duration};
 
 use stella_commands::Commands;
-use stella_domain::ids::{RunId, Tenant};
+use stella_domain::{
+    event::DataErased,
+    ids::{RunId, Tenant},
+};
 use stella_ledger::{
     checkpoints::gate::Gate,
-    erasure::{EraseError, Eraser, Erasures as Recorded, carry_out},
+    erasure::{EraseError, Eraser, Erasures as Recorded, Mark, carry_out, left},
     port::Ledger,
 };
 use tokio::{
@@ -20,28 +23,40 @@ use super::artifacts::Artifacts;
 
 /// Between two attempts at what did not work.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// How often a node looks for what others have recorded, or carried out.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long a caller waits for what it had recorded to be carried out.
 const CARRIED_OUT_WITHIN: Duration = Duration::from_secs(15);
 
 /// The way to have payloads blanked; cheap to clone.
 #[derive(Clone)]
-pub struct Erasures(Option<Arc<Inner>>);
+pub struct Erasures(Arc<Inner>);
+
+/// What carrying out takes.
+pub(super) struct Parts {
+    pub(super) tenant: Tenant,
+    pub(super) ledger: Arc<dyn Ledger>,
+    /// None: then others blank, and this node looks whether they did. What it has itself of what was
+    /// erased goes either way.
+    pub(super) eraser: Option<Arc<dyn Eraser>>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) commands: Commands,
+    pub(super) artifacts: Artifacts,
+    pub(super) mark: Mark,
+}
 
 struct Inner {
-    tenant: Tenant,
-    ledger: Arc<dyn Ledger>,
-    eraser: Arc<dyn Eraser>,
-    gate: Arc<Gate>,
-    commands: Commands,
-    artifacts: Artifacts,
+    parts: Parts,
     wake: Notify,
     progress: watch::Sender<Progress>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Progress {
     /// Erasures recorded before this seq are carried out.
     carried_out: u64,
+    /// Likewise, as a version of the ledger's own stream.
+    from_version: u64,
     /// Attempts that failed, and why the last one did.
     failures: u64,
     trouble: String,
@@ -73,28 +88,23 @@ pub enum ErasureError {
 }
 
 impl Erasures {
-    /// With the credential that `eraser` was opened with, if there is one.
-    pub(super) fn new(
-        eraser: Option<Arc<dyn Eraser>>,
-        tenant: Tenant,
-        ledger: Arc<dyn Ledger>,
-        gate: Arc<Gate>,
-        commands: Commands,
-        artifacts: Artifacts,
-    ) -> Self {
-        let (wake, progress) = (Notify::new(), watch::Sender::default());
-        Self(eraser.map(|eraser| {
-            Arc::new(Inner { tenant, ledger, eraser, gate, commands, artifacts, wake, progress })
-        }))
+    pub(super) fn new(parts: Parts) -> Self {
+        let nothing = String::new();
+        let progress = Progress { carried_out: 0, from_version: 1, failures: 0, trouble: nothing };
+        let (wake, progress) = (Notify::new(), watch::Sender::new(progress));
+        Self(Arc::new(Inner { parts, wake, progress }))
     }
 
-    /// Whether an erasure that is recorded now will be carried out.
+    /// Whether an erasure that is recorded now will be carried out; answers the version of the ledger's
+    /// own stream before which all are.
     ///
     /// # Errors
     /// [`ErasureError::NotConfigured`], [`ErasureError::Refused`].
-    pub async fn possible(&self) -> Result<(), ErasureError> {
-        let inner = self.0.as_ref().ok_or(ErasureError::NotConfigured)?;
-        inner.eraser.may_blank().await.map_err(ErasureError::Refused)
+    pub async fn possible(&self) -> Result<u64, ErasureError> {
+        let eraser = self.0.parts.eraser.as_ref().ok_or(ErasureError::NotConfigured)?;
+        let from_version = self.0.progress.borrow().from_version;
+        eraser.may_blank().await.map_err(ErasureError::Refused)?;
+        Ok(from_version)
     }
 
     /// Wait until the erasure that was recorded at `seq` is carried out.
@@ -102,7 +112,7 @@ impl Erasures {
     /// # Errors
     /// [`ErasureError::Pending`] when that does not work at once.
     pub async fn carried_out(&self, seq: u64) -> Result<(), ErasureError> {
-        let inner = self.0.as_ref().ok_or(ErasureError::NotConfigured)?;
+        let inner = &self.0;
         let mut progress = inner.progress.subscribe();
         let failures = progress.borrow().failures;
         inner.wake.notify_one();
@@ -118,29 +128,36 @@ impl Erasures {
     }
 
     /// Carry out what is recorded and not carried out, until `stop`.
-    pub(super) fn start(&self, stop: &CancellationToken) -> Option<JoinHandle<()>> {
-        let (inner, stop) = (Arc::clone(self.0.as_ref()?), stop.clone());
-        Some(tokio::spawn(async move {
+    pub(super) fn start(&self, stop: &CancellationToken) -> JoinHandle<()> {
+        let (inner, stop) = (Arc::clone(&self.0), stop.clone());
+        tokio::spawn(async move {
             // Safe to cut off anywhere: whatever is half done is done again.
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = inner.run() => {}
             }
-        }))
+        })
     }
 }
 
 impl Inner {
     async fn run(&self) {
-        let mut from_version = 1;
+        let mut known = false;
         loop {
-            match self.catch_up(&mut from_version).await {
-                Ok(()) => self.wake.notified().await,
+            let done = match known {
+                true => self.catch_up().await,
+                false => self.begin().await,
+            };
+            match done {
+                Ok(()) => {
+                    known = true;
+                    self.parts.gate.learn_of_erasures(None);
+                    // Nobody tells of what other nodes have recorded.
+                    let _ = tokio::time::timeout(LOOK_EVERY, self.wake.notified()).await;
+                }
                 Err(error) => {
                     let trouble = error.to_string();
-                    if self.progress.borrow().trouble != trouble {
-                        tracing::warn!(tenant = %self.tenant, %error, "an erasure has to wait");
-                    }
+                    self.parts.gate.learn_of_erasures(Some(trouble.clone()));
                     self.progress.send_modify(|progress| {
                         progress.failures += 1;
                         progress.trouble = trouble;
@@ -151,44 +168,72 @@ impl Inner {
         }
     }
 
-    /// Everything from this version of the ledger's own stream on. The events of runs are read only
-    /// where an erasure names them.
-    async fn catch_up(&self, from_version: &mut u64) -> Result<(), EraseError> {
-        let mut recorded = Recorded::of(&*self.ledger, &self.tenant, *from_version);
+    /// Find out how far an earlier process came, and go on from there.
+    async fn begin(&self) -> Result<(), EraseError> {
+        let Parts { mark, ledger, tenant, .. } = &self.parts;
+        let from_version = mark.load(&**ledger, tenant).await?;
+        self.progress.send_modify(|progress| progress.from_version = from_version);
+        self.catch_up().await
+    }
+
+    /// Everything that was recorded since. The events of runs are read only where an erasure names them.
+    async fn catch_up(&self) -> Result<(), EraseError> {
+        let Parts { tenant, ledger, eraser, mark, .. } = &self.parts;
+        let from_version = self.progress.borrow().from_version;
+        let mut recorded = Recorded::of(&**ledger, tenant, from_version);
         loop {
             let page = recorded.next().await?;
             let Some(last) = page.last() else { return Ok(()) };
             let erasures = || page.iter().flat_map(|recorded| recorded.erasures());
             for (seq, erased) in erasures() {
-                self.stop_at_a_closed_gate()?;
-                let (ledger, eraser) = (&*self.ledger, &*self.eraser);
-                let blanked = carry_out(ledger, eraser, &self.tenant, erased).await?;
-                if blanked > 0 {
-                    tracing::info!(tenant = %self.tenant, runId = %erased.run_id, seq, blanked, "payloads are erased");
-                    // What it read of the run meanwhile had them still.
-                    let forgotten = self.commands.forget_run(&self.tenant, &erased.run_id).await;
-                    forgotten.map_err(|error| EraseError::Unavailable(error.to_string()))?;
-                }
-                // Also where nothing was left to blank, likewise.
-                self.erase_artifacts(&erased.run_id).await?;
+                self.carry_out(seq, erased).await?;
             }
-            if erasures().next().is_some() {
+            if let Some(eraser) = eraser
+                && erasures().next().is_some()
+            {
                 // Also where nothing was left to blank: whoever did it may have been cut off.
-                self.eraser.scrub().await?;
+                eraser.scrub().await?;
             }
-            let reached = last.commit.head().next_seq;
-            *from_version = recorded.reached();
+            mark.store(&last.commit);
+            let (carried_out, from_version) = (last.commit.head().next_seq, recorded.reached());
             self.progress.send_modify(|progress| {
-                progress.carried_out = reached;
+                (progress.carried_out, progress.from_version) = (carried_out, from_version);
                 progress.trouble.clear();
             });
         }
     }
 
+    async fn carry_out(&self, seq: u64, erased: &DataErased) -> Result<(), EraseError> {
+        let Parts { tenant, ledger, eraser, commands, .. } = &self.parts;
+        self.stop_at_a_closed_gate()?;
+        // Also where nothing is left to blank, for the same reason.
+        self.erase_artifacts(&erased.run_id).await?;
+        match eraser {
+            Some(eraser) => {
+                let blanked = carry_out(&**ledger, &**eraser, tenant, erased).await?;
+                if blanked == 0 {
+                    return Ok(());
+                }
+                tracing::info!(%tenant, runId = %erased.run_id, seq, blanked, "payloads are erased");
+            }
+            None => {
+                let left = left(&**ledger, tenant, erased).await?;
+                if left > 0 {
+                    let run_id = erased.run_id.clone();
+                    return Err(EraseError::NoCredential { seq, run_id, left });
+                }
+            }
+        }
+        // What it read of the run meanwhile had them still.
+        let forgotten = commands.forget_run(tenant, &erased.run_id).await;
+        forgotten.map_err(|error| EraseError::Unavailable(error.to_string()))
+    }
+
     async fn erase_artifacts(&self, run_id: &RunId) -> Result<(), EraseError> {
-        let Artifacts { store, live, .. } = &self.artifacts;
+        let artifacts = &self.parts.artifacts;
+        let Artifacts { store, live, .. } = artifacts;
         live.erase(run_id).map_err(|error| EraseError::Unavailable(error.to_string()))?;
-        let erased = store.erase(self.artifacts.ledger(), run_id).await;
+        let erased = store.erase(artifacts.ledger(), run_id).await;
         let erased = erased.map_err(|error| EraseError::Unavailable(error.to_string()))?;
         if erased > 0 {
             tracing::info!(run = %run_id, erased, "artifacts are erased");
@@ -198,7 +243,7 @@ impl Inner {
 
     /// A ledger that is not the one that was signed is evidence: nothing in it is changed.
     fn stop_at_a_closed_gate(&self) -> Result<(), EraseError> {
-        match self.gate.closed() {
+        match self.parts.gate.closed() {
             None => Ok(()),
             Some(finding) => {
                 Err(EraseError::Unavailable(format!("{}: {}", finding.code, finding.message)))

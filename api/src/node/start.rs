@@ -9,8 +9,14 @@ use stella_domain::{
     open_work::OpenWork,
 };
 use stella_ledger::{
-    checkpoints::gate::Gate, clock::Clock, erasure::Eraser, feed::Feed, name::check_name,
-    port::Ledger, snapshots::SnapshotFiles, uri::Storage,
+    checkpoints::gate::Gate,
+    clock::Clock,
+    erasure::{Eraser, Mark},
+    feed::Feed,
+    name::check_name,
+    port::Ledger,
+    snapshots::SnapshotFiles,
+    uri::Storage,
 };
 use stella_projections::Projections;
 use stella_worker::{Shelf, Worker, WorkerConfig};
@@ -22,7 +28,7 @@ use super::{
     artifacts::Artifacts,
     checkpoints::{Checkpoints, SigningTask},
     data_dir::{DataDir, NodeName},
-    erasures::Erasures,
+    erasures::{Erasures, Parts},
     lease_source::LocalLeases,
     telemetry::{self, Telling},
 };
@@ -59,7 +65,7 @@ pub(super) struct Begun {
     follow: JoinHandle<()>,
     writer: JoinHandle<()>,
     signing: SigningTask,
-    erasing: Option<JoinHandle<()>>,
+    erasing: JoinHandle<()>,
     sweeping: JoinHandle<()>,
     telling: Telling,
 }
@@ -110,9 +116,7 @@ impl Starter {
         }
         let _ = follow.await;
         let _ = sweeping.await;
-        if let Some(erasing) = erasing {
-            let _ = erasing.await;
-        }
+        let _ = erasing.await;
         let _ = writer.await;
         telling.end().await;
         signing.end().await;
@@ -187,14 +191,15 @@ impl Starter {
         let telling = telemetry::start(&name, &self.ledger, &self.feed, next_seq, otlp);
         let signing = checkpoints.start(self.config.checkpoints.every, &self.stop);
         let (ledger, feed) = (Arc::clone(&self.ledger), Arc::clone(&self.feed));
-        let erasures = Erasures::new(
-            self.eraser.clone(),
-            tenant.clone(),
-            Arc::clone(&ledger),
-            Arc::clone(&self.gate),
-            commands.clone(),
-            self.artifacts.clone(),
-        );
+        let erasures = Erasures::new(Parts {
+            tenant: tenant.clone(),
+            ledger: Arc::clone(&ledger),
+            eraser: self.eraser.clone(),
+            gate: Arc::clone(&self.gate),
+            commands: commands.clone(),
+            artifacts: self.artifacts.clone(),
+            mark: Mark::new(self.data_dir.erasures(tenant)),
+        });
         let sweeping = self.artifacts.sweep_until(&commands, &self.stop);
         let erasing = erasures.start(&self.stop);
         let record = Record { commands, ledger, checkpoints, erasures, feed };

@@ -105,6 +105,9 @@ impl From<Refusal> for ApiError {
             refusal @ Refusal::TooLarge { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "EVENT_TOO_LARGE", refusal)
             }
+            Refusal::Ledger(refusal @ LedgerRefusal::ErasedMeanwhile(_)) => {
+                Self::unavailable("STREAM_BUSY", refusal)
+            }
             // Decided again so often already that others are to go first.
             refusal @ Refusal::Conflict { .. } => Self::unavailable("STREAM_BUSY", refusal),
         }

@@ -38,6 +38,7 @@ impl From<ProveError> for ApiError {
         match error {
             ProveError::Proof(error) => error.into(),
             ProveError::NotSigned { .. } => Self::unavailable("NOT_SIGNED_YET", error),
+            ProveError::NotCosigned { .. } => Self::unavailable("NOT_COSIGNED_YET", error),
             ProveError::SinceBeyond { .. } => {
                 Self::new(StatusCode::CONFLICT, "CHECKPOINT_BEYOND_LEDGER", error)
             }

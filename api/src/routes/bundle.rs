@@ -40,6 +40,10 @@ pub(crate) struct WindowParams {
     to: When,
     /// Size of an older checkpoint that you hold: prove that the window's one extends it, too.
     since: Option<u64>,
+    /// Build on the oldest checkpoint that at least so many of the server's witnesses have cosigned.
+    #[serde(default)]
+    #[param(default = 0)]
+    witnesses_needed: usize,
 }
 
 /// Prove a closed window: with its events from `/ledger/export`, whoever holds a pinned key can tell
@@ -58,10 +62,14 @@ pub(crate) async fn prove_window(
     let (ledger, proofs, tenant) = (&*ledger, &checkpoints.proofs, &caller.tenant);
     let from = params.from.map_or(Timestamp::ZERO, |from| from.0);
     let window = Window::resolve(ledger, tenant, from, params.to.0).await?;
-    let attempt = async || prove(ledger, proofs, tenant, window, params.since).await;
+    let cosigned = checkpoints.cosigned(params.witnesses_needed)?;
+    let attempt = async || prove(ledger, proofs, tenant, window, params.since, &cosigned).await;
     let mut found = attempt().await;
     let give_up = Instant::now() + SIGNED_WITHIN;
-    while matches!(found, Err(ProveError::NotSigned { .. })) && Instant::now() < give_up {
+    let unsigned = |found: &Result<_, ProveError>| {
+        matches!(found, Err(ProveError::NotSigned { .. } | ProveError::NotCosigned { .. }))
+    };
+    while unsigned(&found) && Instant::now() < give_up {
         match checkpoints.signer() {
             Ok(signer) => {
                 signer.sign_new().await?;

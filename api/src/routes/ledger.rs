@@ -77,8 +77,8 @@ pub(crate) async fn erase_run(
     let (Caller { tenant, actor }, EraseBody { run_id, reason }) = (caller, body);
     let reason = reason.parse().map_err(ApiError::erasure_reason)?;
     let Record { commands, erasures, .. } = app.record()?;
-    erasures.possible().await?;
-    let erased = commands.erase_run(&tenant, &actor, &run_id, reason).await?;
+    let unfinished_from = erasures.possible().await?;
+    let erased = commands.erase_run(&tenant, &actor, &run_id, reason, unfinished_from).await?;
     erasures.carried_out(erased.seq).await?;
     Ok(Json(ErasedRunView {
         run_id,

@@ -9,7 +9,7 @@ use clap::Args;
 use stella_domain::ids::Tenant;
 use stella_ledger::{
     port::{Ledger, LedgerError},
-    uri::LedgerUri,
+    uri::{LedgerUri, Storage},
 };
 
 use crate::failure::Failure;
@@ -43,8 +43,13 @@ impl StorageArgs {
     }
 }
 
-/// Open a ledger that is there already. Opening alone would begin an empty one.
+/// Open a ledger that is there already.
 pub(crate) async fn open_existing(uri: &LedgerUri) -> Result<Arc<dyn Ledger>, Failure> {
+    Ok(connect_existing(uri).await?.ledger)
+}
+
+/// The same, with what is stored beside it. Opening alone would begin an empty one.
+pub(crate) async fn connect_existing(uri: &LedgerUri) -> Result<Storage, Failure> {
     if let LedgerUri::Sqlite(path) = uri
         && !path.exists()
     {
@@ -53,17 +58,25 @@ pub(crate) async fn open_existing(uri: &LedgerUri) -> Result<Arc<dyn Ledger>, Fa
             "name the right one with --ledger or --data-dir, or begin one with `stella orch serve`",
         ));
     }
-    open(uri).await
+    uri.connect().await.map_err(|error| ledger_failure(error).at(uri))
 }
 
 /// Open a ledger, or begin one.
 pub(crate) async fn open(uri: &LedgerUri) -> Result<Arc<dyn Ledger>, Failure> {
+    Ok(connect(uri).await?.ledger)
+}
+
+/// The same, with what is stored beside it.
+pub(crate) async fn connect(uri: &LedgerUri) -> Result<Storage, Failure> {
     if let LedgerUri::Sqlite(path) = uri
         && let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty())
     {
         make_dir(dir)?;
     }
-    uri.open().await.map_err(|error| ledger_failure(error).at(uri))
+    let failure = |error| ledger_failure(error).at(uri);
+    let storage = uri.connect().await.map_err(failure)?;
+    storage.ledger.make_room().await.map_err(failure)?;
+    Ok(storage)
 }
 
 /// Make a directory and those above it.

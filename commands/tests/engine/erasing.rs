@@ -31,7 +31,7 @@ async fn what_was_erased_is_not_followed_from_memory() {
     };
     assert_eq!(secrets(&node.followed().await), 2);
     let reason = "request 17".parse().unwrap();
-    let erased = node.commands.erase_run(&acme(), &operator(), &run_id, reason).await.unwrap();
+    let erased = node.commands.erase_run(&acme(), &operator(), &run_id, reason, 1).await.unwrap();
     assert_eq!((erased.payloads, erased.replayed), (2, false));
     let eraser = SqliteEraser::open(dir.path().join("ledger.db")).await.unwrap();
     for recorded in node.commits().await {
@@ -67,7 +67,7 @@ async fn two_nodes_that_erase_at_once_name_each_payload_once() {
     let (run_id, _) = ended(&one).await;
     let erase = async |node: &Node| {
         let reason = "request 17".parse().unwrap();
-        node.commands.erase_run(&acme(), &operator(), &run_id, reason).await.unwrap()
+        node.commands.erase_run(&acme(), &operator(), &run_id, reason, 1).await.unwrap()
     };
     let (a, b) = futures::future::join(erase(&one), erase(&two)).await;
     assert_eq!((a.seq, a.payloads), (b.seq, b.payloads));
@@ -90,7 +90,7 @@ async fn a_run_under_way_keeps_its_payloads() {
     let before = node.next_seq().await;
     for (run_id, expected) in [(&run_id, "RunNotEnded"), (&unknown, "RunUnknown")] {
         let reason = "request 17".parse().unwrap();
-        let refused = node.commands.erase_run(&acme(), &operator(), run_id, reason).await;
+        let refused = node.commands.erase_run(&acme(), &operator(), run_id, reason, 1).await;
         let Refusal::Ledger(refused) = refusal(refused) else { panic!("another refusal") };
         match refused {
             LedgerRefusal::RunNotEnded { .. } => assert_eq!(expected, "RunNotEnded"),

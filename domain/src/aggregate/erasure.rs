@@ -42,6 +42,11 @@ pub struct RunToErase {
     /// The seqs of its events whose payload is stored, ascending. A payload that somebody removed
     /// is not among them: an erasure must not explain what it did not do.
     pub payloads: Vec<u64>,
+    /// The last of these that an erasure names already: those of a large run are named commit by
+    /// commit, in their order. What was named and blanked since is no payload any more.
+    pub named: Option<u64>,
+    /// Version of the ledger's own stream up to which erasures were looked through for that.
+    pub as_of: u64,
 }
 
 impl RunToErase {
@@ -61,12 +66,20 @@ impl RunToErase {
                 }
             }
         }
-        Self { run_id, status: run.status(), payloads }
+        Self { run_id, status: run.status(), payloads, named: None, as_of: 0 }
     }
 
-    /// The events that erase the payloads after the event `named`, as many as one commit takes.
-    pub(super) fn erase(&self, named: Option<u64>, reason: &ErasureReason) -> Vec<LedgerEvent> {
-        let done = named.map_or(0, |named| self.payloads.partition_point(|seq| *seq <= named));
+    /// Take into account an erasure that is recorded, of whatever run.
+    pub fn is_named_by(&mut self, erased: &DataErased) {
+        if erased.run_id == self.run_id {
+            self.named = self.named.max(erased.seqs.last().copied());
+        }
+    }
+
+    /// The events that erase the payloads that none names yet, as many as one commit takes.
+    pub(super) fn erase(&self, reason: &ErasureReason) -> Vec<LedgerEvent> {
+        let named = |named| self.payloads.partition_point(|seq| *seq <= named);
+        let done = self.named.map_or(0, named);
         self.payloads[done..]
             .chunks(ERASED_SEQS)
             .take(ERASURES_AT_ONCE)

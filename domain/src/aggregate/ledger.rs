@@ -1,6 +1,6 @@
 //! The ledger as an aggregate: opened once, sealed at will; and what is erased is its decision.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::{
     ids::{RunId, Tenant},
 };
 
-/// State of the stream `ledger/<tenant>`.
+/// State of the stream `ledger/<tenant>`. It does not grow with what is erased.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ledger {
@@ -24,9 +24,10 @@ pub struct Ledger {
     /// The key that signs its checkpoints; `None` until it was rotated for the first time, because
     /// the first key is recorded nowhere but in the checkpoints themselves.
     pub signing_key: Option<VerifierKey>,
-    /// Runs of which payloads were erased, each with the last seq that was named: those of a large
-    /// run are named commit by commit, in their order.
-    pub erased: BTreeMap<RunId, u64>,
+    /// The versions at which that key was rotated.
+    pub rotated_at: Vec<u64>,
+    /// The version at which payloads were last erased.
+    pub erased_at: Option<u64>,
 }
 
 /// What can be asked of a ledger.
@@ -94,6 +95,12 @@ pub enum LedgerRefusal {
         /// Where it stands.
         status: RunStatus,
     },
+    /// What is known of the run is older than the last erasure.
+    #[error(
+        "another erasure was recorded while the payloads of run {0} were looked up: nothing was \
+         erased; ask again"
+    )]
+    ErasedMeanwhile(RunId),
     /// The run has no payload left although none was erased.
     #[error(
         "run {0} has no payload to erase, and no erasure is recorded: somebody removed them; see \
@@ -138,11 +145,9 @@ impl Aggregate for Ledger {
             }
             LedgerEvent::SigningKeyRotated(rotation) => {
                 self.signing_key = Some(rotation.new_key.clone());
+                self.rotated_at.push(self.version);
             }
-            LedgerEvent::DataErased(erased, _) => {
-                let named = self.erased.entry(erased.run_id.clone()).or_default();
-                *named = erased.seqs.iter().copied().fold(*named, u64::max);
-            }
+            LedgerEvent::DataErased(..) => self.erased_at = Some(self.version),
         }
     }
 }
@@ -158,8 +163,10 @@ impl Ledger {
         if !status.is_ended() {
             return Err(LedgerRefusal::RunNotEnded { run_id: run_id(), status });
         }
-        let named = self.erased.get(&run.run_id).copied();
-        match (named, run.erase(named, reason)) {
+        if self.erased_at > Some(run.as_of) {
+            return Err(LedgerRefusal::ErasedMeanwhile(run_id()));
+        }
+        match (run.named, run.erase(reason)) {
             (None, events) if events.is_empty() => Err(LedgerRefusal::NothingToErase(run_id())),
             // Nothing more when it was asked before: what was named is named once.
             (_, events) => Ok(events),

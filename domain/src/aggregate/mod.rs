@@ -9,9 +9,9 @@ mod schedule;
 
 pub use self::{control::*, dag::*, erasure::*, ledger::*, run::*, schedule::*};
 
-/// Version of what [`Dag`], [`Schedule`] and [`Control`] fold to, and of how that is written. Raised
+/// Version of what [`Ledger`], [`Dag`], [`Schedule`] and [`Control`] fold to, and of how that is written. Raised
 /// with every change of either: folds that are kept beside a ledger are then made anew.
-pub const FOLD_VERSION: u32 = 1;
+pub const FOLD_VERSION: u32 = 2;
 
 /// A consistency boundary: its events stand in one stream, and one decision sees them all.
 ///

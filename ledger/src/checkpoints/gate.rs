@@ -35,6 +35,8 @@ struct State {
     notice: Option<Finding>,
     /// Which witnesses did not cosign what was signed last, and why.
     witnesses: Vec<Finding>,
+    /// Why what was erased is still there.
+    erasure: Option<Finding>,
 }
 
 impl Gate {
@@ -51,7 +53,8 @@ impl Gate {
     /// Closed or not, everything that was found.
     pub fn findings(&self) -> Vec<Finding> {
         let state = self.lock();
-        state.closed.iter().chain(&state.notice).chain(&state.witnesses).cloned().collect()
+        let of_signing = state.closed.iter().chain(&state.notice).chain(&state.witnesses);
+        of_signing.chain(&state.erasure).cloned().collect()
     }
 
     /// What came of signing.
@@ -85,6 +88,20 @@ impl Gate {
             tracing::warn!(code = found.code, "{}", found.message);
         }
         state.witnesses = findings;
+    }
+
+    /// Why a recorded erasure is not carried out; `None` once all are.
+    pub fn learn_of_erasures(&self, unfinished: Option<String>) {
+        let mut state = self.lock();
+        let finding = unfinished.map(|message| {
+            let code = "ERASURE_UNFINISHED";
+            Finding { code, blocks_writes: false, message }
+        });
+        // Tried again every few seconds; said once.
+        if let Some(found) = finding.iter().find(|found| state.erasure.as_ref() != Some(*found)) {
+            tracing::warn!(code = found.code, "{}", found.message);
+        }
+        state.erasure = finding;
     }
 
     /// A poisoned lock guards plain data that every holder leaves whole.

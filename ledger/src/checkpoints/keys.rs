@@ -12,12 +12,11 @@ use std::{
 
 use stella_domain::{
     checkpoint::{Keyring, PinnedKey, SigningKey, SigningKeyRotated, VerifierKey},
-    event::{Event, LedgerEvent},
-    ids::{LedgerId, StreamId},
+    ids::LedgerId,
 };
 
 use super::SignerError;
-use crate::{port::Ledger, recorded::Recorded};
+use crate::{own_stream::OwnStream, port::Ledger, snapshots::Snapshots};
 
 /// Bytes that are read of a key's file; a key has 65.
 const FILE_BYTES: u64 = 1_024;
@@ -113,17 +112,16 @@ pub(super) struct KeyHistory {
 }
 
 impl KeyHistory {
-    /// What the ledger's own stream says: what is done to a ledger as a whole, and each erasure.
-    pub(super) async fn read(ledger: &dyn Ledger, id: &LedgerId) -> Result<Self, SignerError> {
-        let stream = StreamId::Ledger(id.tenant.clone());
+    /// What the ledger's own stream says.
+    pub(super) async fn read(
+        ledger: &dyn Ledger,
+        snapshots: &dyn Snapshots,
+        id: &LedgerId,
+    ) -> Result<Self, SignerError> {
         let mut history = Self::default();
-        for commit in ledger.read_streams(&id.tenant, &[stream]).await? {
-            let recorded = Recorded::decode(commit).map_err(crate::port::LedgerError::from)?;
-            for (seq, event) in recorded.with_seq() {
-                if let Event::Ledger(LedgerEvent::SigningKeyRotated(rotation)) = event {
-                    history.push(id, seq, (**rotation).clone())?;
-                }
-            }
+        let own = OwnStream::read(ledger, snapshots, &id.tenant).await?;
+        for (seq, rotation) in own.rotations().await? {
+            history.push(id, seq, rotation)?;
         }
         Ok(history)
     }

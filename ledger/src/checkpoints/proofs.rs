@@ -15,7 +15,7 @@ use std::{
 
 use lru::LruCache;
 use stella_domain::{
-    checkpoint::{Checkpoint, CheckpointError, Note},
+    checkpoint::{Checkpoint, CheckpointError, Note, WitnessKey},
     hash::Hash32,
     ids::{LedgerId, Origin, Tenant},
     merkle::{
@@ -33,6 +33,9 @@ const CACHED_TILES: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 const CACHED_EDGES: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 /// Tiles that are stored at once while a tree is built again from all events.
 const TILES_AT_ONCE: usize = 4_096;
+/// Checkpoints without the cosignatures that are asked for which are passed over in search of one
+/// that has them.
+pub const LOOKED_AT: usize = 10_000;
 /// Hashes of a tile, as seq counts.
 const WIDTH: u64 = TILE_WIDTH as u64;
 
@@ -44,6 +47,25 @@ pub struct Noted {
     pub checkpoint: Checkpoint,
     /// The signed note.
     pub note: String,
+}
+
+/// Who has to have cosigned a checkpoint that a proof builds on; nobody by default.
+#[derive(Debug, Clone, Default)]
+pub struct Cosigned {
+    /// The witnesses that count.
+    pub witnesses: Arc<[WitnessKey]>,
+    /// How many of them it takes.
+    pub needed: usize,
+}
+
+impl Cosigned {
+    fn holds_for(&self, noted: &Noted) -> bool {
+        if self.needed == 0 {
+            return true;
+        }
+        let cosigned = Note::parse(&noted.note).and_then(|note| note.cosigned_by(&self.witnesses));
+        cosigned.is_ok_and(|cosigned| cosigned.len() >= self.needed)
+    }
 }
 
 /// Makes proofs about the ledgers of one storage; shared by all who need them.
@@ -91,8 +113,9 @@ impl Proofs {
         self.noted(tenant, self.storage.checkpoints.note_of(tenant, size).await?)
     }
 
-    /// The oldest checkpoint whose tree has at least `size` events. The same at every time once
-    /// there is one, which is why exports and receipts build on it.
+    /// The oldest checkpoint whose tree has at least `size` events, and which is cosigned as asked. The
+    /// same at every time once there is one, which is why exports and receipts build on it. Of those
+    /// that are not cosigned so it looks at [`LOOKED_AT`].
     ///
     /// # Errors
     /// As [`newest`](Self::newest).
@@ -100,8 +123,18 @@ impl Proofs {
         &self,
         tenant: &Tenant,
         size: u64,
+        cosigned: &Cosigned,
     ) -> Result<Option<Noted>, ProofError> {
-        self.noted(tenant, self.storage.checkpoints.note_from(tenant, size).await?)
+        let mut from = size;
+        for _ in 0..LOOKED_AT {
+            let stored = self.storage.checkpoints.note_from(tenant, from).await?;
+            let Some(noted) = self.noted(tenant, stored)? else { return Ok(None) };
+            if cosigned.holds_for(&noted) {
+                return Ok(Some(noted));
+            }
+            from = noted.checkpoint.size.saturating_add(1);
+        }
+        Ok(None)
     }
 
     fn noted(

@@ -12,7 +12,7 @@ use stella_domain::{
 
 use super::{
     ProofError,
-    proofs::{Noted, Proofs},
+    proofs::{Cosigned, Noted, Proofs},
 };
 use crate::{
     erasure,
@@ -38,6 +38,17 @@ pub enum ReceiptError {
         /// The last event that the receipt needs: the run's, or its erasure.
         last_seq: u64,
     },
+    /// None that does is cosigned as was asked.
+    #[error(
+        "no checkpoint that holds event {last_seq}, which this receipt needs, has the cosignatures \
+         of {needed} witnesses yet: once they answer, `stella orch ledger seal` has one made"
+    )]
+    NotCosigned {
+        /// The last event that the receipt needs.
+        last_seq: u64,
+        /// How many witnesses were asked for.
+        needed: usize,
+    },
     /// The run is too large for one document.
     #[error(
         "the receipt of this run would have more than {RECEIPT_BYTES} bytes: export the time \
@@ -58,6 +69,7 @@ pub async fn receipt(
     proofs: &Proofs,
     tenant: &Tenant,
     run_id: &RunId,
+    cosigned: &Cosigned,
 ) -> Result<String, ReceiptError> {
     let stream = [StreamId::Run(run_id.clone())];
     let commits = ledger.read_streams(tenant, &stream).await.map_err(ProofError::from)?;
@@ -67,9 +79,12 @@ pub async fn receipt(
     let erasures = erasures(ledger, tenant, run_id, &commits).await.map_err(ProofError::from)?;
     let explaining = erasures.iter().flat_map(|(_, seqs)| seqs.iter().copied());
     let last_seq = explaining.fold(last.last_seq(), u64::max);
-    let covering = proofs.oldest_checkpoint_covering(tenant, last_seq + 1).await?;
+    let covering = proofs.oldest_checkpoint_covering(tenant, last_seq + 1, cosigned).await?;
     let Some(Noted { checkpoint, note }) = covering else {
-        return Err(ReceiptError::NotSigned { last_seq });
+        return Err(match cosigned.needed {
+            0 => ReceiptError::NotSigned { last_seq },
+            needed => ReceiptError::NotCosigned { last_seq, needed },
+        });
     };
     let mut receipt = Receipt { text: String::from("{\"checkpoint\":"), proofs, checkpoint };
     // A string: serialising it cannot fail, and its escapes are the canonical ones.
@@ -111,7 +126,8 @@ async fn erasures(
     let explains = |data: &DataErased| {
         data.run_id == *run_id && data.seqs.iter().any(|seq| erased.contains(seq))
     };
-    let found = erasure::of_run(ledger, tenant, run_id).await?;
+    let last_seq = commits.last().map_or(0, Commit::last_seq);
+    let found = erasure::of_run(ledger, tenant, run_id, last_seq).await?;
     let with_seqs = found.into_iter().map(|recorded| {
         let explaining = recorded.erasures().filter(|(_, data)| explains(data));
         let seqs = explaining.map(|(seq, _)| seq).collect();

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     port::{LedgerError, READ_LIMIT},
     recorded::UndecodableEvent,
+    snapshots::Snapshots,
     uri::Storage,
 };
 
@@ -52,6 +53,8 @@ pub struct SignerConfig {
     pub seen: PathBuf,
     /// Who cosigns, if somebody does.
     pub cosigners: Option<Arc<dyn Cosigners>>,
+    /// Where the fold of the ledger's own stream is kept.
+    pub snapshots: Arc<dyn Snapshots>,
 }
 
 /// What this node is to the ledger.
@@ -198,8 +201,8 @@ impl Signer {
 
     /// The state to go on from, once everything that was signed is found to be as it was.
     async fn checked(&self) -> Result<State, SignerError> {
-        let SignerConfig { ledger: id, keys, kept, .. } = &self.config;
-        let history = KeyHistory::read(&*self.storage.ledger, id).await?;
+        let SignerConfig { ledger: id, keys, kept, snapshots, .. } = &self.config;
+        let history = KeyHistory::read(&*self.storage.ledger, &**snapshots, id).await?;
         if let Some((wanted, seq)) = history.newest()
             && keys.find(wanted)?.is_none()
         {

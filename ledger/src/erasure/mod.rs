@@ -5,6 +5,9 @@
 //! that can be repeated, by whoever has the credential, at any time.
 
 pub mod conformance;
+mod mark;
+
+pub use self::mark::Mark;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -60,6 +63,19 @@ pub enum EraseError {
          MongoDB it needs `find` and `update` on the collection of the ledger"
     )]
     Refused(String),
+    /// There is no credential to do it with, and payloads are there.
+    #[error(
+        "{left} payloads of run {run_id}, which the event {seq} erases, are still there, and this \
+         server has no credential that may blank them: start one with `--erasure-ledger-file FILE`"
+    )]
+    NoCredential {
+        /// The `DataErased`.
+        seq: u64,
+        /// Whose payloads.
+        run_id: RunId,
+        /// How many.
+        left: usize,
+    },
     /// What the ledger has is not where the eraser looks.
     #[error(
         "the erasing credential does not find event {seq} of tenant {tenant} as the ledger has it: \
@@ -143,6 +159,22 @@ pub async fn carry_out(
     Ok(blanked)
 }
 
+/// How many payloads that an erasure names are still there.
+///
+/// # Errors
+/// [`LedgerError`].
+pub async fn left(
+    ledger: &dyn Ledger,
+    tenant: &Tenant,
+    erased: &DataErased,
+) -> Result<usize, LedgerError> {
+    let seqs: HashSet<u64> = erased.seqs.iter().copied().collect();
+    let stream = [StreamId::Run(erased.run_id.clone())];
+    let commits = ledger.read_streams(tenant, &stream).await?;
+    let of_each = commits.iter().filter_map(|commit| Blanking::of(commit, &seqs));
+    Ok(of_each.map(|blanking| blanking.events().len()).sum())
+}
+
 /// Reads the erasures that a ledger has recorded, in order. They stand in the ledger's own stream:
 /// the events of runs are not read.
 pub struct Erasures<'l> {
@@ -156,6 +188,39 @@ impl<'l> Erasures<'l> {
     /// From this version of the ledger's own stream on; 1 is its beginning.
     pub fn of(ledger: &'l dyn Ledger, tenant: &'l Tenant, from_version: u64) -> Self {
         Self { ledger, stream: StreamId::Ledger(tenant.clone()), tenant, from_version }
+    }
+
+    /// From the commits of that stream on which begin after the event `seq`, or some before; found in
+    /// a number of reads that grows with the logarithm of the stream's length.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn after(
+        ledger: &'l dyn Ledger,
+        tenant: &'l Tenant,
+        seq: u64,
+    ) -> Result<Self, LedgerError> {
+        let mut found = Self::of(ledger, tenant, 1);
+        let page = PAGE_COMMITS as u64;
+        // What holds version `low` begins at `seq` or before; what holds `high` after it, or is not
+        // there.
+        let (mut low, mut step) = (1, page);
+        while found.begins_by(low + step, seq).await? {
+            (low, step) = (low + step, 2 * step);
+        }
+        let mut high = low + step;
+        while high - low > page {
+            let middle = low + (high - low) / 2;
+            if found.begins_by(middle, seq).await? { low = middle } else { high = middle }
+        }
+        found.from_version = low;
+        Ok(found)
+    }
+
+    /// Whether the commit that holds this version begins at `seq` or before; not if there is none.
+    async fn begins_by(&self, version: u64, seq: u64) -> Result<bool, LedgerError> {
+        let holding = self.ledger.read_stream(self.tenant, &self.stream, version, 1).await?;
+        Ok(holding.first().is_some_and(|commit| commit.seq <= seq))
     }
 
     /// The next commits of the stream, those without an erasure included; none at its end.
@@ -179,7 +244,7 @@ impl<'l> Erasures<'l> {
     }
 }
 
-/// The commits that hold an erasure of this run, in order.
+/// The commits that hold an erasure of this run, whose events end with `last_seq`, in order.
 ///
 /// # Errors
 /// [`LedgerError`].
@@ -187,8 +252,10 @@ pub async fn of_run(
     ledger: &dyn Ledger,
     tenant: &Tenant,
     run_id: &RunId,
+    last_seq: u64,
 ) -> Result<Vec<Arc<Recorded>>, LedgerError> {
-    let (mut erasures, mut found) = (Erasures::of(ledger, tenant, 1), vec![]);
+    // Only runs that have ended are erased.
+    let (mut erasures, mut found) = (Erasures::after(ledger, tenant, last_seq).await?, vec![]);
     loop {
         let page = erasures.next().await?;
         if page.is_empty() {

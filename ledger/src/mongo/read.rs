@@ -19,12 +19,10 @@ use super::{
     setup::stream_index,
 };
 use crate::{
-    page::Page,
+    page::{PAGE_BYTES, Page},
     port::{LedgerError, READ_LIMIT},
 };
 
-/// BSON that one read takes at most, so that a page of large commits does not fill the memory.
-const READ_BYTES: usize = 32 * 1024 * 1024;
 /// Tenants that are looked at when they are listed, one point read each.
 const TENANTS_AT_MOST: usize = 100_000;
 
@@ -49,7 +47,7 @@ impl MongoLedger {
             .sort(doc! { "_id": 1 })
             .limit(limit as i64)
             .batch_size((limit as u32 + 1).min(BATCH));
-        let mut commits = self.commits(tenant, find, READ_BYTES).await?;
+        let mut commits = self.commits(tenant, find, PAGE_BYTES).await?;
         // Nearly always `from_seq` begins a commit. Else it lies within one, or is not there yet.
         if commits.first().is_none_or(|first| first.seq != from_seq) && from_seq > 0 {
             let before = self.commit_at_or_before(tenant, from_seq - 1).await?;
@@ -144,7 +142,7 @@ impl MongoLedger {
                 .hint(hint())
                 .sort(doc! { "streamVersion": 1 })
                 .limit((limit - commits.len()) as i64);
-            commits.extend(self.commits(tenant, after, READ_BYTES).await?);
+            commits.extend(self.commits(tenant, after, PAGE_BYTES).await?);
         }
         Ok(commits)
     }
@@ -264,14 +262,13 @@ impl MongoLedger {
     ) -> Result<Vec<Commit>, LedgerError> {
         let find = find.max_time(self.options.read_timeout);
         let (batch, mut batches) = self.within("a read", Batches::of(find)).await?;
-        let (mut decoder, mut page) = (Decoder::default(), Page::new(tenant));
-        let (mut read, mut batch) = (0, Some(batch));
+        let (mut decoder, mut page) = (Decoder::default(), Page::new(tenant, bytes));
+        let mut batch = Some(batch);
         while let Some(found) = batch {
             for document in found.documents().map_err(|error| failure::unavailable(&error))? {
                 let document = document.map_err(|error| failure::unavailable(&error))?;
-                read += document.as_bytes().len();
                 page.push(decoder.decode(document)).await?;
-                if read >= bytes {
+                if page.is_full() {
                     return page.finish();
                 }
             }

@@ -71,9 +71,11 @@ pub struct ReadOn<F> {
 /// Whether streams of this kind never end.
 pub fn never_ends(stream: &StreamId) -> bool {
     match stream {
-        StreamId::Dag(_) | StreamId::Schedule(_) | StreamId::Control(_) => true,
-        // A run ends; of a ledger and its plugins little happens.
-        StreamId::Run(_) | StreamId::Ledger(_) | StreamId::Plugin(_) => false,
+        StreamId::Dag(_) | StreamId::Schedule(_) | StreamId::Control(_) | StreamId::Ledger(_) => {
+            true
+        }
+        // A run ends; of plugins little happens.
+        StreamId::Run(_) | StreamId::Plugin(_) => false,
     }
 }
 

@@ -30,7 +30,7 @@ use tokio::sync::Mutex;
 
 pub use self::erase::SqliteEraser;
 use crate::{
-    page::Page,
+    page::{PAGE_BYTES, Page},
     port::{AppendError, AppendFailure, Finding, Ledger, LedgerError, Prepared, READ_LIMIT},
     sound::Sound,
 };
@@ -38,6 +38,8 @@ use crate::{
 /// How long a statement waits for another process that writes. Below the time within which the
 /// writer settles an append, so that it can still try again.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows that a query is ahead of who reads them: a row may be a commit of 4 MiB.
+const ROWS_AHEAD: usize = 16;
 /// How long a read waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
@@ -84,7 +86,9 @@ impl SqliteLedger {
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
-            .connect_lazy_with(options.clone().pragma("query_only", "ON"));
+            .connect_lazy_with(
+                options.clone().pragma("query_only", "ON").row_buffer_size(ROWS_AHEAD),
+            );
         let sound = Sound::new(CHECK_EVERY);
         Ok(Self { options, writer: Mutex::new(Some(writer)), readers, sound })
     }
@@ -129,7 +133,7 @@ impl Ledger for SqliteLedger {
 
     async fn head(&self, tenant: &Tenant) -> Result<Head, LedgerError> {
         let last = sqlx::query(row::LAST).bind(tenant.as_str());
-        let commits = self.commits(tenant, last).await?;
+        let commits = self.commits(tenant, last, PAGE_BYTES).await?;
         Ok(commits.last().map_or(Head::EMPTY, Commit::head))
     }
 
@@ -155,7 +159,7 @@ impl Ledger for SqliteLedger {
             .bind(from_seq)
             // At most 4,096.
             .bind(limit.min(READ_LIMIT) as i64);
-        self.commits(tenant, query).await
+        self.commits(tenant, query, PAGE_BYTES).await
     }
 
     async fn read_streams(
@@ -168,7 +172,7 @@ impl Ledger for SqliteLedger {
         let query = sqlx::query(row::OF_STREAMS)
             .bind(tenant.as_str())
             .bind(format!("[{}]", names.join(",")));
-        self.commits(tenant, query).await
+        self.commits(tenant, query, usize::MAX).await
     }
 
     async fn read_stream(
@@ -184,7 +188,7 @@ impl Ledger for SqliteLedger {
             .bind(stream.to_string())
             .bind(version)
             .bind(i64::try_from(limit.min(READ_LIMIT)).unwrap_or(i64::MAX));
-        let mut commits = self.commits(tenant, query).await?;
+        let mut commits = self.commits(tenant, query, PAGE_BYTES).await?;
         let ends = |commit: &Commit| commit.stream_version + commit.events.len() as u64;
         // The last one before it, where none holds it.
         commits.retain(|commit| ends(commit) > from_version);
@@ -249,15 +253,19 @@ impl Ledger for SqliteLedger {
 type SqliteQuery<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
 impl SqliteLedger {
-    /// The commits that `query` selects, each checked against its hashes.
+    /// The commits that `query` selects, each checked against its hashes, until there are so many
+    /// bytes of them.
     async fn commits(
         &self,
         tenant: &Tenant,
         query: SqliteQuery<'_>,
+        bytes: usize,
     ) -> Result<Vec<Commit>, LedgerError> {
-        let (mut decoder, mut page) = (row::Decoder::new(tenant), Page::new(tenant));
+        let (mut decoder, mut page) = (row::Decoder::new(tenant), Page::new(tenant, bytes));
         let mut rows = query.fetch(&self.readers);
-        while let Some(found) = rows.try_next().await.map_err(read_error)? {
+        while !page.is_full()
+            && let Some(found) = rows.try_next().await.map_err(read_error)?
+        {
             page.push(decoder.decode(&found)).await?;
         }
         page.finish()

@@ -65,9 +65,10 @@ impl<D: Decider> Task<D> {
                 let due = |at: Instant| at.elapsed() >= CLOCK_CHECK_EVERY;
                 let compare = self.clock_compared_at.is_none_or(due);
                 let clock = compare.then(|| Arc::clone(&self.config.clock));
+                let snapshots = Arc::clone(&self.config.snapshots);
                 loads.spawn(async move {
                     let opening = async {
-                        let opened = open(&*ledger, &name, known, opened).await?;
+                        let opened = open(&*ledger, &*snapshots, &name, known, opened).await?;
                         let skew = match clock {
                             Some(clock) => Some(skew::compare(&*ledger, &*clock).await?),
                             None => None,

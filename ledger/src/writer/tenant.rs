@@ -13,8 +13,10 @@ use tokio::time::Instant;
 use super::{Decider, Request};
 use crate::{
     name::check_commit,
+    own_stream::OwnStream,
     port::{Ledger, LedgerError, READ_LIMIT},
     recorded::Recorded,
+    snapshots::Snapshots,
 };
 
 /// A reading of news with fewer commits than this is taken for the last. One that was cut short by
@@ -71,13 +73,18 @@ pub(super) struct Opened {
 /// Read where the ledger `name` ends, and what came after `known`, one page of it.
 pub(super) async fn open(
     ledger: &dyn Ledger,
+    snapshots: &dyn Snapshots,
     name: &LedgerId,
     known: Option<Head>,
     opened_before: bool,
 ) -> Result<Opened, LedgerError> {
     let tenant = &name.tenant;
-    let earlier_fault =
-        if opened_before { None } else { newest_accepted_fault(ledger, tenant).await? };
+    let earlier_fault = match opened_before {
+        true => None,
+        false => {
+            OwnStream::read(ledger, snapshots, tenant).await?.clock_fault_accepted_at().await?
+        }
+    };
     let mut head = match known {
         Some(known) => known,
         None => ledger.head(tenant).await?,
@@ -111,20 +118,6 @@ fn gone(tenant: &Tenant, next_seq: u64) -> LedgerError {
 
 fn damaged(tenant: &Tenant, source: ChainError) -> LedgerError {
     LedgerError::Damaged { tenant: tenant.clone(), source }
-}
-
-async fn newest_accepted_fault(
-    ledger: &dyn Ledger,
-    tenant: &Tenant,
-) -> Result<Option<Timestamp>, LedgerError> {
-    let own = StreamId::Ledger(tenant.clone());
-    for commit in ledger.read_streams(tenant, &[own]).await?.into_iter().rev() {
-        let recorded = Recorded::decode(commit)?;
-        if accepts_clock_fault(&recorded) {
-            return Ok(Some(recorded.commit.recorded_at));
-        }
-    }
-    Ok(None)
 }
 
 pub(super) fn accepts_clock_fault(recorded: &Recorded) -> bool {

@@ -18,6 +18,7 @@ use stella_ledger::{
     },
     conformance::Samples,
     port::{AppendFailure, Ledger as _},
+    snapshots::SnapshotFiles,
     uri::Storage,
 };
 
@@ -43,6 +44,7 @@ pub(crate) fn config(dir: &Path, seed: u8) -> SignerConfig {
         kept: Kept::new(vec![dir.join("kept"), dir.join("elsewhere/kept")]),
         seen: dir.join("seen"),
         cosigners: None,
+        snapshots: Arc::new(SnapshotFiles::new(dir.join("snapshots"))),
     }
 }
 
@@ -278,6 +280,16 @@ pub(crate) mod turning {
             streams: &[StreamId],
         ) -> Result<Vec<Commit>, LedgerError> {
             let found = self.now().read_streams(tenant, streams).await;
+            found.map(|commits| self.counted(commits))
+        }
+        async fn read_stream(
+            &self,
+            tenant: &Tenant,
+            stream: &StreamId,
+            from_version: u64,
+            limit: usize,
+        ) -> Result<Vec<Commit>, LedgerError> {
+            let found = self.now().read_stream(tenant, stream, from_version, limit).await;
             found.map(|commits| self.counted(commits))
         }
         async fn first_at_or_after(

@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use stella_domain::{
-    chain::{Commit, Draft, StoredPayload},
+    chain::{Commit, Draft, Head, StoredPayload},
     checkpoint::{Checkpoint, Keyring, PinnedKey, VerifierKey},
-    event::{DataErased, LedgerEvent, Reason},
+    event::{DataErased, LedgerEvent, NoData, Reason},
     hash::{Hash32, Salt},
 };
 use stella_ledger::{
@@ -23,6 +23,8 @@ pub(crate) enum Damage {
     Data(u64),
     /// Everybody's commits were somebody else's.
     Actors,
+    /// Nothing keeps commits from being put in between others any more.
+    Order,
     /// It is gone.
     Removed(u64),
     /// It links to another event.
@@ -132,6 +134,30 @@ pub(crate) async fn everything_wrong_is_found<P: Place>(fresh: impl AsyncFn() ->
         let all: u64 = report.counts.values().sum();
         assert_eq!(report.problems.len() as u64, all.min(LISTED as u64));
     }
+}
+
+/// A commit that somebody put in the midst of another one's events.
+pub(crate) async fn commits_that_overlap_are_found<P: Place>(fresh: impl AsyncFn() -> P) {
+    let place = fresh().await;
+    let (begins, _) = recorded(&place).await;
+    let i = (100..).find(|i| begins[i + 1] - begins[*i] == 3).unwrap();
+    let tenant = histories::id().tenant;
+    let within = place.storage().ledger.read(&tenant, begins[i], 1).await.unwrap().remove(0);
+    let head = Head { next_seq: begins[i] + 2, hash: within.events[1].hash, ..within.head() };
+    let event = LedgerEvent::LedgerSealed(NoData {}, None).encode();
+    let draft = Draft {
+        stream: "ledger/acme".parse().unwrap(),
+        stream_version: 1,
+        actor: "user:a".parse().unwrap(),
+        events: vec![(event, Salt::from([1; 16]))],
+    };
+    let put_in = Commit::seal(&within.ledger, &head, head.recorded_at, draft).unwrap();
+    place.damage(Damage::Order).await;
+    place.storage().ledger.append(&[Arc::new(put_in)]).await.unwrap();
+    let report = looked_over(&place, None).await;
+    let counts = [("CHAIN_BROKEN", 1), ("EVENTS_TWICE", 1), ("TREE_INTERRUPTED", 1)];
+    assert_eq!(report.counts, counts.into_iter().collect(), "{:?}", report.problems);
+    assert_eq!(report.problems[0].seq, Some(begins[i] + 2));
 }
 
 /// A payload that is gone without a word, and one that is there although it should be gone.

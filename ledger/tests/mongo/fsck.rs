@@ -14,7 +14,10 @@ use stella_ledger::{
 
 use crate::{
     Place,
-    looked_over::{self, Damage, everything_wrong_is_found, payloads_and_erasures_fit},
+    looked_over::{
+        self, Damage, commits_that_overlap_are_found, everything_wrong_is_found,
+        payloads_and_erasures_fit,
+    },
 };
 
 struct Damaged {
@@ -64,6 +67,8 @@ impl looked_over::Place for Damaged {
                 let change = doc! { "$set": { "actor": "user:other" } };
                 self.place.raw().update_many(doc! {}, change).await.unwrap();
             }
+            // Nothing does here: the place of each is its key.
+            Damage::Order => {}
             Damage::Removed(seq) => {
                 self.place.raw().delete_one(doc! { "_id": key(seq) }).await.unwrap();
             }
@@ -127,6 +132,13 @@ impl Databases {
 async fn everything_wrong_with_a_collection_is_found() {
     let databases = Databases::default();
     everything_wrong_is_found(async || databases.fresh().await).await;
+    databases.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_overlap_in_a_collection_are_found() {
+    let databases = Databases::default();
+    commits_that_overlap_are_found(async || databases.fresh().await).await;
     databases.drop().await;
 }
 

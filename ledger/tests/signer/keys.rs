@@ -4,13 +4,13 @@ use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc};
 
 use stella_domain::{
     chain::{Commit, Draft, Head},
-    checkpoint::{SigningKey, SigningKeyRotated, VerifierKey},
+    checkpoint::{Checkpoint, Keyring, PinnedKey, SigningKey, SigningKeyRotated, VerifierKey},
     event::{Event, LedgerEvent},
-    hash::Salt,
+    hash::{Hash32, Salt},
     time::Timestamp,
 };
 use stella_ledger::{
-    checkpoints::{SignerError, keys},
+    checkpoints::{SignerError, kept::Kept, keys},
     conformance::Samples,
 };
 use tempfile::TempDir;
@@ -136,4 +136,30 @@ async fn a_forged_rotation_closes_the_gate() {
     storage.ledger.append(&[recorded(samples.head(), 1, forged)]).await.unwrap();
     assert!(matches!(signer.sign_new().await, Err(SignerError::Rotation { .. })));
     assert_eq!(gate.closed().unwrap().code, "KEY_ROTATION_UNSOUND");
+}
+
+#[test]
+fn of_what_is_kept_in_several_files_the_newest_counts_and_two_histories_stop_the_node() {
+    let dir = TempDir::new().unwrap();
+    let paths = ["one", "two"].map(|name| dir.path().join(name));
+    let kept = Kept::new(paths.to_vec());
+    let keyring = Keyring(vec![PinnedKey::always(VerifierKey::new(id(), &key(1)))]);
+    let note = |size: u64, root: u8| {
+        Checkpoint { ledger: id(), size, root: Hash32::from([root; 32]) }.sign(&key(1))
+    };
+    assert!(kept.is_empty() && kept.load(&keyring).unwrap().is_none());
+    for (one, two, newest) in [(note(5, 1), note(7, 2), 7), (note(9, 1), note(7, 2), 9)] {
+        fs::write(&paths[0], one).unwrap();
+        fs::write(&paths[1], two).unwrap();
+        assert_eq!(kept.load(&keyring).unwrap().unwrap().checkpoint.size, newest);
+    }
+    fs::write(&paths[1], note(9, 1)).unwrap();
+    assert_eq!(kept.load(&keyring).unwrap().unwrap().checkpoint.size, 9);
+    fs::write(&paths[1], note(9, 2)).unwrap();
+    match kept.load(&keyring) {
+        Err(SignerError::Forked { size, place, .. }) => {
+            assert!(size == 9 && place.contains("two"), "{place}");
+        }
+        other => panic!("{other:?}"),
+    }
 }

@@ -2,9 +2,11 @@
 //! itself runs on MongoDB too.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod copy;
 #[path = "../common/histories.rs"]
 mod histories;
 mod keys;
+mod own_stream;
 mod proofs;
 mod restart;
 

@@ -1,11 +1,17 @@
 //! Storage that fails: what callers are told is true, nothing is lost, nothing happens twice.
 
-use std::sync::{Arc, atomic::Ordering::SeqCst};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering::SeqCst},
+};
 
-use stella_domain::chain::Head;
+use async_trait::async_trait;
+use stella_domain::{chain::Head, hash::Hash32, ids::Tenant, merkle::Tile};
 use stella_ledger::{
+    checkpoints::store::{CheckpointStore, StoredNote},
     copy::{CopyError, copy},
-    port::Ledger,
+    port::{Ledger, LedgerError},
+    uri::Storage,
     writer::WriteError,
 };
 use tempfile::TempDir;
@@ -15,6 +21,40 @@ use crate::{
     faulty::{Fault, Faulty},
     node::{Answer, Node, open, recorded_ids, tenant},
 };
+
+/// A ledger without checkpoints.
+fn stored<L: Ledger>(ledger: &Arc<L>) -> Storage {
+    Storage { ledger: Arc::clone(ledger) as Arc<dyn Ledger>, checkpoints: Arc::new(NoCheckpoints) }
+}
+
+struct NoCheckpoints;
+
+#[async_trait]
+impl CheckpointStore for NoCheckpoints {
+    async fn insert_tiles(&self, _: &Tenant, _: &[Tile]) -> Result<(), LedgerError> {
+        Ok(())
+    }
+    async fn tile_roots(
+        &self,
+        _: &Tenant,
+        _: u32,
+        _: Range<u64>,
+    ) -> Result<Vec<Hash32>, LedgerError> {
+        Ok(vec![])
+    }
+    async fn insert_note(&self, _: &Tenant, _: u64, _: &str) -> Result<bool, LedgerError> {
+        Ok(true)
+    }
+    async fn note_of(&self, _: &Tenant, _: u64) -> Result<Option<StoredNote>, LedgerError> {
+        Ok(None)
+    }
+    async fn note_from(&self, _: &Tenant, _: u64) -> Result<Option<StoredNote>, LedgerError> {
+        Ok(None)
+    }
+    async fn newest_note(&self, _: &Tenant) -> Result<Option<StoredNote>, LedgerError> {
+        Ok(None)
+    }
+}
 
 async fn faulty(dir: &TempDir) -> Arc<Faulty> {
     Arc::new(Faulty::new(open(dir).await))
@@ -278,7 +318,7 @@ async fn a_restored_backup_is_not_written_on() {
     let backup = open(&backup_dir).await;
     let node = Node::start(ledger.clone());
     node.run(add(1, 1)).await.unwrap();
-    copy(&*ledger, &*backup, &tenant("acme"), |_| {}).await.unwrap();
+    copy(&stored(&ledger), &stored(&backup), &tenant("acme"), |_| {}).await.unwrap();
     node.run(add(1, 2)).await.unwrap();
     ledger.replace(backup.clone());
     let error = node.run(add(1, 3)).await.unwrap_err();
@@ -300,7 +340,7 @@ async fn a_copy_is_the_same_resumes_and_never_mixes() {
     let (source, target) = (open(&dirs[0]).await, open(&dirs[1]).await);
     let node = Node::start(source.clone());
     let acme = tenant("acme");
-    let copied = copy(&*source, &*target, &acme, |_| {}).await.unwrap();
+    let copied = copy(&stored(&source), &stored(&target), &acme, |_| {}).await.unwrap();
     assert_eq!((copied.already_there, copied.head), (0, Head::EMPTY));
     for round in 0..3 {
         let before = target.head(&acme).await.unwrap().next_seq;
@@ -311,7 +351,9 @@ async fn a_copy_is_the_same_resumes_and_never_mixes() {
         }
         node.run(Command::Get { run: 1 }).await.unwrap();
         let mut seen = vec![];
-        let copied = copy(&*source, &*target, &acme, |events| seen.push(events)).await.unwrap();
+        let copied = copy(&stored(&source), &stored(&target), &acme, |events| seen.push(events))
+            .await
+            .unwrap();
         assert_eq!(copied.already_there, before);
         assert_eq!(copied.head, source.head(&acme).await.unwrap());
         assert_eq!(seen.last(), Some(&copied.head.next_seq));
@@ -324,11 +366,11 @@ async fn a_copy_is_the_same_resumes_and_never_mixes() {
     // A target that knows more, and one that knows something else.
     let ahead = Node::start(target.clone());
     ahead.run(add(2, 1)).await.unwrap();
-    let error = copy(&*source, &*target, &acme, |_| {}).await.unwrap_err();
+    let error = copy(&stored(&source), &stored(&target), &acme, |_| {}).await.unwrap_err();
     assert!(matches!(error, CopyError::Differs { seq: 4_200, .. }), "{error}");
     let other = open(&dirs[2]).await;
     Node::start(other.clone()).run(add(1, 0)).await.unwrap();
-    let error = copy(&*source, &*other, &acme, |_| {}).await.unwrap_err();
+    let error = copy(&stored(&source), &stored(&other), &acme, |_| {}).await.unwrap_err();
     assert!(matches!(error, CopyError::Differs { seq: 0, .. }), "{error}");
     assert_eq!(recorded_ids(&*other, "acme").await, [0]);
 }
@@ -343,13 +385,13 @@ async fn a_copy_settles_what_the_target_leaves_open() {
     }
     let acme = tenant("acme");
     target.script(&[Fault::UnknownFirstLanded, Fault::UnknownAndLost, Fault::UnknownButLanded]);
-    copy(&*source, &*target, &acme, |_| {}).await.unwrap();
+    copy(&stored(&source), &stored(&target), &acme, |_| {}).await.unwrap();
     assert_eq!(recorded_ids(&*target, "acme").await, (0..10).collect::<Vec<_>>());
 
     node.run(add(1, 10)).await.unwrap();
     target.script(&[Fault::Unavailable]);
-    let error = copy(&*source, &*target, &acme, |_| {}).await.unwrap_err();
+    let error = copy(&stored(&source), &stored(&target), &acme, |_| {}).await.unwrap_err();
     assert!(matches!(error, CopyError::Refused(_)), "{error}");
-    copy(&*source, &*target, &acme, |_| {}).await.unwrap();
+    copy(&stored(&source), &stored(&target), &acme, |_| {}).await.unwrap();
     assert_eq!(target.head(&acme).await.unwrap(), source.head(&acme).await.unwrap());
 }

@@ -365,9 +365,13 @@ impl History {
             .map(|commit| Arc::new(Recorded::decode(Arc::clone(commit)).unwrap()))
             .collect();
         let history = recorded.iter().filter(of_run).map(|r| (&*r.commit, &*r.events));
-        let to_erase = Arc::new(RunToErase::read(id.clone(), history));
+        let mut to_erase = RunToErase::read(id.clone(), history);
+        to_erase.as_of = self.ledger.version;
+        for (_, erased) in recorded.iter().flat_map(|recorded| recorded.erasures()) {
+            to_erase.is_named_by(erased);
+        }
         let reason = "somebody asked".parse().unwrap();
-        let command = LedgerCommand::Erase { run: to_erase, reason };
+        let command = LedgerCommand::Erase { run: Arc::new(to_erase), reason };
         let events = self.ledger.decide(command).unwrap_or_default();
         if events.is_empty() {
             return;

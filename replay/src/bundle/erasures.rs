@@ -30,7 +30,8 @@ pub(super) async fn naming(
     range: Range<u64>,
 ) -> Result<Vec<Erasing>, ProveError> {
     let (mut found, mut bytes) = (vec![], 0);
-    let mut recorded = Erasures::of(ledger, tenant, 1);
+    // What erases comes after what it erases.
+    let mut recorded = Erasures::after(ledger, tenant, range.start).await?;
     while !range.is_empty() {
         let page = recorded.next().await?;
         if page.is_empty() {

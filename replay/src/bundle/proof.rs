@@ -9,7 +9,7 @@ use stella_domain::{
 use stella_ledger::{
     checkpoints::{
         ProofError,
-        proofs::{Noted, Proofs},
+        proofs::{Cosigned, Noted, Proofs},
     },
     port::{Ledger, LedgerError},
 };
@@ -66,6 +66,18 @@ pub enum ProveError {
         /// How many events it has to hold.
         size: u64,
     },
+    /// None that does is cosigned as was asked.
+    #[error(
+        "no checkpoint of at least {size} events, which the proof of this window needs, has the \
+         cosignatures of {needed} witnesses yet: once they answer, `stella orch ledger seal` has one \
+         made"
+    )]
+    NotCosigned {
+        /// How many events it has to hold.
+        size: u64,
+        /// How many witnesses were asked for.
+        needed: usize,
+    },
     /// The older checkpoint holds more than the ledger.
     #[error(
         "the ledger has {events} events, and the older checkpoint {since}: it is of another ledger, \
@@ -96,16 +108,18 @@ impl From<LedgerError> for ProveError {
 }
 
 /// Make the proof of a window, from the oldest checkpoint that can give it: the same each time,
-/// erasures aside. With `since`, the size of an older checkpoint, also that this one extends it.
+/// erasures aside; of those only that are cosigned as asked. With `since`, the size of an older
+/// checkpoint, also that this one extends it.
 ///
 /// # Errors
-/// [`ProveError`]. After [`ProveError::NotSigned`] it is worth trying again once more is signed.
+/// [`ProveError`]. After [`ProveError::NotSigned`] and [`ProveError::NotCosigned`] it is worth trying again once more is signed.
 pub async fn prove(
     ledger: &dyn Ledger,
     proofs: &Proofs,
     tenant: &Tenant,
     window: Window,
     since: Option<u64>,
+    cosigned: &Cosigned,
 ) -> Result<Proof, ProveError> {
     let Window { first_seq, end_seq, .. } = window;
     if let Some(since) = since {
@@ -117,9 +131,12 @@ pub async fn prove(
     let erasing = erasures::naming(ledger, tenant, first_seq..end_seq).await?;
     let after_erasures = erasing.last().map_or(0, |event| event.seq + 1);
     let size = (end_seq + 1).max(after_erasures).max(since.unwrap_or(0));
-    let covering = proofs.oldest_checkpoint_covering(tenant, size).await?;
+    let covering = proofs.oldest_checkpoint_covering(tenant, size, cosigned).await?;
     let Some(Noted { checkpoint: of, note }) = covering else {
-        return Err(ProveError::NotSigned { size });
+        return Err(match cosigned.needed {
+            0 => ProveError::NotSigned { size },
+            needed => ProveError::NotCosigned { size, needed },
+        });
     };
 
     let proven = first_seq.saturating_sub(1)..end_seq + 1;

@@ -8,7 +8,7 @@ use stella_verify::Trust;
 use super::{Stage, live::DemoRun};
 use crate::{
     client::{Answer, path},
-    commands::ledger::{Window, export_bundle, judge, verdict},
+    commands::ledger::{Asked, Window, export_bundle, judge, verdict},
     failure::Failure,
     output::{Table, elapsed},
 };
@@ -28,7 +28,7 @@ impl Stage {
         let sealed = sealed.body;
         let window = Window { from: Timestamp::ZERO, to: sealed.recorded_at };
         let out = Destination::directory(bundle);
-        let manifest = export_bundle(client, window, None, out).await?;
+        let manifest = export_bundle(client, window, Asked::default(), out).await?;
         let place = if self.kept { format!(" to {}", bundle.display()) } else { String::new() };
         screen.tick(format_args!("sealed at seq {}, exported{place}", sealed.seq))?;
 

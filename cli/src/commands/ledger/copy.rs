@@ -5,12 +5,11 @@ use serde::Serialize;
 use stella_domain::ids::Tenant;
 use stella_ledger::{
     copy::{CopyError, copy},
-    port::Ledger,
-    uri::LedgerUri,
+    uri::{LedgerUri, Storage},
 };
 
 use crate::{
-    commands::storage::{ledger_failure, open, open_existing},
+    commands::storage::{connect, connect_existing, ledger_failure},
     failure::Failure,
     output::{Format, OutputArgs, Progress, Table, json},
 };
@@ -18,7 +17,8 @@ use crate::{
 /// Ledgers that are copied at most when no tenant is named.
 const MAX_TENANTS: usize = 100_000;
 
-/// Copy ledgers from one storage to another, unchanged: every hash stays as it is.
+/// Copy ledgers from one storage to another, unchanged, with their checkpoints: every hash stays as it
+/// is.
 ///
 /// Stop the server first, so that nothing is recorded in the old place meanwhile. A copy that was
 /// interrupted goes on where it stopped.
@@ -48,6 +48,7 @@ struct CopiedLedger {
     tenant: Tenant,
     events: u64,
     already_there: u64,
+    checkpoints: u64,
     head: String,
 }
 
@@ -56,15 +57,15 @@ impl Copy {
         if self.from == self.to {
             return Err(Failure::usage("--from and --to are the same storage"));
         }
-        let source = open_existing(&self.from).await?;
-        let target = open(&self.to).await?;
+        let source = connect_existing(&self.from).await?;
+        let target = connect(&self.to).await?;
         let tenants = match self.tenant {
             Some(tenant) => vec![tenant],
-            None => source.tenants(MAX_TENANTS).await.map_err(ledger_failure)?,
+            None => source.ledger.tenants(MAX_TENANTS).await.map_err(ledger_failure)?,
         };
         let mut copied = Vec::new();
         for tenant in tenants {
-            copied.push(copy_one(&*source, &*target, tenant).await?);
+            copied.push(copy_one(&source, &target, tenant).await?);
         }
         match self.output.format {
             Format::Json => copied.iter().try_for_each(json),
@@ -74,11 +75,11 @@ impl Copy {
 }
 
 async fn copy_one(
-    source: &dyn Ledger,
-    target: &dyn Ledger,
+    source: &Storage,
+    target: &Storage,
     tenant: Tenant,
 ) -> Result<CopiedLedger, Failure> {
-    let total = source.head(&tenant).await.map_err(ledger_failure)?.next_seq;
+    let total = source.ledger.head(&tenant).await.map_err(ledger_failure)?.next_seq;
     let progress = Progress::events("copying", total);
     let copied = copy(source, target, &tenant, |done| progress.set(done, total.max(done)))
         .await
@@ -86,7 +87,7 @@ async fn copy_one(
             let what = error.to_string();
             match error {
                 CopyError::Source(error) | CopyError::Target(error) => ledger_failure(error),
-                CopyError::Broken(_) => Failure::not_verified(what),
+                CopyError::Broken(_) | CopyError::NotAsSigned { .. } => Failure::not_verified(what),
                 CopyError::Differs { .. } => Failure::failed(what),
                 CopyError::Refused(_) => Failure::unavailable(what),
             }
@@ -96,17 +97,19 @@ async fn copy_one(
         tenant,
         events: head.next_seq,
         already_there: copied.already_there,
+        checkpoints: copied.checkpoints,
         head: head.hash.to_string(),
     })
 }
 
 fn table(copied: &[CopiedLedger]) -> String {
-    let mut table = Table::new(&["TENANT", "EVENTS#", "ALREADY THERE#", "HEAD"]);
+    let mut table = Table::new(&["TENANT", "EVENTS#", "ALREADY THERE#", "CHECKPOINTS#", "HEAD"]);
     for ledger in copied {
         table.row([
             ledger.tenant.to_string(),
             ledger.events.to_string(),
             ledger.already_there.to_string(),
+            ledger.checkpoints.to_string(),
             ledger.head.clone(),
         ]);
     }

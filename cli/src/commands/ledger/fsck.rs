@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde::Serialize;
 use stella_domain::checkpoint::{Keyring, PinnedKey};
-use stella_ledger::{
-    fsck::{LISTED, Problem, Report, fsck},
-    uri::LedgerUri,
-};
+use stella_ledger::fsck::{LISTED, Problem, Report, fsck};
 
 use super::init::{FindingView, findings_table, views};
 use crate::{
-    commands::storage::{StorageArgs, ledger_failure},
+    commands::storage::{StorageArgs, connect_existing, ledger_failure},
     exit::Exit,
     failure::Failure,
     output::{OutputArgs, Progress, Table, details},
@@ -63,13 +60,7 @@ struct View {
 impl Fsck {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let (uri, tenant) = (self.storage.uri(), &self.storage.tenant);
-        if let LedgerUri::Sqlite(path) = &uri
-            && !path.exists()
-        {
-            return Err(Failure::failed(format!("there is no ledger at {}", path.display()))
-                .try_this("name the right one with --ledger or --data-dir"));
-        }
-        let storage = uri.connect().await.map_err(ledger_failure)?;
+        let storage = connect_existing(&uri).await?;
         let scan = uri.scan().await.map_err(ledger_failure)?;
         // Only to draw the bar: where the end cannot be read, that will be found.
         let total = storage.ledger.head(tenant).await.map_or(0, |head| head.next_seq);

@@ -13,13 +13,14 @@ mod record;
 mod verify;
 mod verify_bundle;
 mod verify_receipt;
+mod verify_whole;
 
 use clap::Subcommand;
 use stella_api::types::LedgerHead;
 use stella_verify::ndjson::Report;
 
 pub(crate) use self::{
-    export::{Window, WindowArgs, download, export_bundle, pins, write_failure},
+    export::{Asked, Window, WindowArgs, download, export_bundle, pins, write_failure},
     key::witness_name,
     verify::verify_failure,
     verify_bundle::{judge, verdict},
@@ -91,6 +92,10 @@ fn head_details(head: &LedgerHead) -> String {
 
 /// What was verified, for people.
 pub(crate) fn report_details(report: &Report) -> String {
+    details(&report_rows(report))
+}
+
+fn report_rows(report: &Report) -> Vec<(&'static str, String)> {
     let mut rows = vec![
         ("events", format!("{} verified in {}", report.events, elapsed(report.elapsed))),
         ("bytes", report.bytes.to_string()),
@@ -111,7 +116,7 @@ pub(crate) fn report_details(report: &Report) -> String {
             ("head", span.head.to_string()),
         ]);
     }
-    details(&rows)
+    rows
 }
 
 /// The first of many seqs.

@@ -15,7 +15,7 @@ use stella_verify::{
 use super::{
     artifacts, report_details,
     verify_bundle::{self, TrustArgs},
-    verify_receipt,
+    verify_receipt, verify_whole,
 };
 use crate::{
     commands::storage::{ledger_failure, open_existing},
@@ -28,7 +28,8 @@ use crate::{
 ///
 /// Of a bundle, with --key, it is shown whether its window is complete and unchanged, by a signed
 /// checkpoint; each verdict has its own exit code (`stella --help`). Of a receipt, likewise, that the
-/// run's events stand in the ledger, in this order and unchanged. Of an export alone it is shown
+/// run's events stand in the ledger, in this order and unchanged. Of a stored ledger, that it is the one
+/// whose newest checkpoint was signed, from its first event on. Of an export alone, or without --key, it is shown
 /// that these events are an unbroken piece of one ledger, unchanged since they were recorded: exit
 /// code 4 if not. That nothing is missing before the first or after the last, or that the whole was
 /// not written anew, shows only when you compare the hashes with what you know from elsewhere.
@@ -43,14 +44,15 @@ Examples:
   stella orch ledger verify --receipt receipt.json --key stella.example/acme+a3438e79+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4
   stella orch ledger verify events.ndjson
   stella orch ledger verify 2026-09.ndjson 2026-10.ndjson 2026-11.ndjson
-  stella orch ledger verify --ledger sqlite:stella-data/ledger.db")]
+  stella orch ledger verify --ledger sqlite:stella-data/ledger.db
+  stella orch ledger verify --ledger mongodb://auditor@db.example/stella --tenant acme --key stella.example/acme+a3438e79+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4 --since october.checkpoint")]
 pub(crate) struct Verify {
     /// Bundles (a directory or a .tar.zst each), or exports, that continue each other, in this
     /// order.
     #[arg(value_name = "BUNDLE")]
     files: Vec<PathBuf>,
     /// A ledger where it is stored, from its beginning: sqlite:PATH, or mongodb://….
-    #[arg(long, value_name = "URI", conflicts_with_all = ["files", "keys"])]
+    #[arg(long, value_name = "URI", conflicts_with = "files")]
     ledger: Option<LedgerUri>,
     /// The receipt of a run, as `run receipt` writes it.
     #[arg(long, value_name = "FILE", requires = "keys",
@@ -76,6 +78,16 @@ impl Verify {
         }
         // The place itself first: verifying may take long.
         let store = self.artifacts.as_ref().map(artifacts::open).transpose()?;
+        if let (Some(uri), true) = (&self.ledger, self.trust.is_given()) {
+            let judged = verify_whole::run(uri, &self.tenant, self.trust, self.output).await;
+            let is_bad = |failure: &Failure| failure.exit != Exit::VerifiedWithErasures;
+            let (Some(store), false) = (store, judged.as_ref().is_err_and(is_bad)) else {
+                return judged;
+            };
+            let ledger = open_existing(uri).await?;
+            artifacts::of_ledger(store, &*ledger, &self.tenant, self.output).await?;
+            return judged;
+        }
         if self.trust.is_given() {
             let reports = verify_bundle::run(&self.files, self.trust, self.output).await;
             let is_good = |failure: &Failure| failure.exit == Exit::VerifiedWithErasures;
@@ -104,8 +116,8 @@ impl Verify {
         self.output.print(&report, |report| {
             let details = report_details(report);
             format!(
-                "the chain holds; nothing was proven against a checkpoint: give a bundle and --key \
-                 for that\n{details}"
+                "the chain holds; nothing was proven against a checkpoint: give --key, with a bundle or \
+                 a stored ledger, for that\n{details}"
             )
         })?;
         match (store, &self.ledger) {

@@ -21,6 +21,9 @@ Examples:
 pub(crate) struct Receipt {
     /// The run.
     run_id: RunId,
+    /// With the oldest checkpoint that at least so many of the server's witnesses have cosigned.
+    #[arg(long, value_name = "K")]
+    witnesses_needed: Option<usize>,
     /// Where to write it; stdout otherwise.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -31,7 +34,9 @@ pub(crate) struct Receipt {
 impl Receipt {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let client = Client::new(&self.server)?;
-        let receipt = client.get_text(&path("runs", &self.run_id, "/receipt"), &[]).await?;
+        let needed = self.witnesses_needed.map(|needed| ("witnessesNeeded", needed.to_string()));
+        let query = Vec::from_iter(needed);
+        let receipt = client.get_text(&path("runs", &self.run_id, "/receipt"), &query).await?;
         write_answer(self.file.as_deref(), &receipt)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use stella_domain::{
-    aggregate::{Control, Dag, Schedule},
+    aggregate::{Control, Dag, Ledger, Schedule},
     hash::Hash32,
     ids::StreamId,
 };
@@ -22,6 +22,8 @@ pub enum Fold {
     Schedule(Schedule),
     /// `control/<tenant>`.
     Control(Control),
+    /// `ledger/<tenant>`.
+    Ledger(Ledger),
 }
 
 impl Fold {
@@ -31,7 +33,8 @@ impl Fold {
             StreamId::Dag(_) => serde_json::from_str(state).map(Self::Dag).ok(),
             StreamId::Schedule(_) => serde_json::from_str(state).map(Self::Schedule).ok(),
             StreamId::Control(_) => serde_json::from_str(state).map(Self::Control).ok(),
-            StreamId::Run(_) | StreamId::Ledger(_) | StreamId::Plugin(_) => None,
+            StreamId::Ledger(_) => serde_json::from_str(state).map(Self::Ledger).ok(),
+            StreamId::Run(_) | StreamId::Plugin(_) => None,
         }
     }
 }
@@ -64,8 +67,11 @@ impl TenantCache {
                 (StreamId::Control(_), Fold::Control(control)) => {
                     self.control = Some(control.into());
                 }
+                (StreamId::Ledger(_), Fold::Ledger(ledger)) => self.ledger = Some(ledger),
                 // It was parsed as what the stream is.
-                (_, Fold::Dag(_) | Fold::Schedule(_) | Fold::Control(_)) => continue,
+                (_, Fold::Dag(_) | Fold::Schedule(_) | Fold::Control(_) | Fold::Ledger(_)) => {
+                    continue;
+                }
             }
             self.snapshots.insert(stream, version);
         }
@@ -86,7 +92,8 @@ impl TenantCache {
             StreamId::Dag(id) => serde_json::to_string(self.dags.get(id)?),
             StreamId::Schedule(id) => serde_json::to_string(self.schedule(id)?),
             StreamId::Control(_) => serde_json::to_string(self.control.as_deref()?),
-            StreamId::Run(_) | StreamId::Ledger(_) | StreamId::Plugin(_) => return None,
+            StreamId::Ledger(_) => serde_json::to_string(self.ledger.as_ref()?),
+            StreamId::Run(_) | StreamId::Plugin(_) => return None,
         };
         self.snapshots.insert(stream.clone(), version);
         Some(Snapshot { version, hash, state: state.ok()? })

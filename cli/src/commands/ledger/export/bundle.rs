@@ -71,15 +71,24 @@ impl Since {
     }
 }
 
+/// What a bundle is to prove beside its window.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Asked<'a> {
+    /// That its checkpoint extends this one.
+    pub(super) since: Option<&'a Since>,
+    /// That so many of the server's witnesses have cosigned it.
+    pub(super) witnesses_needed: Option<usize>,
+}
+
 /// Write the window's bundle to `out`, where it appears when it is whole.
 pub(crate) async fn export(
     client: &Client,
     window: Window,
-    since: Option<&Since>,
+    asked: Asked<'_>,
     out: Destination,
 ) -> Result<Manifest, Failure> {
     // What would refuse the bundle refuses it before its events are sent.
-    let mut proof = prove(client, window, since).await?;
+    let mut proof = prove(client, window, asked).await?;
     let first_seq = proof.window.first_seq;
     let mut writer = BundleWriter::create(out, first_seq).map_err(write_failure)?;
     let progress = Progress::events("exporting", proof.window.events());
@@ -92,7 +101,7 @@ pub(crate) async fn export(
     drop(progress);
     if writer.erased() > 0 {
         // What was erased meanwhile has to be explained too.
-        proof = prove(client, window, since).await?;
+        proof = prove(client, window, asked).await?;
     }
     let stop = StopWhenDropped::default();
     let stopped = Arc::clone(&stop.0);
@@ -120,8 +129,10 @@ impl Drop for StopWhenDropped {
     }
 }
 
-async fn prove(client: &Client, window: Window, since: Option<&Since>) -> Result<Proof, Failure> {
+async fn prove(client: &Client, window: Window, asked: Asked<'_>) -> Result<Proof, Failure> {
+    let Asked { since, witnesses_needed } = asked;
     let mut query = window.query();
+    query.extend(witnesses_needed.map(|needed| ("witnessesNeeded", needed.to_string())));
     query.extend(since.map(|since| ("since", since.checkpoint.size.to_string())));
     let proof: WindowProof = client.get("/ledger/proofs/window", &query).await?;
     let proof = Proof::from(proof);

@@ -17,7 +17,7 @@ use stella_replay::bundle::Destination;
 
 use self::bundle::Since;
 pub(crate) use self::{
-    bundle::{export as export_bundle, pins, write_failure},
+    bundle::{Asked, export as export_bundle, pins, write_failure},
     events::download,
 };
 use crate::{
@@ -52,6 +52,9 @@ pub(crate) struct Export {
     /// An older checkpoint of this ledger that you kept: the bundle proves that it extends it.
     #[arg(long, value_name = "CHECKPOINT", requires = "out")]
     since: Option<PathBuf>,
+    /// Build on the oldest checkpoint that at least so many of the server's witnesses have cosigned.
+    #[arg(long, value_name = "K", requires = "out")]
+    witnesses_needed: Option<usize>,
     /// Write the events alone to this file, once it is whole; without --out and --file to stdout.
     #[arg(long, value_name = "FILE", conflicts_with = "out")]
     file: Option<PathBuf>,
@@ -120,7 +123,9 @@ impl Export {
         match (self.out, self.file) {
             (Some(out), _) => {
                 let path = out.path().to_owned();
-                export_bundle(&client, window, since.as_ref(), out).await?;
+                let asked =
+                    Asked { since: since.as_ref(), witnesses_needed: self.witnesses_needed };
+                export_bundle(&client, window, asked, out).await?;
                 bundle::verify(&client, &path, since.as_ref()).await
             }
             (None, Some(file)) => {

@@ -1,5 +1,5 @@
-//! The README's five-minute tour, as it stands: its commands are run, and what they print has the
-//! shape that it shows.
+//! Documents that lead through something, as they stand: their commands are run, and what these print
+//! has the shape that is shown.
 
 use std::{
     fs,
@@ -12,13 +12,16 @@ use harness::{PATIENCE, sources, stella, until};
 /// Where the tour's server listens; here it gets a port of its own.
 const ADDRESS: &str = "http://127.0.0.1:7787";
 /// Blocks that begin so are commands. All others show what the block before printed.
-const COMMANDS: [&str; 5] = ["stella ", "RUN=", "sed ", "curl ", "cargo "];
+const COMMANDS: [&str; 10] =
+    ["stella ", "RUN=", "KEY=", "FROM=", "cp ", "sed ", "wc ", "curl ", "python3 ", "cargo "];
+/// Blocks of this language are not run: they need what is not there.
+const NOT_RUN: &str = "sh";
 /// Before each block's output stands this, and after it this with the exit code.
 const MARK: &str = "@@@";
 /// What the tour asks `jq`, for machines that have none.
 const STAND_IN_FOR_JQ: &str = "#!/bin/sh\nsed -n 's/.*\"runId\": *\"\\([^\"]*\\)\".*/\\1/p'\n";
 
-/// Commands, and what the README shows of what they print.
+/// Commands, and what the document shows of what they print.
 struct Stop {
     commands: String,
     shown: Option<String>,
@@ -29,14 +32,18 @@ struct Tour {
     stops: Vec<Stop>,
 }
 
-fn tour() -> Tour {
-    let readme = fs::read_to_string(sources::root().join("README.md")).unwrap();
-    let after = readme.split_once("\n## Five minutes\n").expect("the tour's heading").1;
-    let section = after.split("\n## ").next().unwrap();
+/// The part of a document that begins and ends with these headings.
+fn tour(document: &str, from: &str, to: &str) -> Tour {
+    let document = fs::read_to_string(sources::root().join(document)).unwrap();
+    let after = document.split_once(from).expect("the tour's heading").1;
+    let section = after.split_once(to).expect("the heading after it").0;
     let (mut hello_yaml, mut stops) = (String::new(), Vec::<Stop>::new());
     // Every other piece between fences is a block; its first line names its language.
     for block in section.split("\n```").skip(1).step_by(2) {
         let (language, text) = block.split_once('\n').unwrap();
+        if language == NOT_RUN {
+            continue;
+        }
         if language == "yaml" {
             text.clone_into(&mut hello_yaml);
         } else if COMMANDS.iter().any(|command| text.starts_with(command)) {
@@ -87,6 +94,7 @@ async fn walk(dir: &Path, address: &str, stops: &[Stop]) -> Vec<(String, i32)> {
     fs::write(&jq, STAND_IN_FOR_JQ).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(&jq, mode).unwrap();
+    std::os::unix::fs::symlink(sources::root().join("tools"), dir.join("tools")).unwrap();
     let (built, path) = (stella::binary(), std::env::var("PATH").unwrap());
     let built = built.parent().unwrap().display();
     let mut command = tokio::process::Command::new("bash");
@@ -141,14 +149,44 @@ fn check(stop: &Stop, printed: &str) {
     let mut words = shape(printed).into_iter();
     for word in shape(shown) {
         let found = words.any(|printed| printed == word);
-        assert!(found, "{commands} does not print {word:?} where README shows it:\n{printed}");
+        assert!(found, "{commands} does not print {word:?} where it is shown:\n{printed}");
     }
+}
+
+/// The code with which the last of these commands ends: that of the verdict that is shown.
+fn expected_code(stop: &Stop) -> i32 {
+    // The one that was tampered with.
+    if stop.commands.contains("changed.ndjson") {
+        return 4;
+    }
+    let says =
+        |of: &str| stop.shown.as_ref().is_some_and(|shown| shown.contains(&format!(": {of}")));
+    match () {
+        () if says("VERIFIED_WITH_ERASURES") => 10,
+        () if says("INCOMPLETE") => 11,
+        () if says("TAMPERED") => 12,
+        () => 0,
+    }
+}
+
+/// Walk it, beside a server in the same directory.
+async fn holds(dir: &Path, address: &str, stops: &[Stop]) {
+    assert!(stops.len() >= 10, "only {} stops", stops.len());
+    let walked = walk(dir, address, stops).await;
+    assert_eq!(walked.len(), stops.len());
+    for (stop, (printed, code)) in stops.iter().zip(&walked) {
+        assert_eq!(*code, expected_code(stop), "{}:\n{printed}", stop.commands);
+        check(stop, printed);
+    }
+}
+
+fn readme() -> Tour {
+    tour("README.md", "\n## Five minutes\n", "\n## ")
 }
 
 #[tokio::test]
 async fn the_five_minute_tour_is_as_the_readme_shows_it() {
-    let Tour { hello_yaml, mut stops } = tour();
-    assert!(stops.len() > 10, "only {} stops", stops.len());
+    let Tour { hello_yaml, mut stops } = readme();
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("hello.yaml"), hello_yaml).unwrap();
     // The binary is built, and the server has a terminal of its own.
@@ -160,13 +198,15 @@ async fn the_five_minute_tour_is_as_the_readme_shows_it() {
     if Command::new("curl").arg("--version").output().is_err() {
         stops.retain(|stop| !stop.commands.starts_with("curl "));
     }
+    holds(dir.path(), &address, &stops).await;
+}
 
-    let walked = walk(dir.path(), &address, &stops).await;
-    assert_eq!(walked.len(), stops.len());
-    for (stop, (printed, code)) in stops.iter().zip(&walked) {
-        // The one that was tampered with.
-        let expected = if stop.commands.contains("changed.ndjson") { 4 } else { 0 };
-        assert_eq!(*code, expected, "{}:\n{printed}", stop.commands);
-        check(stop, printed);
-    }
+#[tokio::test]
+async fn an_audit_goes_as_its_document_shows_it() {
+    let Tour { stops, .. } =
+        tour("docs/auditing.md", "\n## A walk through an audit\n", "\n## Retention\n");
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("hello.yaml"), readme().hello_yaml).unwrap();
+    let (_server, address) = serve(dir.path()).await;
+    holds(dir.path(), &address, &stops).await;
 }
