@@ -17,8 +17,8 @@ use stella_ledger::{
 
 use crate::{CommandError, Commands, engine::Command, refusal::Refusal};
 
-/// Erasures of other runs that may be recorded while one is decided.
-const OTHERS_MEANWHILE: usize = 16;
+/// Erasures by other nodes that may be recorded while one is decided.
+const OTHERS_MEANWHILE: usize = 64;
 
 /// An erasure as the ledger has recorded it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +48,11 @@ impl Commands {
         reason: ErasureReason,
         unfinished_from: u64,
     ) -> Result<ErasedRun, CommandError> {
+        // One at a time here: each is decided again when another one is recorded before it.
+        let _alone = self.shared.erasing.lock().await;
         let StoredRun { mut run, last_seq, blanked } = self.stored_run(tenant, run_id).await?;
         let mut own = Erasures::of(&*self.ledger, tenant, unfinished_from);
-        let (mut recorded, mut replayed) = (vec![], true);
+        let (mut recorded, mut replayed, mut all_named) = (vec![], true, false);
         // As many commits as it takes to name all, and one more decision that finds nothing left.
         let commits = run.payloads.len() / (ERASED_SEQS * ERASURES_AT_ONCE) + 2;
         for _ in 0..commits + OTHERS_MEANWHILE {
@@ -67,14 +69,21 @@ impl Commands {
             let command = LedgerCommand::Erase { run, reason };
             match self.ledger_command(tenant, actor, command).await {
                 Ok(Some(_)) => replayed = false,
-                Ok(None) => break,
+                Ok(None) => all_named = true,
                 Err(error) => match ledger_refusal(&error) {
                     Some(LedgerRefusal::ErasedMeanwhile(_)) => {}
                     // It may be gone because it was erased before.
-                    Some(LedgerRefusal::NothingToErase(_)) if blanked => break,
+                    Some(LedgerRefusal::NothingToErase(_)) if blanked => all_named = true,
                     Some(_) | None => return Err(error),
                 },
             }
+            if all_named {
+                break;
+            }
+        }
+        if !all_named {
+            let refusal = LedgerRefusal::ErasedMeanwhile(run_id.clone());
+            return Err(CommandError::Refused(Refusal::Ledger(refusal)));
         }
         if blanked {
             let all = erasure::of_run(&*self.ledger, tenant, run_id, last_seq).await;

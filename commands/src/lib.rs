@@ -113,6 +113,7 @@ impl Commands {
             lease_ms: config.lease_ms,
             logs: config.logs,
             cancelled: tokio::sync::Notify::new(),
+            erasing: tokio::sync::Mutex::default(),
         });
         let CommandsConfig { origin, clock, snapshots, .. } = config;
         let writer_config = WriterConfig { origin, clock, snapshots, known };

@@ -35,6 +35,13 @@ impl Seqs {
         was_in
     }
 
+    /// Whether `seq` is in.
+    pub fn contains(&self, seq: u64) -> bool {
+        let (word, bit) = place(seq);
+        let block = self.blocks.get(&(seq / BLOCK));
+        block.and_then(|block| block.get(word)).is_some_and(|word| word & bit != 0)
+    }
+
     /// How many there are.
     pub fn len(&self) -> u64 {
         self.len

@@ -53,6 +53,17 @@ pub enum CopyError {
         /// Its size.
         size: u64,
     },
+    /// The source has a checkpoint of more events than it has.
+    #[error(
+        "the source has a checkpoint of {size} events, and ends after {events}: its end was cut off, or \
+         an older backup was restored; what there is was copied"
+    )]
+    Shorter {
+        /// Its size.
+        size: u64,
+        /// How many events there are.
+        events: u64,
+    },
     /// The target holds another history of this tenant.
     #[error(
         "the target holds another ledger of tenant {tenant}: they part at event {seq}; \
@@ -110,7 +121,14 @@ pub async fn copy(
     if head.next_seq < target_end {
         return Err(CopyError::Differs { tenant: tenant.clone(), seq: head.next_seq });
     }
-    Ok(Copied { already_there: target_end, head, checkpoints: signed.copied })
+    // What came to the source meanwhile may be signed already.
+    let end = source.head(tenant).await.map_err(CopyError::Source)?.next_seq;
+    match signed.next {
+        Some(note) if note.size > end => Err(CopyError::Shorter { size: note.size, events: end }),
+        Some(_) | None => {
+            Ok(Copied { already_there: target_end, head, checkpoints: signed.copied })
+        }
+    }
 }
 
 /// What is signed of a ledger, on its way.
@@ -175,16 +193,23 @@ async fn held(
     tenant: &Tenant,
     page: &[Arc<Commit>],
 ) -> Result<usize, CopyError> {
-    let Some(first) = page.first() else { return Ok(0) };
-    let found = target.read(tenant, first.seq, page.len()).await.map_err(CopyError::Target)?;
-    for (ours, theirs) in page.iter().zip(&found) {
-        // Hashes stand for everything; only a payload may have been erased in one place already.
-        let same = ours.head() == theirs.head() && ours.seq == theirs.seq;
-        if !same {
-            return Err(CopyError::Differs { tenant: tenant.clone(), seq: ours.seq });
+    let mut held = 0;
+    while let Some(next) = page.get(held) {
+        let rest = &page[held..];
+        let found = target.read(tenant, next.seq, rest.len()).await.map_err(CopyError::Target)?;
+        if found.is_empty() {
+            break;
         }
+        for (ours, theirs) in rest.iter().zip(&found) {
+            // Hashes stand for everything; only a payload may have been erased in one place already.
+            let same = ours.head() == theirs.head() && ours.seq == theirs.seq;
+            if !same {
+                return Err(CopyError::Differs { tenant: tenant.clone(), seq: ours.seq });
+            }
+        }
+        held += found.len();
     }
-    Ok(found.len())
+    Ok(held)
 }
 
 async fn append(

@@ -59,7 +59,8 @@ pub trait Ledger: Send + Sync + 'static {
     async fn is_head(&self, tenant: &Tenant, next_seq: u64) -> Result<bool, LedgerError>;
 
     /// Commits from the one that holds `from_seq` on, by seq, at most `limit` (and at most
-    /// [`READ_LIMIT`]). Only durable ones. Each is checked against its hashes.
+    /// [`READ_LIMIT`]). Only durable ones. Each is checked against its hashes. Large commits make a page
+    /// shorter: only one without commits says that there are no more.
     async fn read(
         &self,
         tenant: &Tenant,
@@ -75,7 +76,7 @@ pub trait Ledger: Send + Sync + 'static {
     ) -> Result<Vec<Commit>, LedgerError>;
 
     /// Commits of one stream from the one that holds `from_version` on, in order, at most `limit`
-    /// (and at most [`READ_LIMIT`]). Each is checked against its hashes.
+    /// (and at most [`READ_LIMIT`]). Each is checked against its hashes. Large commits make a page shorter.
     ///
     /// # Errors
     /// [`LedgerError`]. Storages that can, read no more than is asked for.

@@ -1,6 +1,6 @@
 //! Verification of a live ledger, by the rules for exported lines.
 
-use stella_domain::{chain::ChainError, ids::Tenant};
+use stella_domain::ids::Tenant;
 use stella_ledger::{
     port::{Ledger, LedgerError},
     uri::Storage,
@@ -33,9 +33,16 @@ async fn each_lines<E: From<LedgerError>>(
     tenant: &Tenant,
     mut take: impl FnMut(&[u8]) -> Result<bool, E>,
 ) -> Result<(), E> {
-    let (mut text, mut from_seq) = (String::new(), 0);
+    let (mut text, mut from_seq, mut limit) = (String::new(), 0, COMMITS_AT_ONCE);
     loop {
-        let commits = ledger.read(tenant, from_seq, COMMITS_AT_ONCE).await?;
+        let commits = match ledger.read(tenant, from_seq, limit).await {
+            // Somewhere in the page: what comes before it is handed out, one by one.
+            Err(LedgerError::Damaged { .. } | LedgerError::Malformed { .. }) if limit > 1 => {
+                limit = 1;
+                continue;
+            }
+            read => read?,
+        };
         let Some(last) = commits.last() else { return Ok(()) };
         from_seq = last.head().next_seq;
         for (i, commit) in commits.iter().enumerate() {
@@ -101,24 +108,9 @@ pub async fn judge_ledger(
         match read.await {
             Ok(()) => {}
             Err(error @ LedgerError::Unavailable(_)) => return Err(error),
-            Err(error) => judge.damaged(place(&error), error.to_string()),
+            // It was read commit by commit up to there.
+            Err(error) => judge.damaged(Some(judge.next_seq()), error.to_string()),
         }
     }
     Ok(judge.report())
-}
-
-/// The first seq that a damage concerns.
-fn place(error: &LedgerError) -> Option<u64> {
-    match error {
-        LedgerError::Damaged { source, .. } => match source {
-            ChainError::HashMismatch { seq }
-            | ChainError::TooLarge { seq, .. }
-            | ChainError::Empty { seq } => Some(*seq),
-            ChainError::NotNext { seq, expected_seq, .. } => Some((*seq).min(*expected_seq)),
-        },
-        LedgerError::Unavailable(_)
-        | LedgerError::Malformed { .. }
-        | LedgerError::OtherName { .. }
-        | LedgerError::Undecodable(_) => None,
-    }
 }

@@ -11,6 +11,8 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use stella_domain::artifact::{Artifact, ArtifactDigest};
 
+use crate::erasure::record_and_nothing_else;
+
 fn id_of(run: &Value) -> &str {
     run["runId"].as_str().unwrap()
 }
@@ -264,6 +266,32 @@ async fn large_values_and_files_go_from_step_to_step_and_are_erased_with_their_r
     assert_eq!(log_of(&rerun).await.text, "said aloud\n");
     assert!(artifacts(&server, id_of(&rerun)).await.len() > 3);
     verify(0).await;
+}
+
+/// Another server erases, with a credential that this one has not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_has_itself_of_a_run_goes_when_others_erase_it() {
+    let plugin = large();
+    let server = TestServer::on(On::MongoDb).await.plugin(plugin.dir()).start().await;
+    let steps = json!([{"id": "make", "plugin": "large", "action": "make"}]);
+    server.client.register(&json!({"id": "d", "steps": steps})).await;
+    let mut runs = vec![];
+    for _ in 0..2 {
+        let run = server.client.run(&json!({"dagId": "d"})).await;
+        assert!(artifacts(&server, id_of(&run)).await.len() > 2);
+        runs.push(run);
+    }
+    let files = |run: &Value| {
+        let folder = server.data_dir().join("artifacts/stella.local/main").join(id_of(run));
+        fs::read_dir(folder).into_iter().flatten().count()
+    };
+    assert!(runs.iter().all(|run| files(run) > 0));
+    // Neither is blanked: what is left of the first does not keep the second one's files.
+    for run in &runs {
+        record_and_nothing_else(&server.ledger(), run).await;
+    }
+    until("its files are gone", async || runs.iter().all(|run| files(run) == 0).then_some(()))
+        .await;
 }
 
 /// It is not asked for again and again.

@@ -93,6 +93,13 @@ async fn everything_holds(server: &TestServer, uri: &str, runs: &[Value]) {
     let live = [&["ledger", "verify", "--ledger", uri], &key[..]].concat();
     let live = stella::run(&live, WITH_ERASURES).await;
     assert!(live.contains(": VERIFIED_WITH_ERASURES\n"), "{live}");
+    // Another installation's key: the ledger is there, and nobody who is trusted speaks for it.
+    let other = "stella.local/main+1e72588c+ATxTBp8bmHmAYqYCQxPfjVbiqG3xiDQkdzF0Fp0shrzv";
+    let live = ["ledger", "verify", "--ledger", uri, "--key", other, "-o", "json"];
+    let live: Value = serde_json::from_str(&stella::run(&live, 13).await).unwrap();
+    assert_eq!(live["verdict"], "UNTRUSTED", "{live}");
+    let nobody = ["ledger", "verify", "--ledger", uri, "--tenant", "nobody", "--key", other];
+    stella::run(&nobody, 1).await;
     let mut explained = vec![];
     for run in runs {
         let receipt = server.stella(&["run", "receipt", id_of(run)], 0).await;
@@ -165,7 +172,7 @@ async fn unfinished(server: &TestServer, expected: bool) {
 
 /// What is left behind by a server that was killed after it had recorded an erasure, and before it
 /// blanked anything.
-async fn record_and_nothing_else(uri: &str, run: &Value) {
+pub(crate) async fn record_and_nothing_else(uri: &str, run: &Value) {
     let ledger = uri.parse::<LedgerUri>().unwrap().open().await.unwrap();
     let config = CommandsConfig {
         origin: "stella.local".parse().unwrap(),
@@ -201,6 +208,10 @@ async fn what_is_erased_is_in_none_of_the_files() {
         })
         .await;
     }
+    let backup = server.scratch("backup.db");
+    let copied = format!("sqlite:{backup}");
+    let back_up = ["ledger", "copy", "--from", &server.ledger(), "--to", &copied];
+    stella::run(&back_up, 0).await;
     let (last, others) = runs.split_last().unwrap();
     for run in others {
         erase(&server, run).await;
@@ -211,10 +222,25 @@ async fn what_is_erased_is_in_none_of_the_files() {
     assert!(!files_with(&dir, SECRETS[4]).is_empty(), "recorded, and still there");
     server.restart().await;
     nowhere_on_disk(&server).await;
+    // Asked once more, of a server that had nothing left to do.
+    server.restart().await;
+    assert_eq!(erase(&server, &runs[0]).await["replayed"], true);
     everything_holds(&server, &server.ledger(), &runs).await;
     nowhere_on_disk(&server).await;
     server.stop().await;
     nowhere_on_disk(&server).await;
+
+    // The backup was begun before, and goes on after: it has payloads and what erases them.
+    stella::run(&back_up, 0).await;
+    assert!(contains(&fs::read(&backup).unwrap(), SECRETS[0]));
+    for end in ["-wal", "-shm"] {
+        let _ = fs::remove_file(dir.join(format!("ledger.db{end}")));
+    }
+    fs::rename(&backup, dir.join("ledger.db")).unwrap();
+    assert!(!files_with(&dir, SECRETS[0]).is_empty());
+    server.restart().await;
+    nowhere_on_disk(&server).await;
+    everything_holds(&server, &server.ledger(), &runs).await;
 }
 
 /// Documents of the database, in any collection, that hold this text.

@@ -237,6 +237,7 @@ impl Verifier {
                 let line = self.events - self.in_files_before + 1;
                 broken(file, line, self.chain.next_seq(), reason)
             })?;
+            pieces.reuse(piece);
         }
         Ok(())
     }

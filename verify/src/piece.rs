@@ -17,26 +17,36 @@ pub(crate) struct Pieces<R> {
     reader: R,
     carried: Vec<u8>,
     ended: bool,
+    /// Memory of pieces that nobody needs any more: fresh memory costs as much as what is read into it.
+    spare: Vec<Vec<u8>>,
 }
 
 impl<R: Read> Pieces<R> {
     pub(crate) fn new(reader: R) -> Self {
-        Self { reader, carried: vec![], ended: false }
+        Self { reader, carried: vec![], ended: false, spare: vec![] }
+    }
+
+    /// Take back a piece.
+    pub(crate) fn reuse(&mut self, mut piece: Vec<u8>) {
+        piece.clear();
+        self.spare.push(piece);
     }
 
     pub(crate) fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         if self.ended {
             return Ok(None);
         }
-        let mut piece = Vec::with_capacity(PIECE_BYTES);
-        piece.append(&mut self.carried);
+        let mut piece = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(PIECE_BYTES));
+        piece.extend_from_slice(&self.carried);
+        self.carried.clear();
         let wanted = (PIECE_BYTES - piece.len()) as u64;
         self.reader.by_ref().take(wanted).read_to_end(&mut piece)?;
         self.ended = piece.len() < PIECE_BYTES;
         if !self.ended
             && let Some(last) = memchr::memrchr(b'\n', &piece)
         {
-            self.carried = piece.split_off(last + 1);
+            self.carried.extend_from_slice(&piece[last + 1..]);
+            piece.truncate(last + 1);
         }
         Ok(Some(piece).filter(|piece| !piece.is_empty()))
     }

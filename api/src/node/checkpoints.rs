@@ -16,7 +16,7 @@ use stella_ledger::{
         proofs::{Cosigned, Noted, Proofs},
         signer::{Opened, Signer, SignerConfig},
     },
-    snapshots::SnapshotFiles,
+    snapshots::Snapshots,
     uri::Storage,
 };
 use tokio::task::JoinHandle;
@@ -111,7 +111,7 @@ impl Checkpoints {
     /// Check the ledger against what was signed.
     pub(super) async fn open(
         config: &NodeConfig,
-        data_dir: &DataDir,
+        (data_dir, snapshots): (&DataDir, Arc<dyn Snapshots>),
         storage: Storage,
         gate: Arc<Gate>,
     ) -> Result<Self, SignerError> {
@@ -134,7 +134,7 @@ impl Checkpoints {
             kept: Kept::new(kept.into_iter().flatten().collect()),
             seen: data_dir.seen_checkpoint(&config.tenant),
             cosigners: Witnesses::ask(witnesses),
-            snapshots: Arc::new(SnapshotFiles::new(data_dir.snapshots())),
+            snapshots,
         };
         let proofs = Proofs::new(storage.clone(), origin);
         let opened = Signer::open(signer_config, storage, Arc::clone(&proofs), gate).await?;

@@ -4,14 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use stella_commands::Commands;
-use stella_domain::{
-    event::DataErased,
-    ids::{RunId, Tenant},
-};
+use stella_domain::ids::{RunId, Tenant};
 use stella_ledger::{
     checkpoints::gate::Gate,
-    erasure::{EraseError, Eraser, Erasures as Recorded, Mark, carry_out, left},
-    port::Ledger,
+    erasure::{EraseError, Eraser, Erasures as InOrder, Known, Mark, carry_out, left},
+    port::{Ledger, LedgerError},
+    recorded::Recorded,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -25,6 +23,8 @@ use super::artifacts::Artifacts;
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// How often a node looks for what others have recorded, or carried out.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Between two pages of the second look: it is in nobody's way.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// How long a caller waits for what it had recorded to be carried out.
 const CARRIED_OUT_WITHIN: Duration = Duration::from_secs(15);
 
@@ -53,13 +53,48 @@ struct Inner {
 
 #[derive(Debug, Clone)]
 struct Progress {
-    /// Erasures recorded before this seq are carried out.
-    carried_out: u64,
-    /// Likewise, as a version of the ledger's own stream.
-    from_version: u64,
+    /// How far all of it is carried out.
+    known: Known,
     /// Attempts that failed, and why the last one did.
     failures: u64,
     trouble: String,
+}
+
+/// Why something of an erasure is left to do.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Payloads(#[from] EraseError),
+    #[error(
+        "what run {run_id} left in the artifact store or in logs, which the event {seq} erases, cannot \
+         be removed: {reason}"
+    )]
+    Artifacts { seq: u64, run_id: RunId, reason: String },
+    #[error("{0}")]
+    Passing(String),
+}
+
+impl From<LedgerError> for Trouble {
+    fn from(error: LedgerError) -> Self {
+        Self::Payloads(error.into())
+    }
+}
+
+impl Trouble {
+    /// Whether something is there that should not be, as far as is known, and stays until somebody does
+    /// something about it.
+    fn is_a_finding(&self) -> bool {
+        match self {
+            Self::Artifacts { .. } => true,
+            Self::Payloads(error) => match error {
+                EraseError::NoCredential { .. }
+                | EraseError::Refused(_)
+                | EraseError::NotThere { .. } => true,
+                EraseError::Unavailable(_) | EraseError::Ledger(_) => false,
+            },
+            Self::Passing(_) => false,
+        }
+    }
 }
 
 /// Why an erasure is not carried out, or not yet.
@@ -89,10 +124,9 @@ pub enum ErasureError {
 
 impl Erasures {
     pub(super) fn new(parts: Parts) -> Self {
-        let nothing = String::new();
-        let progress = Progress { carried_out: 0, from_version: 1, failures: 0, trouble: nothing };
-        let (wake, progress) = (Notify::new(), watch::Sender::new(progress));
-        Self(Arc::new(Inner { parts, wake, progress }))
+        let (known, trouble) = (Known::NOTHING, String::new());
+        let progress = watch::Sender::new(Progress { known, failures: 0, trouble });
+        Self(Arc::new(Inner { parts, wake: Notify::new(), progress }))
     }
 
     /// Whether an erasure that is recorded now will be carried out; answers the version of the ledger's
@@ -102,7 +136,7 @@ impl Erasures {
     /// [`ErasureError::NotConfigured`], [`ErasureError::Refused`].
     pub async fn possible(&self) -> Result<u64, ErasureError> {
         let eraser = self.0.parts.eraser.as_ref().ok_or(ErasureError::NotConfigured)?;
-        let from_version = self.0.progress.borrow().from_version;
+        let from_version = self.0.progress.borrow().known.from_version;
         eraser.may_blank().await.map_err(ErasureError::Refused)?;
         Ok(from_version)
     }
@@ -116,10 +150,10 @@ impl Erasures {
         let mut progress = inner.progress.subscribe();
         let failures = progress.borrow().failures;
         inner.wake.notify_one();
-        let settled = progress.wait_for(|p| p.carried_out > seq || p.failures > failures);
+        let settled = progress.wait_for(|p| p.known.carried_out > seq || p.failures > failures);
         let settled = tokio::time::timeout(CARRIED_OUT_WITHIN, settled).await;
         let trouble = match settled {
-            Ok(Ok(progress)) if progress.carried_out > seq => return Ok(()),
+            Ok(Ok(progress)) if progress.known.carried_out > seq => return Ok(()),
             Ok(Ok(progress)) => progress.trouble.clone(),
             Ok(Err(_)) => "this server is stopping".to_owned(),
             Err(_) => "others come before it, or the storage is slow".to_owned(),
@@ -140,114 +174,181 @@ impl Erasures {
     }
 }
 
+/// How far a task has come, as versions of the ledger's own stream.
+struct Places {
+    /// What this node has itself of erased runs is gone up to here.
+    own: u64,
+    /// How far the second look has come, which ends at `looked_until`.
+    looked: u64,
+    looked_until: u64,
+}
+
 impl Inner {
     async fn run(&self) {
-        let mut known = false;
+        let mut places = None;
         loop {
-            let done = match known {
-                true => self.catch_up().await,
-                false => self.begin().await,
+            let done = match &mut places {
+                Some(places) => self.catch_up(places).await,
+                None => match self.begin().await {
+                    Ok(begun) => self.catch_up(places.insert(begun)).await,
+                    Err(trouble) => Err(trouble),
+                },
             };
-            match done {
-                Ok(()) => {
-                    known = true;
-                    self.parts.gate.learn_of_erasures(None);
-                    // Nobody tells of what other nodes have recorded.
-                    let _ = tokio::time::timeout(LOOK_EVERY, self.wake.notified()).await;
-                }
-                Err(error) => {
-                    let trouble = error.to_string();
-                    self.parts.gate.learn_of_erasures(Some(trouble.clone()));
-                    self.progress.send_modify(|progress| {
-                        progress.failures += 1;
-                        progress.trouble = trouble;
-                    });
-                    tokio::time::sleep(TRY_AGAIN).await;
-                }
-            }
+            let pause = match &done {
+                Err(_) => TRY_AGAIN,
+                Ok(()) if places.as_ref().is_none_or(Places::are_open) => BETWEEN_LOOKS,
+                // Nobody tells of what other nodes have recorded.
+                Ok(()) => LOOK_EVERY,
+            };
+            self.tell(done.err());
+            let _ = tokio::time::timeout(pause, self.wake.notified()).await;
         }
+    }
+
+    fn tell(&self, trouble: Option<Trouble>) {
+        let finding = trouble.as_ref().filter(|trouble| trouble.is_a_finding());
+        self.parts.gate.learn_of_erasures(finding.map(ToString::to_string));
+        let passing = trouble.as_ref().filter(|trouble| !trouble.is_a_finding());
+        self.progress.send_modify(|progress| {
+            let said = trouble.as_ref().map(ToString::to_string).unwrap_or_default();
+            if passing.is_some() && progress.trouble != said {
+                tracing::warn!(tenant = %self.parts.tenant, "erasures have to wait: {said}");
+            }
+            progress.failures += u64::from(trouble.is_some());
+            progress.trouble = said;
+        });
     }
 
     /// Find out how far an earlier process came, and go on from there.
-    async fn begin(&self) -> Result<(), EraseError> {
+    async fn begin(&self) -> Result<Places, Trouble> {
         let Parts { mark, ledger, tenant, .. } = &self.parts;
-        let from_version = mark.load(&**ledger, tenant).await?;
-        self.progress.send_modify(|progress| progress.from_version = from_version);
-        self.catch_up().await
+        let known = mark.load(&**ledger, tenant).await?;
+        self.progress.send_modify(|progress| progress.known = known);
+        let from = known.from_version;
+        Ok(Places { own: from, looked: 1, looked_until: from })
     }
 
-    /// Everything that was recorded since. The events of runs are read only where an erasure names them.
-    async fn catch_up(&self) -> Result<(), EraseError> {
-        let Parts { tenant, ledger, eraser, mark, .. } = &self.parts;
-        let from_version = self.progress.borrow().from_version;
-        let mut recorded = Recorded::of(&**ledger, tenant, from_version);
+    /// Everything that was recorded since, and then a little of what was before. The events of runs are
+    /// read only where an erasure names them. What cannot be done for one erasure keeps none of the
+    /// others' artifacts and logs.
+    async fn catch_up(&self, places: &mut Places) -> Result<(), Trouble> {
+        let Parts { tenant, ledger, .. } = &self.parts;
+        self.stop_at_a_closed_gate()?;
+        let own = self.forget(places).await;
+        let from_version = self.progress.borrow().known.from_version;
+        let mut recorded = InOrder::of(&**ledger, tenant, from_version);
         loop {
             let page = recorded.next().await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            let erasures = || page.iter().flat_map(|recorded| recorded.erasures());
-            for (seq, erased) in erasures() {
-                self.carry_out(seq, erased).await?;
+            let Some(last) = page.last() else { break };
+            self.blank(&page, true).await?;
+            let known = Known {
+                from_version: recorded.reached(),
+                carried_out: last.commit.head().next_seq,
+            };
+            // Else what this node has itself is still there, and nobody is told that it is done.
+            if places.own >= known.from_version {
+                self.parts.mark.store(&last.commit).await;
+                self.progress.send_modify(|progress| progress.known = known);
             }
-            if let Some(eraser) = eraser
-                && erasures().next().is_some()
-            {
-                // Also where nothing was left to blank: whoever did it may have been cut off.
-                eraser.scrub().await?;
+        }
+        own?;
+        self.look_again(places).await
+    }
+
+    /// Remove artifacts and logs of erased runs, as far as this node has them.
+    async fn forget(&self, places: &mut Places) -> Result<(), Trouble> {
+        let Parts { tenant, ledger, .. } = &self.parts;
+        let mut recorded = InOrder::of(&**ledger, tenant, places.own);
+        loop {
+            let page = recorded.next().await?;
+            if page.is_empty() {
+                return Ok(());
             }
-            mark.store(&last.commit);
-            let (carried_out, from_version) = (last.commit.head().next_seq, recorded.reached());
-            self.progress.send_modify(|progress| {
-                (progress.carried_out, progress.from_version) = (carried_out, from_version);
-                progress.trouble.clear();
-            });
+            self.erase_artifacts(&page).await?;
+            places.own = recorded.reached();
         }
     }
 
-    async fn carry_out(&self, seq: u64, erased: &DataErased) -> Result<(), EraseError> {
+    /// Go through what was carried out before this process began, a page at a time: payloads, and files
+    /// too, may have come back with a backup, or with a copy of the ledger.
+    async fn look_again(&self, places: &mut Places) -> Result<(), Trouble> {
+        if !places.are_open() {
+            return Ok(());
+        }
+        let Parts { tenant, ledger, .. } = &self.parts;
+        let mut recorded = InOrder::of(&**ledger, tenant, places.looked);
+        let page = recorded.next().await?;
+        self.erase_artifacts(&page).await?;
+        self.blank(&page, false).await?;
+        places.looked = if page.is_empty() { places.looked_until } else { recorded.reached() };
+        Ok(())
+    }
+
+    /// Blank what these erasures name, or see that it is gone.
+    async fn blank(&self, page: &[Arc<Recorded>], is_new: bool) -> Result<(), Trouble> {
         let Parts { tenant, ledger, eraser, commands, .. } = &self.parts;
-        self.stop_at_a_closed_gate()?;
-        // Also where nothing is left to blank, for the same reason.
-        self.erase_artifacts(&erased.run_id).await?;
-        match eraser {
-            Some(eraser) => {
-                let blanked = carry_out(&**ledger, &**eraser, tenant, erased).await?;
-                if blanked == 0 {
-                    return Ok(());
-                }
+        let (mut blanked_of_page, mut any) = (0, false);
+        for (seq, erased) in page.iter().flat_map(|recorded| recorded.erasures()) {
+            any = true;
+            let blanked = match eraser {
+                Some(eraser) => carry_out(&**ledger, &**eraser, tenant, erased).await?,
+                None => match left(&**ledger, tenant, erased).await? {
+                    0 => 0,
+                    left => {
+                        let run_id = erased.run_id.clone();
+                        return Err(EraseError::NoCredential { seq, run_id, left }.into());
+                    }
+                },
+            };
+            if blanked > 0 {
                 tracing::info!(%tenant, runId = %erased.run_id, seq, blanked, "payloads are erased");
             }
-            None => {
-                let left = left(&**ledger, tenant, erased).await?;
-                if left > 0 {
-                    let run_id = erased.run_id.clone();
-                    return Err(EraseError::NoCredential { seq, run_id, left });
-                }
+            blanked_of_page += blanked;
+            // What it read of the run meanwhile had them still, whoever blanked them.
+            if is_new || blanked > 0 {
+                let forgotten = commands.forget_run(tenant, &erased.run_id).await;
+                forgotten.map_err(|error| Trouble::Passing(error.to_string()))?;
             }
         }
-        // What it read of the run meanwhile had them still.
-        let forgotten = commands.forget_run(tenant, &erased.run_id).await;
-        forgotten.map_err(|error| EraseError::Unavailable(error.to_string()))
+        if let Some(eraser) = eraser
+            && (blanked_of_page > 0 || is_new && any)
+        {
+            // Also where nothing was left to blank: whoever did it may have been cut off.
+            eraser.scrub().await?;
+        }
+        Ok(())
     }
 
-    async fn erase_artifacts(&self, run_id: &RunId) -> Result<(), EraseError> {
+    async fn erase_artifacts(&self, page: &[Arc<Recorded>]) -> Result<(), Trouble> {
         let artifacts = &self.parts.artifacts;
         let Artifacts { store, live, .. } = artifacts;
-        live.erase(run_id).map_err(|error| EraseError::Unavailable(error.to_string()))?;
-        let erased = store.erase(artifacts.ledger(), run_id).await;
-        let erased = erased.map_err(|error| EraseError::Unavailable(error.to_string()))?;
-        if erased > 0 {
-            tracing::info!(run = %run_id, erased, "artifacts are erased");
+        for (seq, erased) in page.iter().flat_map(|recorded| recorded.erasures()) {
+            let run_id = &erased.run_id;
+            let trouble = |reason| Trouble::Artifacts { seq, run_id: run_id.clone(), reason };
+            live.erase(run_id).map_err(|error| trouble(error.to_string()))?;
+            let gone = store.erase(artifacts.ledger(), run_id).await;
+            let gone = gone.map_err(|error| trouble(error.to_string()))?;
+            if gone > 0 {
+                tracing::info!(run = %run_id, erased = gone, "artifacts are erased");
+            }
         }
         Ok(())
     }
 
     /// A ledger that is not the one that was signed is evidence: nothing in it is changed.
-    fn stop_at_a_closed_gate(&self) -> Result<(), EraseError> {
+    fn stop_at_a_closed_gate(&self) -> Result<(), Trouble> {
         match self.parts.gate.closed() {
             None => Ok(()),
             Some(finding) => {
-                Err(EraseError::Unavailable(format!("{}: {}", finding.code, finding.message)))
+                Err(Trouble::Passing(format!("{}: {}", finding.code, finding.message)))
             }
         }
+    }
+}
+
+impl Places {
+    /// Whether the second look is not at its end.
+    fn are_open(&self) -> bool {
+        self.looked < self.looked_until
     }
 }

@@ -15,7 +15,7 @@ use stella_ledger::{
     feed::Feed,
     name::check_name,
     port::Ledger,
-    snapshots::SnapshotFiles,
+    snapshots::{SnapshotFiles, Snapshots},
     uri::Storage,
 };
 use stella_projections::Projections;
@@ -163,7 +163,9 @@ impl Starter {
         report_findings(&*self.ledger, *strict).await?;
         // Before anything is written: the ledger has to extend what was signed.
         let (storage, gate) = (self.storage.clone(), Arc::clone(&self.gate));
-        let checkpoints = Checkpoints::open(&self.config, &self.data_dir, storage, gate).await?;
+        let snapshots: Arc<dyn Snapshots> = Arc::new(SnapshotFiles::new(self.data_dir.snapshots()));
+        let places = (&*self.data_dir, Arc::clone(&snapshots));
+        let checkpoints = Checkpoints::open(&self.config, places, storage, gate).await?;
         let name = LedgerId { origin: origin.clone(), tenant: tenant.clone() };
         check_name(&*self.ledger, &name).await?;
         // Notices a ledger that was replaced or restored from an older backup.
@@ -176,7 +178,7 @@ impl Starter {
             clock: Arc::clone(&self.clock),
             lease_ms: *lease_ms,
             logs: Arc::new(self.artifacts.clone()),
-            snapshots: Arc::new(SnapshotFiles::new(self.data_dir.snapshots())),
+            snapshots,
             open_work: vec![(tenant.clone(), self.without_own_leases(work))],
         };
         let (commands, writer) =

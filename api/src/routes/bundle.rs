@@ -66,10 +66,16 @@ pub(crate) async fn prove_window(
     let attempt = async || prove(ledger, proofs, tenant, window, params.since, &cosigned).await;
     let mut found = attempt().await;
     let give_up = Instant::now() + SIGNED_WITHIN;
-    let unsigned = |found: &Result<_, ProveError>| {
-        matches!(found, Err(ProveError::NotSigned { .. } | ProveError::NotCosigned { .. }))
-    };
-    while unsigned(&found) && Instant::now() < give_up {
+    loop {
+        let may_wait = match &found {
+            Err(ProveError::NotSigned { .. }) => Instant::now() < give_up,
+            // Looking for one takes long, and one that another node signs is in nobody's hands.
+            Err(ProveError::NotCosigned { .. }) => checkpoints.signer().is_ok(),
+            Ok(_) | Err(_) => false,
+        };
+        if !may_wait {
+            break;
+        }
         match checkpoints.signer() {
             Ok(signer) => {
                 signer.sign_new().await?;

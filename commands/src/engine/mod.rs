@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) logs: Arc<dyn StepLogs>,
     /// Woken when a running step is to be cancelled.
     pub(crate) cancelled: Notify,
+    /// Held by who has an erasure decided.
+    pub(crate) erasing: tokio::sync::Mutex<()>,
 }
 
 impl Shared {

@@ -100,3 +100,25 @@ async fn a_run_under_way_keeps_its_payloads() {
     }
     assert_eq!(node.next_seq().await, before);
 }
+
+#[tokio::test]
+async fn many_runs_are_erased_at_once() {
+    let dir = TempDir::new().unwrap();
+    let node = Node::new(open(&dir).await, &TestClock::new()).await;
+    let mut runs = vec![];
+    for n in 0..24 {
+        let mut new = new_run("one", Some(&format!("t{n}")));
+        new.inputs = json(&format!(r#"{{"who":"{SECRET}"}}"#));
+        runs.push(node.run(new).await.unwrap().answer.run_id);
+        let grant = node.lease("w1").await;
+        node.succeed("w1", &grant, &format!(r#"{{"who":"{SECRET}"}}"#)).await;
+    }
+    let erasing = runs.iter().map(async |run_id| {
+        let reason = "request 17".parse().unwrap();
+        node.commands.erase_run(&acme(), &operator(), run_id, reason, 1).await.unwrap()
+    });
+    let mut erased = futures::future::join_all(erasing).await;
+    assert!(erased.iter().all(|erased| (erased.payloads, erased.replayed) == (2, false)));
+    erased.dedup_by_key(|erased| erased.seq);
+    assert_eq!(erased.len(), runs.len(), "each has its own");
+}

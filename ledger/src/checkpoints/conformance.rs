@@ -44,6 +44,12 @@ async fn notes_are_found_by_size(store: &dyn CheckpointStore, tenant: &Tenant, o
         assert_eq!(sizes(store, tenant, at_least).await, Some(found), "at least {at_least}");
     }
     assert_eq!(sizes(store, tenant, 1_000_001).await, None);
+    for (from, limit, found) in
+        [(0, 3, &[1, 7, 30][..]), (8, 9, &[30, 300, 1_000_000]), (0, 0, &[]), (2_000_000, 9, &[])]
+    {
+        let notes = store.notes_from(tenant, from, limit).await.expect("a read");
+        assert!(notes.iter().map(|note| note.size).eq(found.iter().copied()), "{notes:?}");
+    }
     let newest = StoredNote { size: 1_000_000, note: "size 1000000 — \n".to_owned() };
     assert_eq!(store.newest_note(tenant).await.expect("a read"), Some(newest.clone()));
     assert_eq!(store.note_of(tenant, 1_000_000).await.expect("a read"), Some(newest));

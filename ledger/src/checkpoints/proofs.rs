@@ -24,7 +24,11 @@ use stella_domain::{
     },
 };
 
-use super::{ProofError, events::each_hash, store::StoredNote};
+use super::{
+    ProofError,
+    events::each_hash,
+    store::{NOTES_LIMIT, StoredNote},
+};
 use crate::uri::Storage;
 
 /// Authenticated tiles kept in memory, 8 KiB each.
@@ -34,8 +38,8 @@ const CACHED_EDGES: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 /// Tiles that are stored at once while a tree is built again from all events.
 const TILES_AT_ONCE: usize = 4_096;
 /// Checkpoints without the cosignatures that are asked for which are passed over in search of one
-/// that has them.
-pub const LOOKED_AT: usize = 10_000;
+/// that has them: those of a hundred days in which one is signed every ten seconds.
+pub const LOOKED_AT: usize = 1_000_000;
 /// Hashes of a tile, as seq counts.
 const WIDTH: u64 = TILE_WIDTH as u64;
 
@@ -59,11 +63,8 @@ pub struct Cosigned {
 }
 
 impl Cosigned {
-    fn holds_for(&self, noted: &Noted) -> bool {
-        if self.needed == 0 {
-            return true;
-        }
-        let cosigned = Note::parse(&noted.note).and_then(|note| note.cosigned_by(&self.witnesses));
+    fn holds_for(&self, note: &str) -> bool {
+        let cosigned = Note::parse(note).and_then(|note| note.cosigned_by(&self.witnesses));
         cosigned.is_ok_and(|cosigned| cosigned.len() >= self.needed)
     }
 }
@@ -125,14 +126,19 @@ impl Proofs {
         size: u64,
         cosigned: &Cosigned,
     ) -> Result<Option<Noted>, ProofError> {
+        let store = &self.storage.checkpoints;
+        if cosigned.needed == 0 {
+            return self.noted(tenant, store.note_from(tenant, size).await?);
+        }
         let mut from = size;
-        for _ in 0..LOOKED_AT {
-            let stored = self.storage.checkpoints.note_from(tenant, from).await?;
-            let Some(noted) = self.noted(tenant, stored)? else { return Ok(None) };
-            if cosigned.holds_for(&noted) {
-                return Ok(Some(noted));
+        for _ in 0..LOOKED_AT / NOTES_LIMIT {
+            let page = store.notes_from(tenant, from, NOTES_LIMIT).await?;
+            let Some(last) = page.last() else { return Ok(None) };
+            from = last.size.saturating_add(1);
+            if let Some(found) = page.into_iter().find(|stored| cosigned.holds_for(&stored.note)) {
+                return self.noted(tenant, Some(found));
             }
-            from = noted.checkpoint.size.saturating_add(1);
+            tokio::task::consume_budget().await;
         }
         Ok(None)
     }

@@ -15,6 +15,9 @@ use crate::port::LedgerError;
 /// Roots that one read returns at most: the hashes of one tile.
 pub const ROOTS_LIMIT: u64 = TILE_WIDTH as u64;
 
+/// Notes that one read returns at most.
+pub const NOTES_LIMIT: usize = 1_000;
+
 /// A signed note as stored; whether it holds is for the reader to check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredNote {
@@ -59,12 +62,23 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// The note of exactly this size.
     async fn note_of(&self, tenant: &Tenant, size: u64) -> Result<Option<StoredNote>, LedgerError>;
 
+    /// The notes of the smallest sizes that are at least this one, by size, at most `limit` (and at
+    /// most [`NOTES_LIMIT`]).
+    async fn notes_from(
+        &self,
+        tenant: &Tenant,
+        size: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredNote>, LedgerError>;
+
     /// The note of the smallest size that is at least this one.
     async fn note_from(
         &self,
         tenant: &Tenant,
         size: u64,
-    ) -> Result<Option<StoredNote>, LedgerError>;
+    ) -> Result<Option<StoredNote>, LedgerError> {
+        Ok(self.notes_from(tenant, size, 1).await?.pop())
+    }
 
     /// The note of the largest size.
     async fn newest_note(&self, tenant: &Tenant) -> Result<Option<StoredNote>, LedgerError>;

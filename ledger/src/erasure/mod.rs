@@ -7,7 +7,7 @@
 pub mod conformance;
 mod mark;
 
-pub use self::mark::Mark;
+pub use self::mark::{Known, Mark};
 
 use std::{collections::HashSet, sync::Arc};
 

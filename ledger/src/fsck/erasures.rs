@@ -15,6 +15,8 @@ pub(super) struct Erasures {
     /// Events whose payload is gone, and which no event named yet. One that names them stands behind
     /// them.
     unexplained: Seqs,
+    /// Those that one named: naming them once more says nothing new.
+    explained: Seqs,
 }
 
 impl Erasures {
@@ -34,7 +36,9 @@ impl Erasures {
     }
 
     fn named(&mut self, named: u64, by: u64, report: &mut Report) {
-        if !self.unexplained.remove(named) {
+        if self.unexplained.remove(named) {
+            self.explained.insert(named);
+        } else if !self.explained.contains(named) {
             let message = format!(
                 "its payload is still there, though event {by} says that it was erased: a server with \
                  the erasing credential finishes that when it starts, or is just about it"

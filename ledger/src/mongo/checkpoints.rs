@@ -15,7 +15,7 @@ use stella_domain::{hash::Hash32, ids::Tenant, merkle::Tile};
 
 use super::MongoLedger;
 use crate::{
-    checkpoints::store::{CheckpointStore, ROOTS_LIMIT, StoredNote},
+    checkpoints::store::{CheckpointStore, NOTES_LIMIT, ROOTS_LIMIT, StoredNote},
     port::LedgerError,
 };
 
@@ -49,16 +49,20 @@ impl MongoLedger {
             .sort(doc! { "_id": direction })
             .max_time(self.options.read_timeout);
         let found = self.within("a read", find.into_future()).await?;
-        let Some(found) = found else { return Ok(None) };
-        let id = found.get_str("_id").unwrap_or_default();
-        let size = id.rsplit('/').next().and_then(|digits| digits.parse().ok());
-        match (size, found.get_str("note")) {
-            (Some(size), Ok(note)) => Ok(Some(StoredNote { size, note: note.to_owned() })),
-            _ => Err(LedgerError::Malformed {
-                id: format!("{CHECKPOINTS} {id}"),
-                reason: "it is no note under <tenant>/<size>".to_owned(),
-            }),
-        }
+        found.as_ref().map(note_of).transpose()
+    }
+}
+
+/// The note that a document is.
+fn note_of(found: &Document) -> Result<StoredNote, LedgerError> {
+    let id = found.get_str("_id").unwrap_or_default();
+    let size = id.rsplit('/').next().and_then(|digits| digits.parse().ok());
+    match (size, found.get_str("note")) {
+        (Some(size), Ok(note)) => Ok(StoredNote { size, note: note.to_owned() }),
+        _ => Err(LedgerError::Malformed {
+            id: format!("{CHECKPOINTS} {id}"),
+            reason: "it is no note under <tenant>/<size>".to_owned(),
+        }),
     }
 }
 
@@ -161,13 +165,28 @@ impl CheckpointStore for MongoLedger {
         self.note(doc! { "$eq": note_key(tenant, size) }, 1).await
     }
 
-    async fn note_from(
+    async fn notes_from(
         &self,
         tenant: &Tenant,
         size: u64,
-    ) -> Result<Option<StoredNote>, LedgerError> {
+        limit: usize,
+    ) -> Result<Vec<StoredNote>, LedgerError> {
+        let limit = limit.min(NOTES_LIMIT);
+        if limit == 0 {
+            return Ok(vec![]);
+        }
         let all = format!("{tenant}0"); // `0` comes after `/`.
-        self.note(doc! { "$gte": note_key(tenant, size), "$lt": all }, 1).await
+        let range = doc! { "$gte": note_key(tenant, size), "$lt": all };
+        let checkpoints = self.checkpoints();
+        // The casts are exact: at most 1,000. The batch is one larger, else there is a second trip.
+        let find = checkpoints
+            .find(doc! { "_id": range })
+            .sort(doc! { "_id": 1 })
+            .limit(limit as i64)
+            .batch_size(limit as u32 + 1)
+            .max_time(self.options.read_timeout);
+        let found = async { find.await?.try_collect::<Vec<Document>>().await };
+        self.within("a read", found).await?.iter().map(note_of).collect()
     }
 
     async fn newest_note(&self, tenant: &Tenant) -> Result<Option<StoredNote>, LedgerError> {

@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use async_trait::async_trait;
-use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection, sqlite::SqliteRow};
 use stella_domain::{hash::Hash32, ids::Tenant, merkle::Tile};
 
 use super::{SqliteLedger, read_error};
 use crate::{
-    checkpoints::store::{CheckpointStore, ROOTS_LIMIT, StoredNote},
+    checkpoints::store::{CheckpointStore, NOTES_LIMIT, ROOTS_LIMIT, StoredNote},
     port::LedgerError,
 };
 
@@ -89,11 +89,15 @@ impl SqliteLedger {
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         let row = sqlx::query(sql).bind(tenant.as_str()).bind(size);
         let row = row.fetch_optional(&self.readers).await.map_err(read_error)?;
-        let Some(row) = row else { return Ok(None) };
-        let size: i64 = row.try_get("size").map_err(read_error)?;
-        let note = row.try_get("note").map_err(read_error)?;
-        Ok(Some(StoredNote { size: size.unsigned_abs(), note }))
+        row.as_ref().map(note_of).transpose()
     }
+}
+
+/// The note that a row is.
+fn note_of(row: &SqliteRow) -> Result<StoredNote, LedgerError> {
+    let size: i64 = row.try_get("size").map_err(read_error)?;
+    let note = row.try_get("note").map_err(read_error)?;
+    Ok(StoredNote { size: size.unsigned_abs(), note })
 }
 
 #[async_trait]
@@ -173,14 +177,23 @@ impl CheckpointStore for SqliteLedger {
         self.note(sql, tenant, size).await
     }
 
-    async fn note_from(
+    async fn notes_from(
         &self,
         tenant: &Tenant,
         size: u64,
-    ) -> Result<Option<StoredNote>, LedgerError> {
+        limit: usize,
+    ) -> Result<Vec<StoredNote>, LedgerError> {
         let sql = "SELECT size, note FROM checkpoints WHERE tenant = ? AND size >= ? \
-                   ORDER BY size LIMIT 1";
-        self.note(sql, tenant, size).await
+                   ORDER BY size LIMIT ?";
+        let rows = sqlx::query(sql)
+            .bind(tenant.as_str())
+            .bind(i64::try_from(size).unwrap_or(i64::MAX))
+            // At most 1,000.
+            .bind(limit.min(NOTES_LIMIT) as i64)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(read_error)?;
+        rows.iter().map(note_of).collect()
     }
 
     async fn newest_note(&self, tenant: &Tenant) -> Result<Option<StoredNote>, LedgerError> {

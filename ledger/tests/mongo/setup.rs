@@ -102,7 +102,7 @@ async fn a_batch_larger_than_a_message_lands_up_to_its_conflict() {
         let page = ledger.read(acme.tenant(), next_seq, READ_LIMIT).await.unwrap();
         (next_seq, pages) = (page.last().unwrap().head().next_seq, pages + 1);
     }
-    assert_eq!(pages, 2);
+    assert_eq!(pages, 3);
     place.leave().await;
 }
 

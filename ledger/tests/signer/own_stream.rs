@@ -13,7 +13,7 @@ use stella_domain::{
 use stella_ledger::{
     checkpoints::signer::Signer,
     conformance::Samples,
-    erasure::{self, Erasures, Mark},
+    erasure::{self, Erasures, Known, Mark},
     uri::Storage,
 };
 use tempfile::TempDir;
@@ -146,20 +146,21 @@ async fn how_far_erasures_are_carried_out_counts_in_the_ledger_that_it_was_found
     let (storage, mut own) = with_erasures(&dir, 5).await;
     let (ledger, tenant) = (&*storage.ledger, &id().tenant);
     let mark = Mark::new(dir.path().join("erasures/acme"));
-    assert_eq!(mark.load(ledger, tenant).await.unwrap(), 1, "nothing is known");
+    assert_eq!(mark.load(ledger, tenant).await.unwrap(), Known::NOTHING);
     let last = ledger.read(tenant, own.head.next_seq - 1, 1).await.unwrap().remove(0);
-    mark.store(&last);
-    assert_eq!(mark.load(ledger, tenant).await.unwrap(), own.version + 1);
+    mark.store(&last).await;
+    let known = Known { from_version: own.version + 1, carried_out: own.head.next_seq };
+    assert_eq!(mark.load(ledger, tenant).await.unwrap(), known);
     let sealed = own.commit(LedgerEvent::LedgerSealed(NoData {}, None));
     ledger.append(&[sealed]).await.unwrap();
-    assert_eq!(mark.load(ledger, tenant).await.unwrap(), own.version);
+    assert_eq!(mark.load(ledger, tenant).await.unwrap(), known);
 
     // Another history, a shorter one, and what is no mark.
     let others = TempDir::new().unwrap();
     let (other, mut rival) = with_erasures(&others, 4).await;
-    assert_eq!(mark.load(&*other.ledger, tenant).await.unwrap(), 1);
+    assert_eq!(mark.load(&*other.ledger, tenant).await.unwrap(), Known::NOTHING);
     other.ledger.append(&[rival.erasure(7), rival.erasure(8)]).await.unwrap();
-    assert_eq!(mark.load(&*other.ledger, tenant).await.unwrap(), 1);
+    assert_eq!(mark.load(&*other.ledger, tenant).await.unwrap(), Known::NOTHING);
     std::fs::write(dir.path().join("erasures/acme"), "{}").unwrap();
-    assert_eq!(mark.load(ledger, tenant).await.unwrap(), 1);
+    assert_eq!(mark.load(ledger, tenant).await.unwrap(), Known::NOTHING);
 }

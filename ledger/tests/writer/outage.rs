@@ -48,8 +48,13 @@ impl CheckpointStore for NoCheckpoints {
     async fn note_of(&self, _: &Tenant, _: u64) -> Result<Option<StoredNote>, LedgerError> {
         Ok(None)
     }
-    async fn note_from(&self, _: &Tenant, _: u64) -> Result<Option<StoredNote>, LedgerError> {
-        Ok(None)
+    async fn notes_from(
+        &self,
+        _: &Tenant,
+        _: u64,
+        _: usize,
+    ) -> Result<Vec<StoredNote>, LedgerError> {
+        Ok(vec![])
     }
     async fn newest_note(&self, _: &Tenant) -> Result<Option<StoredNote>, LedgerError> {
         Ok(None)

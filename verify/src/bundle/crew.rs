@@ -31,7 +31,7 @@ use crate::{
 pub(super) fn check<E: From<io::Error>>(
     reader: &mut dyn Read,
     window: WindowTimes,
-    mut absorb: impl FnMut(Checked) -> Result<(), E>,
+    mut absorb: impl FnMut(&mut Checked) -> Result<(), E>,
 ) -> Result<FileDigest, E> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let (jobs, queue) = sync_channel(threads);
@@ -52,10 +52,11 @@ pub(super) fn check<E: From<io::Error>>(
         let mut pieces = Pieces::new(reader);
         let mut pending = VecDeque::new();
         let mut take = |pending: &mut VecDeque<Receiver<Checked>>| {
-            let Some(checked) = pending.pop_front() else { return Ok(()) };
-            let checked = checked.recv().map_err(|_| thread_ended())?;
+            let Some(checked) = pending.pop_front() else { return Ok(vec![]) };
+            let mut checked = checked.recv().map_err(|_| thread_ended())?;
             bytes += checked.chunk.len() as u64;
-            absorb(checked)
+            absorb(&mut checked)?;
+            Ok::<_, E>(checked.chunk)
         };
         for number in 0.. {
             let Some(piece) = pieces.next()? else { break };
@@ -63,7 +64,7 @@ pub(super) fn check<E: From<io::Error>>(
             jobs.send(Job { number, piece, answer }).map_err(|_| thread_ended())?;
             pending.push_back(checked);
             if pending.len() > 2 * threads {
-                take(&mut pending)?;
+                pieces.reuse(take(&mut pending)?);
             }
         }
         while !pending.is_empty() {

@@ -75,7 +75,7 @@ impl<'m> Events<'m> {
     }
 
     /// Put a piece behind those before it.
-    fn absorb(&mut self, checked: Checked) -> Result<(), Wrong> {
+    fn absorb(&mut self, checked: &mut Checked) -> Result<(), Wrong> {
         let allowed = self.manifest.events - self.count;
         // Lines of a commit that began earlier, and the first of one that begins here; the chain of
         // the piece knows the others. That first one may hold for it and not after those before, or
@@ -101,18 +101,18 @@ impl<'m> Events<'m> {
                 fault: Fault::EventsTooMany { expected: self.manifest.events },
             });
         }
-        if let Some(reason) = checked.failure {
+        if let Some(reason) = checked.failure.take() {
             return Err(self.wrong(checked.lines, reason));
         }
         if checked.own.is_some() {
-            self.chain = checked.chain;
+            std::mem::swap(&mut self.chain, &mut checked.chain);
         }
         self.count += checked.lines;
         self.bytes += checked.chunk.len() as u64;
         checked.erased.iter().for_each(|seq| self.erased.insert(*seq));
-        for (level, root) in checked.tiles {
+        for (level, root) in &checked.tiles {
             if let Ok(fold) = &mut self.fold
-                && let Err(error) = fold.push_subtree(level, root)
+                && let Err(error) = fold.push_subtree(*level, *root)
             {
                 self.fold = Err(error);
             }

@@ -17,6 +17,7 @@ use stella_domain::{
 };
 use utoipa::IntoParams;
 
+use super::goes_on;
 use crate::{
     auth::Caller,
     extract::{PageSize, Params, Segment},
@@ -65,7 +66,7 @@ pub(crate) async fn list_artifacts(
     if commits.is_empty() && after == 0 {
         return Err(ApiError::run_not_found(&run_id));
     }
-    let mut may_have_more = commits.len() == COMMITS;
+    let mut may_have_more = goes_on(&*ledger, &caller.tenant, &stream, &commits, COMMITS).await?;
     let (mut items, mut last) = (vec![], after);
     'looked_through: for commit in &commits {
         for i in 0..commit.events.len() {

@@ -9,6 +9,7 @@ use stella_domain::{
 };
 use utoipa::IntoParams;
 
+use super::goes_on;
 use crate::{
     auth::Caller,
     extract::{PageSize, Params, Segment},
@@ -59,7 +60,9 @@ pub(crate) async fn list_events(
         .flat_map(|commit| (0..commit.events.len()).map(move |i| (commit, i)))
         .filter(|(commit, i)| commit.stream_version + *i as u64 > after);
     let items: Vec<_> = events.by_ref().take(size).map(|(commit, i)| view(commit, i)).collect();
-    let next = events.next().and(items.last()).map(|last| last.stream_version);
+    let goes_on = events.next().is_some()
+        || goes_on(&*ledger, &caller.tenant, &stream, &commits, size + 1).await?;
+    let next = items.last().filter(|_| goes_on).map(|last| last.stream_version);
     Ok(Json(Page::with_next(items, next)))
 }
 

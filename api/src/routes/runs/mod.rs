@@ -18,8 +18,14 @@ pub(crate) mod stream;
 use std::time::Duration;
 
 use stella_commands::{RunEnd, RunEndWait, engine::RunStarted};
-use stella_domain::ids::{RunId, Tenant};
-use stella_ledger::writer::Written;
+use stella_domain::{
+    chain::Commit,
+    ids::{RunId, StreamId, Tenant},
+};
+use stella_ledger::{
+    port::{Ledger, LedgerError},
+    writer::Written,
+};
 use stella_projections::RunRow;
 
 use crate::{
@@ -68,6 +74,24 @@ pub(crate) async fn row(
     catch_up(app, tenant).await?;
     let row = app.projections.run(tenant, run_id).await?;
     row.ok_or_else(|| ApiError::run_not_found(run_id))
+}
+
+/// Whether a stream goes on after these commits of it, of which so many were asked for: a page may be
+/// short for its size.
+async fn goes_on(
+    ledger: &dyn Ledger,
+    tenant: &Tenant,
+    stream: &StreamId,
+    commits: &[Commit],
+    asked: usize,
+) -> Result<bool, LedgerError> {
+    match commits.last() {
+        Some(last) if commits.len() < asked => {
+            let next = last.stream_version + last.events.len() as u64;
+            Ok(!ledger.read_stream(tenant, stream, next, 1).await?.is_empty())
+        }
+        last => Ok(last.is_some()),
+    }
 }
 
 /// The run's end, if it comes in time, and before this node ends.

@@ -87,7 +87,9 @@ async fn copy_one(
             let what = error.to_string();
             match error {
                 CopyError::Source(error) | CopyError::Target(error) => ledger_failure(error),
-                CopyError::Broken(_) | CopyError::NotAsSigned { .. } => Failure::not_verified(what),
+                CopyError::Broken(_)
+                | CopyError::NotAsSigned { .. }
+                | CopyError::Shorter { .. } => Failure::not_verified(what),
                 CopyError::Differs { .. } => Failure::failed(what),
                 CopyError::Refused(_) => Failure::unavailable(what),
             }

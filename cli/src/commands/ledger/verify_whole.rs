@@ -26,15 +26,16 @@ pub(super) async fn run(
     let storage = connect_existing(uri).await?;
     // Only to draw the bar: where the end cannot be read, that will be found.
     let total = storage.ledger.head(tenant).await.map_or(0, |head| head.next_seq);
+    let newest = storage.checkpoints.newest_note(tenant).await;
+    if total == 0 && matches!(newest, Ok(None)) {
+        let what = format!("{uri} holds no ledger of tenant {tenant}");
+        return Err(Failure::failed(what).try_this("name the right one with --tenant"));
+    }
     let progress = Progress::events("verifying", total);
     let mut show = |at: Verified| progress.set(at.events, total.max(at.events));
     let report = judge_ledger(&storage, tenant, &trust, &mut show).await;
     let report = report.map_err(ledger_failure)?;
     drop(progress);
-    if report.read.events == 0 && report.checkpoint.is_none() {
-        let what = format!("{uri} holds no ledger of tenant {tenant} with a checkpoint");
-        return Err(Failure::failed(what).try_this("name the right one with --tenant"));
-    }
     output.print(&report, |report| text(report, uri))?;
     ends_with(report.verdict, report.seq, report.reason.as_deref())
 }
