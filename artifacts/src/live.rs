@@ -230,9 +230,19 @@ impl LiveLogs {
         for token in closed.iter().filter(|token| of_run(token)) {
             state.closed.pop(token);
         }
-        let open: Vec<_> = state.open.extract_if(|token, _| of_run(token)).collect();
-        drop(state);
-        open.iter().try_for_each(|(_, live)| fs::remove_file(&live.path))
+        let open: Vec<_> = state.open.keys().filter(|token| of_run(token)).cloned().collect();
+        // One that stays is known still: it is to be tried again.
+        open.iter().try_for_each(|token| match state.open.get(token) {
+            Some(live) => {
+                match fs::remove_file(&live.path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    Ok(()) | Err(_) => {}
+                }
+                state.open.remove(token);
+                Ok(())
+            }
+            None => Ok(()),
+        })
     }
 
     /// Settle and forget the logs of attempts that are over.

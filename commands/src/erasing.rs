@@ -1,7 +1,7 @@
 //! Recording that payloads of a run are erased. Blanking them is not the write side's part: it has
 //! no means to.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use stella_domain::{
     aggregate::{ErasureReason, LedgerCommand, LedgerRefusal, RunToErase},
@@ -89,10 +89,9 @@ impl Commands {
             let all = erasure::of_run(&*self.ledger, tenant, run_id, last_seq).await;
             recorded = all.map_err(crate::read_error)?;
         }
-        let of_run = |recorded: &Recorded| -> u64 {
-            let of_run = recorded.erasures().filter(|(_, erased)| erased.run_id == *run_id);
-            of_run.map(|(_, erased)| erased.seqs.len() as u64).sum()
-        };
+        let of_run = recorded.iter().flat_map(|recorded| recorded.erasures());
+        let of_run = of_run.filter(|(_, erased)| erased.run_id == *run_id);
+        let named: HashSet<u64> = of_run.flat_map(|(_, erased)| erased.seqs.clone()).collect();
         let Some(last) = recorded.last() else {
             let refusal = LedgerRefusal::NothingToErase(run_id.clone());
             return Err(CommandError::Refused(Refusal::Ledger(refusal)));
@@ -100,7 +99,7 @@ impl Commands {
         Ok(ErasedRun {
             seq: last.commit.last_seq(),
             recorded_at: last.commit.recorded_at,
-            payloads: recorded.iter().map(|recorded| of_run(recorded)).sum(),
+            payloads: named.len() as u64,
             replayed,
         })
     }

@@ -109,6 +109,10 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// What is wrong with the storage's set-up: missing indexes, permissions that are too wide.
     async fn findings(&self) -> Result<Vec<Finding>, LedgerError>;
+
+    /// Nothing more is asked of it by this process. A storage that is a file is whole in that file
+    /// then: whoever moves it forgets nothing that lies beside it.
+    async fn close(&self) {}
 }
 
 /// A commit that waits to be written.

@@ -64,7 +64,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
     let binaries = root.join("fuzz/target").join(host).join("release");
     let chosen = |name: &str| args.targets.is_empty() || args.targets.iter().any(|t| t == name);
     let chosen: Vec<_> = TARGETS.iter().filter(|(name, _)| chosen(name)).collect();
-    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    // One more than there are cores: those that write files wait for the disk at times.
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from) + 1;
     for some in chosen.chunks(at_once) {
         let running = some.iter().map(|(name, seeds)| {
             let command = fuzzer(&root, &binaries, name, seeds, &args);

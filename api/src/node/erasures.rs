@@ -1,19 +1,23 @@
 //! Carrying out recorded erasures: at the start whatever an earlier process left, then as they are
 //! recorded. One task does it, so that there is one order and one place that tries again.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use stella_commands::Commands;
-use stella_domain::ids::{RunId, Tenant};
+use stella_domain::{
+    chain::Commit,
+    event::DataErased,
+    ids::{RunId, Tenant},
+};
 use stella_ledger::{
     checkpoints::gate::Gate,
     erasure::{EraseError, Eraser, Erasures as InOrder, Known, Mark, carry_out, left},
     port::{Ledger, LedgerError},
-    recorded::Recorded,
 };
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +25,8 @@ use super::artifacts::Artifacts;
 
 /// Between two attempts at what did not work.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// Between two attempts at an erasure that does not work by itself.
+const STUCK_AGAIN: Duration = Duration::from_secs(10);
 /// How often a node looks for what others have recorded, or carried out.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Between two pages of the second look: it is in nobody's way.
@@ -53,47 +59,46 @@ struct Inner {
 
 #[derive(Debug, Clone)]
 struct Progress {
-    /// How far all of it is carried out.
-    known: Known,
-    /// Attempts that failed, and why the last one did.
+    /// Erasures recorded before this seq were carried out, but for those that are stuck.
+    carried_out: u64,
+    /// All before this version of the ledger's own stream are carried out.
+    all_before: u64,
+    /// What keeps the others, by the seq of the erasure.
+    stuck: BTreeMap<u64, String>,
+    /// Attempts that failed as a whole, and why the last one did.
     failures: u64,
     trouble: String,
 }
 
-/// Why something of an erasure is left to do.
+/// Why an erasure was not carried out.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
-    #[error(transparent)]
-    Payloads(#[from] EraseError),
-    #[error(
-        "what run {run_id} left in the artifact store or in logs, which the event {seq} erases, cannot \
-         be removed: {reason}"
-    )]
-    Artifacts { seq: u64, run_id: RunId, reason: String },
+    /// Neither will others be at present: it is tried again from there.
     #[error("{0}")]
     Passing(String),
+    /// This one alone, until somebody does something about it.
+    #[error("{0}")]
+    Stuck(String),
+}
+
+impl From<EraseError> for Trouble {
+    fn from(error: EraseError) -> Self {
+        let said = error.to_string();
+        match error {
+            EraseError::Unavailable(_) | EraseError::Ledger(LedgerError::Unavailable(_)) => {
+                Self::Passing(said)
+            }
+            EraseError::NoCredential { .. }
+            | EraseError::Refused(_)
+            | EraseError::NotThere { .. }
+            | EraseError::Ledger(_) => Self::Stuck(said),
+        }
+    }
 }
 
 impl From<LedgerError> for Trouble {
     fn from(error: LedgerError) -> Self {
-        Self::Payloads(error.into())
-    }
-}
-
-impl Trouble {
-    /// Whether something is there that should not be, as far as is known, and stays until somebody does
-    /// something about it.
-    fn is_a_finding(&self) -> bool {
-        match self {
-            Self::Artifacts { .. } => true,
-            Self::Payloads(error) => match error {
-                EraseError::NoCredential { .. }
-                | EraseError::Refused(_)
-                | EraseError::NotThere { .. } => true,
-                EraseError::Unavailable(_) | EraseError::Ledger(_) => false,
-            },
-            Self::Passing(_) => false,
-        }
+        EraseError::from(error).into()
     }
 }
 
@@ -124,9 +129,10 @@ pub enum ErasureError {
 
 impl Erasures {
     pub(super) fn new(parts: Parts) -> Self {
-        let (known, trouble) = (Known::NOTHING, String::new());
-        let progress = watch::Sender::new(Progress { known, failures: 0, trouble });
-        Self(Arc::new(Inner { parts, wake: Notify::new(), progress }))
+        let (stuck, trouble) = (BTreeMap::new(), String::new());
+        let progress = Progress { carried_out: 0, all_before: 1, stuck, failures: 0, trouble };
+        let (wake, progress) = (Notify::new(), watch::Sender::new(progress));
+        Self(Arc::new(Inner { parts, wake, progress }))
     }
 
     /// Whether an erasure that is recorded now will be carried out; answers the version of the ledger's
@@ -136,9 +142,9 @@ impl Erasures {
     /// [`ErasureError::NotConfigured`], [`ErasureError::Refused`].
     pub async fn possible(&self) -> Result<u64, ErasureError> {
         let eraser = self.0.parts.eraser.as_ref().ok_or(ErasureError::NotConfigured)?;
-        let from_version = self.0.progress.borrow().known.from_version;
+        let all_before = self.0.progress.borrow().all_before;
         eraser.may_blank().await.map_err(ErasureError::Refused)?;
-        Ok(from_version)
+        Ok(all_before)
     }
 
     /// Wait until the erasure that was recorded at `seq` is carried out.
@@ -150,10 +156,13 @@ impl Erasures {
         let mut progress = inner.progress.subscribe();
         let failures = progress.borrow().failures;
         inner.wake.notify_one();
-        let settled = progress.wait_for(|p| p.known.carried_out > seq || p.failures > failures);
+        let settled = progress.wait_for(|p| p.carried_out > seq || p.failures > failures);
         let settled = tokio::time::timeout(CARRIED_OUT_WITHIN, settled).await;
         let trouble = match settled {
-            Ok(Ok(progress)) if progress.known.carried_out > seq => return Ok(()),
+            Ok(Ok(progress)) if progress.carried_out > seq => match progress.stuck.get(&seq) {
+                None => return Ok(()),
+                Some(trouble) => trouble.clone(),
+            },
             Ok(Ok(progress)) => progress.trouble.clone(),
             Ok(Err(_)) => "this server is stopping".to_owned(),
             Err(_) => "others come before it, or the storage is slow".to_owned(),
@@ -174,165 +183,215 @@ impl Erasures {
     }
 }
 
-/// How far a task has come, as versions of the ledger's own stream.
-struct Places {
-    /// What this node has itself of erased runs is gone up to here.
-    own: u64,
+/// What the task has done, as versions of the ledger's own stream, and what is left.
+struct Work {
+    /// From here on nothing was tried yet.
+    next: u64,
     /// How far the second look has come, which ends at `looked_until`.
     looked: u64,
     looked_until: u64,
+    /// What was tried and did not work.
+    stuck: BTreeMap<u64, (DataErased, String)>,
+    tried_at: Instant,
+    /// Something was blanked that the storage's files may hold still.
+    scrub: bool,
 }
 
 impl Inner {
     async fn run(&self) {
-        let mut places = None;
+        let mut work = None;
         loop {
-            let done = match &mut places {
-                Some(places) => self.catch_up(places).await,
+            let done = match &mut work {
+                Some(work) => self.round(work).await,
                 None => match self.begin().await {
-                    Ok(begun) => self.catch_up(places.insert(begun)).await,
+                    Ok(begun) => self.round(work.insert(begun)).await,
                     Err(trouble) => Err(trouble),
                 },
             };
-            let pause = match &done {
-                Err(_) => TRY_AGAIN,
-                Ok(()) if places.as_ref().is_none_or(Places::are_open) => BETWEEN_LOOKS,
+            let pause = match (&done, &work) {
+                (Ok(()), Some(work)) if work.looked < work.looked_until => BETWEEN_LOOKS,
                 // Nobody tells of what other nodes have recorded.
-                Ok(()) => LOOK_EVERY,
+                (Ok(()), Some(_)) => LOOK_EVERY,
+                _ => TRY_AGAIN,
             };
-            self.tell(done.err());
+            if let Err(trouble) = done {
+                let said = trouble.to_string();
+                self.progress.send_modify(|progress| {
+                    if progress.trouble != said {
+                        tracing::warn!(tenant = %self.parts.tenant, "erasures have to wait: {said}");
+                    }
+                    progress.failures += 1;
+                    progress.trouble = said;
+                });
+            }
             let _ = tokio::time::timeout(pause, self.wake.notified()).await;
         }
     }
 
-    fn tell(&self, trouble: Option<Trouble>) {
-        let finding = trouble.as_ref().filter(|trouble| trouble.is_a_finding());
-        self.parts.gate.learn_of_erasures(finding.map(ToString::to_string));
-        let passing = trouble.as_ref().filter(|trouble| !trouble.is_a_finding());
-        self.progress.send_modify(|progress| {
-            let said = trouble.as_ref().map(ToString::to_string).unwrap_or_default();
-            if passing.is_some() && progress.trouble != said {
-                tracing::warn!(tenant = %self.parts.tenant, "erasures have to wait: {said}");
-            }
-            progress.failures += u64::from(trouble.is_some());
-            progress.trouble = said;
-        });
-    }
-
     /// Find out how far an earlier process came, and go on from there.
-    async fn begin(&self) -> Result<Places, Trouble> {
+    async fn begin(&self) -> Result<Work, Trouble> {
         let Parts { mark, ledger, tenant, .. } = &self.parts;
-        let known = mark.load(&**ledger, tenant).await?;
-        self.progress.send_modify(|progress| progress.known = known);
-        let from = known.from_version;
-        Ok(Places { own: from, looked: 1, looked_until: from })
+        let Known { from_version, carried_out } = mark.load(&**ledger, tenant).await?;
+        self.progress.send_modify(|progress| {
+            (progress.carried_out, progress.all_before) = (carried_out, from_version);
+        });
+        let (next, looked, looked_until) = (from_version, 1, from_version);
+        let (stuck, tried_at) = (BTreeMap::new(), Instant::now());
+        Ok(Work { next, looked, looked_until, stuck, tried_at, scrub: false })
     }
 
-    /// Everything that was recorded since, and then a little of what was before. The events of runs are
-    /// read only where an erasure names them. What cannot be done for one erasure keeps none of the
-    /// others' artifacts and logs.
-    async fn catch_up(&self, places: &mut Places) -> Result<(), Trouble> {
+    /// What is stuck, then everything that was recorded since, and then a little of what was before. The
+    /// events of runs are read only where an erasure names them.
+    async fn round(&self, work: &mut Work) -> Result<(), Trouble> {
+        if work.tried_at.elapsed() >= STUCK_AGAIN {
+            work.tried_at = Instant::now();
+            let stuck: Vec<_> = work.stuck.iter().map(|(seq, (e, _))| (*seq, e.clone())).collect();
+            for (seq, erased) in stuck {
+                self.attempt(work, seq, &erased, true).await?;
+            }
+            self.scrub(work).await?;
+            self.tell(work, None).await;
+        }
         let Parts { tenant, ledger, .. } = &self.parts;
-        self.stop_at_a_closed_gate()?;
-        let own = self.forget(places).await;
-        let from_version = self.progress.borrow().known.from_version;
-        let mut recorded = InOrder::of(&**ledger, tenant, from_version);
+        let mut recorded = InOrder::of(&**ledger, tenant, work.next);
         loop {
             let page = recorded.next().await?;
             let Some(last) = page.last() else { break };
-            self.blank(&page, true).await?;
-            let known = Known {
-                from_version: recorded.reached(),
-                carried_out: last.commit.head().next_seq,
-            };
-            // Else what this node has itself is still there, and nobody is told that it is done.
-            if places.own >= known.from_version {
-                self.parts.mark.store(&last.commit).await;
-                self.progress.send_modify(|progress| progress.known = known);
+            for (seq, erased) in page.iter().flat_map(|recorded| recorded.erasures()) {
+                self.attempt(work, seq, erased, true).await?;
             }
+            self.scrub(work).await?;
+            work.next = recorded.reached();
+            self.tell(work, Some(&last.commit)).await;
         }
-        own?;
-        self.look_again(places).await
-    }
-
-    /// Remove artifacts and logs of erased runs, as far as this node has them.
-    async fn forget(&self, places: &mut Places) -> Result<(), Trouble> {
-        let Parts { tenant, ledger, .. } = &self.parts;
-        let mut recorded = InOrder::of(&**ledger, tenant, places.own);
-        loop {
-            let page = recorded.next().await?;
-            if page.is_empty() {
-                return Ok(());
-            }
-            self.erase_artifacts(&page).await?;
-            places.own = recorded.reached();
-        }
+        self.look_again(work).await
     }
 
     /// Go through what was carried out before this process began, a page at a time: payloads, and files
     /// too, may have come back with a backup, or with a copy of the ledger.
-    async fn look_again(&self, places: &mut Places) -> Result<(), Trouble> {
-        if !places.are_open() {
+    async fn look_again(&self, work: &mut Work) -> Result<(), Trouble> {
+        if work.looked >= work.looked_until {
             return Ok(());
         }
         let Parts { tenant, ledger, .. } = &self.parts;
-        let mut recorded = InOrder::of(&**ledger, tenant, places.looked);
+        let mut recorded = InOrder::of(&**ledger, tenant, work.looked);
         let page = recorded.next().await?;
-        self.erase_artifacts(&page).await?;
-        self.blank(&page, false).await?;
-        places.looked = if page.is_empty() { places.looked_until } else { recorded.reached() };
+        for (seq, erased) in page.iter().flat_map(|recorded| recorded.erasures()) {
+            self.attempt(work, seq, erased, false).await?;
+        }
+        let reached = if page.is_empty() { work.looked_until } else { recorded.reached() };
+        // At its end also where nothing was found: an earlier process may have been cut off.
+        work.scrub |= reached >= work.looked_until;
+        self.scrub(work).await?;
+        work.looked = reached;
+        self.tell(work, None).await;
         Ok(())
     }
 
-    /// Blank what these erasures name, or see that it is gone.
-    async fn blank(&self, page: &[Arc<Recorded>], is_new: bool) -> Result<(), Trouble> {
-        let Parts { tenant, ledger, eraser, commands, .. } = &self.parts;
-        let (mut blanked_of_page, mut any) = (0, false);
-        for (seq, erased) in page.iter().flat_map(|recorded| recorded.erasures()) {
-            any = true;
-            let blanked = match eraser {
-                Some(eraser) => carry_out(&**ledger, &**eraser, tenant, erased).await?,
-                None => match left(&**ledger, tenant, erased).await? {
-                    0 => 0,
-                    left => {
-                        let run_id = erased.run_id.clone();
-                        return Err(EraseError::NoCredential { seq, run_id, left }.into());
-                    }
-                },
-            };
-            if blanked > 0 {
-                tracing::info!(%tenant, runId = %erased.run_id, seq, blanked, "payloads are erased");
+    /// Carry out one erasure; one that is stuck is remembered, and keeps none of the others.
+    async fn attempt(
+        &self,
+        work: &mut Work,
+        seq: u64,
+        erased: &DataErased,
+        is_new: bool,
+    ) -> Result<(), Trouble> {
+        match self.carry_out(work, seq, erased, is_new).await {
+            Ok(()) => drop(work.stuck.remove(&seq)),
+            Err(Trouble::Stuck(said)) => {
+                work.stuck.insert(seq, (erased.clone(), said));
             }
-            blanked_of_page += blanked;
-            // What it read of the run meanwhile had them still, whoever blanked them.
-            if is_new || blanked > 0 {
-                let forgotten = commands.forget_run(tenant, &erased.run_id).await;
-                forgotten.map_err(|error| Trouble::Passing(error.to_string()))?;
-            }
+            Err(passing) => return Err(passing),
         }
-        if let Some(eraser) = eraser
-            && (blanked_of_page > 0 || is_new && any)
-        {
-            // Also where nothing was left to blank: whoever did it may have been cut off.
+        Ok(())
+    }
+
+    async fn carry_out(
+        &self,
+        work: &mut Work,
+        seq: u64,
+        erased: &DataErased,
+        is_new: bool,
+    ) -> Result<(), Trouble> {
+        let Parts { tenant, ledger, eraser, commands, .. } = &self.parts;
+        self.stop_at_a_closed_gate()?;
+        let own = self.erase_artifacts(seq, &erased.run_id).await;
+        let blanked = match eraser {
+            Some(eraser) => {
+                let blanked = carry_out(&**ledger, &**eraser, tenant, erased).await;
+                // Also where nothing was left to blank: whoever did it may have been cut off.
+                work.scrub |= is_new || !matches!(blanked, Ok(0));
+                blanked?
+            }
+            None => match left(&**ledger, tenant, erased).await? {
+                0 => 0,
+                left => {
+                    let run_id = erased.run_id.clone();
+                    return Err(EraseError::NoCredential { seq, run_id, left }.into());
+                }
+            },
+        };
+        if blanked > 0 {
+            tracing::info!(%tenant, runId = %erased.run_id, seq, blanked, "payloads are erased");
+        }
+        // What it read of the run meanwhile had them still, whoever blanked them.
+        if is_new || blanked > 0 {
+            let forgotten = commands.forget_run(tenant, &erased.run_id).await;
+            forgotten.map_err(|error| Trouble::Stuck(error.to_string()))?;
+        }
+        own
+    }
+
+    /// Remove artifacts and logs of an erased run, as far as this node has them.
+    async fn erase_artifacts(&self, seq: u64, run_id: &RunId) -> Result<(), Trouble> {
+        let artifacts = &self.parts.artifacts;
+        let stuck = |reason: String| {
+            Trouble::Stuck(format!(
+                "what run {run_id} left in the artifact store or in logs, which the event {seq} \
+                 erases, cannot be removed: {reason}"
+            ))
+        };
+        let logs = artifacts.live.erase(run_id).map_err(|error| stuck(error.to_string()));
+        let gone = artifacts.store.erase(artifacts.ledger(), run_id).await;
+        let gone = gone.map_err(|error| stuck(error.to_string()))?;
+        if gone > 0 {
+            tracing::info!(run = %run_id, erased = gone, "artifacts are erased");
+        }
+        logs
+    }
+
+    async fn scrub(&self, work: &mut Work) -> Result<(), Trouble> {
+        if let Some(eraser) = self.parts.eraser.as_ref().filter(|_| work.scrub) {
             eraser.scrub().await?;
         }
+        work.scrub = false;
         Ok(())
     }
 
-    async fn erase_artifacts(&self, page: &[Arc<Recorded>]) -> Result<(), Trouble> {
-        let artifacts = &self.parts.artifacts;
-        let Artifacts { store, live, .. } = artifacts;
-        for (seq, erased) in page.iter().flat_map(|recorded| recorded.erasures()) {
-            let run_id = &erased.run_id;
-            let trouble = |reason| Trouble::Artifacts { seq, run_id: run_id.clone(), reason };
-            live.erase(run_id).map_err(|error| trouble(error.to_string()))?;
-            let gone = store.erase(artifacts.ledger(), run_id).await;
-            let gone = gone.map_err(|error| trouble(error.to_string()))?;
-            if gone > 0 {
-                tracing::info!(run = %run_id, erased = gone, "artifacts are erased");
-            }
+    /// Tell those who wait, and the health, how far it came: up to the end of this commit.
+    async fn tell(&self, work: &Work, reached: Option<&Commit>) {
+        let first = work.stuck.values().next().map(|(_, said)| said);
+        let finding = first.map(|said| match work.stuck.len() {
+            1 => said.clone(),
+            n => format!("{said} (and {} further erasures)", n - 1),
+        });
+        self.parts.gate.learn_of_erasures(finding);
+        // The next start begins where something may be left to do.
+        let last = reached.filter(|_| work.stuck.is_empty());
+        if let Some(last) = last {
+            self.parts.mark.store(last).await;
         }
-        Ok(())
+        let stuck = work.stuck.iter().map(|(seq, (_, said))| (*seq, said.clone())).collect();
+        self.progress.send_modify(|progress| {
+            progress.stuck = stuck;
+            if let Some(reached) = reached {
+                progress.carried_out = reached.head().next_seq;
+                progress.trouble.clear();
+            }
+            if work.stuck.is_empty() {
+                progress.all_before = work.next;
+            }
+        });
     }
 
     /// A ledger that is not the one that was signed is evidence: nothing in it is changed.
@@ -343,12 +402,5 @@ impl Inner {
                 Err(Trouble::Passing(format!("{}: {}", finding.code, finding.message)))
             }
         }
-    }
-}
-
-impl Places {
-    /// Whether the second look is not at its end.
-    fn are_open(&self) -> bool {
-        self.looked < self.looked_until
     }
 }

@@ -81,9 +81,11 @@ pub async fn receipt(
     let last_seq = explaining.fold(last.last_seq(), u64::max);
     let covering = proofs.oldest_checkpoint_covering(tenant, last_seq + 1, cosigned).await?;
     let Some(Noted { checkpoint, note }) = covering else {
-        return Err(match cosigned.needed {
-            0 => ReceiptError::NotSigned { last_seq },
-            needed => ReceiptError::NotCosigned { last_seq, needed },
+        let nobody = Cosigned::default();
+        let any = proofs.oldest_checkpoint_covering(tenant, last_seq + 1, &nobody).await?;
+        return Err(match any {
+            None => ReceiptError::NotSigned { last_seq },
+            Some(_) => ReceiptError::NotCosigned { last_seq, needed: cosigned.needed },
         });
     };
     let mut receipt = Receipt { text: String::from("{\"checkpoint\":"), proofs, checkpoint };

@@ -248,6 +248,10 @@ impl Ledger for SqliteLedger {
     async fn findings(&self) -> Result<Vec<Finding>, LedgerError> {
         schema::findings(&self.readers).await
     }
+
+    async fn close(&self) {
+        Self::close(self).await;
+    }
 }
 
 type SqliteQuery<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;

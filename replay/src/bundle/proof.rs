@@ -133,9 +133,10 @@ pub async fn prove(
     let size = (end_seq + 1).max(after_erasures).max(since.unwrap_or(0));
     let covering = proofs.oldest_checkpoint_covering(tenant, size, cosigned).await?;
     let Some(Noted { checkpoint: of, note }) = covering else {
-        return Err(match cosigned.needed {
-            0 => ProveError::NotSigned { size },
-            needed => ProveError::NotCosigned { size, needed },
+        let any = proofs.oldest_checkpoint_covering(tenant, size, &Cosigned::default()).await?;
+        return Err(match any {
+            None => ProveError::NotSigned { size },
+            Some(_) => ProveError::NotCosigned { size, needed: cosigned.needed },
         });
     };
 

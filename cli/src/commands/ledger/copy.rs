@@ -67,6 +67,7 @@ impl Copy {
         for tenant in tenants {
             copied.push(copy_one(&source, &target, tenant).await?);
         }
+        target.ledger.close().await;
         match self.output.format {
             Format::Json => copied.iter().try_for_each(json),
             Format::Table => self.output.print(&copied, |copied| table(copied)),

@@ -25,9 +25,10 @@ pub(super) async fn run(
     let trust = trust.read()?;
     let storage = connect_existing(uri).await?;
     // Only to draw the bar: where the end cannot be read, that will be found.
-    let total = storage.ledger.head(tenant).await.map_or(0, |head| head.next_seq);
+    let head = storage.ledger.head(tenant).await.map(|head| head.next_seq);
     let newest = storage.checkpoints.newest_note(tenant).await;
-    if total == 0 && matches!(newest, Ok(None)) {
+    let total = *head.as_ref().unwrap_or(&0);
+    if matches!((head, newest), (Ok(0), Ok(None))) {
         let what = format!("{uri} holds no ledger of tenant {tenant}");
         return Err(Failure::failed(what).try_this("name the right one with --tenant"));
     }
