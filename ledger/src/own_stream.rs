@@ -1,8 +1,6 @@
 //! What is done to a ledger as a whole stands in a stream of its own, together with each erasure. It
 //! is read from a snapshot on: nobody waits longer because much was erased.
 
-use std::sync::Arc;
-
 use stella_domain::{
     aggregate::{Aggregate as _, Ledger as Fold},
     event::{Event, LedgerEvent, SigningKeyRotated},
@@ -108,7 +106,7 @@ impl<'l> OwnStream<'l> {
     }
 
     /// The commit that holds this version, and where in it.
-    async fn at(&self, version: u64) -> Result<(Arc<Recorded>, usize), LedgerError> {
+    async fn at(&self, version: u64) -> Result<(Recorded, usize), LedgerError> {
         let read = self.ledger.read_stream(self.tenant, &self.stream, version, 1).await?;
         let holding = read.into_iter().next().and_then(|commit| {
             let i = usize::try_from(version.checked_sub(commit.stream_version)?).ok()?;
@@ -118,6 +116,6 @@ impl<'l> OwnStream<'l> {
             id: format!("{} of {}", self.stream, self.tenant),
             reason: format!("its version {version}, read a moment ago, is not there"),
         })?;
-        Ok((Arc::new(Recorded::decode(commit)?), i))
+        Ok((Recorded::decode(commit)?, i))
     }
 }

@@ -23,7 +23,7 @@ use stella_domain::{
     time::Timestamp,
 };
 use stella_ledger::{
-    checkpoints::proofs::{Cosigned, Proofs},
+    checkpoints::{cosigners::Quorum, proofs::Proofs},
     sqlite::SqliteLedger,
     uri::Storage,
 };
@@ -83,7 +83,7 @@ impl Stored {
     }
 
     async fn prove(&self, window: Window, since: Option<u64>) -> Result<Proof, ProveError> {
-        prove(&*self.storage.ledger, &self.proofs, &tenant(), window, since, &Cosigned::default())
+        prove(&*self.storage.ledger, &self.proofs, &tenant(), window, since, &Quorum::default())
             .await
     }
 
@@ -208,7 +208,7 @@ async fn the_same_window_is_the_same_bytes_in_both_forms() {
     stored.sign(size).await;
     let proofs = Proofs::new(stored.storage.clone(), id().origin);
     let again =
-        prove(&*stored.storage.ledger, &proofs, &tenant(), window, None, &Cosigned::default())
+        prove(&*stored.storage.ledger, &proofs, &tenant(), window, None, &Quorum::default())
             .await
             .unwrap();
     assert_eq!(again, proof);

@@ -15,7 +15,7 @@ use stella_domain::{
     time::Timestamp,
 };
 use stella_ledger::{
-    checkpoints::proofs::{Cosigned, Proofs},
+    checkpoints::{cosigners::Quorum, proofs::Proofs},
     sqlite::SqliteLedger,
     uri::Storage,
 };
@@ -103,8 +103,8 @@ async fn memory_does_not_grow_with_a_bundle() {
     let export = async |commits: u64| {
         let (ledger, to) = (&storage.ledger, Timestamp::from_micros(commits as i64));
         let window = Window::resolve(&**ledger, &tenant, Timestamp::ZERO, to).await.unwrap();
-        let cosigned = Cosigned::default();
-        let proof = prove(&**ledger, &proofs, &tenant, window, None, &cosigned).await.unwrap();
+        let quorum = Quorum::default();
+        let proof = prove(&**ledger, &proofs, &tenant, window, None, &quorum).await.unwrap();
         let path = dir.path().join(commits.to_string());
         let mut writer = BundleWriter::create(Destination::new(&path), 0).unwrap();
         let mut chunks = pin!(chunks(Arc::clone(ledger), tenant.clone(), window, 0));

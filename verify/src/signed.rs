@@ -49,6 +49,20 @@ pub(crate) fn check(note: &[u8], trust: &Trust) -> Result<(Checkpoint, Signed), 
     Ok((checkpoint, signed))
 }
 
+/// The older checkpoint that the verifier brought along: it has to be of this ledger, and signed by a
+/// pinned key.
+pub(crate) fn since(trust: &Trust, ledger: &LedgerId) -> Result<Option<Checkpoint>, Unsigned> {
+    let Some(text) = trust.since_note() else { return Ok(None) };
+    let untrusted = unsigned(Verdict::Untrusted);
+    let note = Note::parse(text).map_err(|error| untrusted(Fault::Since(error)))?;
+    note.signed_by(trust.keys()).map_err(|error| untrusted(Fault::Since(error)))?;
+    let older = note.checkpoint().clone();
+    if older.ledger != *ledger {
+        return Err(untrusted(Fault::SinceLedger { found: older.ledger.to_string() }));
+    }
+    Ok(Some(older))
+}
+
 /// In which member a checkpoint is another one than is claimed.
 pub(crate) fn differs(
     checkpoint: &Checkpoint,

@@ -5,11 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use stella_domain::{
-    checkpoint::{Checkpoint, CheckpointError, Note},
-    hash::Hash32,
-    ids::StreamId,
-    merkle::Frontier,
-    seqs::Seqs,
+    checkpoint::Checkpoint, hash::Hash32, ids::StreamId, merkle::Frontier, seqs::Seqs,
 };
 
 use crate::{
@@ -143,15 +139,9 @@ impl LedgerJudge {
         let signed = signed.map_err(|unsigned| stop(unsigned.verdict, None, unsigned.fault))?;
         let (newest, _) = self.checkpoint.insert(signed);
         self.own_stream = StreamId::Ledger(newest.ledger.tenant.clone()).to_string();
-        let Some(text) = trust.since_note() else { return Ok(()) };
-        let untrusted = |fault| stop(Verdict::Untrusted, None, fault);
-        let bad = |error: CheckpointError| untrusted(Fault::Since(error));
-        let note = Note::parse(text).map_err(bad)?;
-        note.signed_by(trust.keys()).map_err(bad)?;
-        let since = note.checkpoint().clone();
-        if since.ledger != newest.ledger {
-            return Err(untrusted(Fault::SinceLedger { found: since.ledger.to_string() }));
-        }
+        let since = signed::since(trust, &newest.ledger)
+            .map_err(|unsigned| stop(unsigned.verdict, None, unsigned.fault))?;
+        let Some(since) = since else { return Ok(()) };
         if since.size > newest.size {
             let fault = LedgerFault::OlderThanSince { since: since.size, size: newest.size };
             return Err(stop(Verdict::Incomplete, Some(newest.size), fault));

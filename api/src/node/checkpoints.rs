@@ -9,11 +9,12 @@ use stella_domain::{
 use stella_ledger::{
     checkpoints::{
         SignerError,
+        cosigners::Quorum,
         gate::Gate,
         kept::Kept,
         keys::{self, NodeKeys},
         observer::Observer,
-        proofs::{Cosigned, Noted, Proofs},
+        proofs::{Noted, Proofs},
         signer::{Opened, Signer, SignerConfig},
     },
     snapshots::Snapshots,
@@ -164,13 +165,13 @@ impl Checkpoints {
     ///
     /// # Errors
     /// [`TooFewWitnesses`]: there are not so many.
-    pub fn cosigned(&self, needed: usize) -> Result<Cosigned, TooFewWitnesses> {
+    pub fn quorum(&self, needed: usize) -> Result<Quorum, TooFewWitnesses> {
         let witnesses = Arc::clone(&self.witnesses);
         let known = witnesses.len();
         if needed > known {
             return Err(TooFewWitnesses { needed, known });
         }
-        Ok(Cosigned { witnesses, needed })
+        Ok(Quorum { witnesses, needed })
     }
 
     /// How many of the witnesses have cosigned it.

@@ -62,8 +62,8 @@ pub(crate) async fn prove_window(
     let (ledger, proofs, tenant) = (&*ledger, &checkpoints.proofs, &caller.tenant);
     let from = params.from.map_or(Timestamp::ZERO, |from| from.0);
     let window = Window::resolve(ledger, tenant, from, params.to.0).await?;
-    let cosigned = checkpoints.cosigned(params.witnesses_needed)?;
-    let attempt = async || prove(ledger, proofs, tenant, window, params.since, &cosigned).await;
+    let quorum = checkpoints.quorum(params.witnesses_needed)?;
+    let attempt = async || prove(ledger, proofs, tenant, window, params.since, &quorum).await;
     let mut found = attempt().await;
     let give_up = Instant::now() + SIGNED_WITHIN;
     loop {

@@ -25,6 +25,23 @@ pub struct Observer {
     pub(super) why: String,
 }
 
+/// Do `work` now and every so often, until told to stop.
+pub(super) async fn every_so_often<W: Future<Output = ()>>(
+    every: Duration,
+    stop: impl Future<Output = ()>,
+    work: impl Fn() -> W,
+) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = ticks.tick() => work().await,
+        }
+    }
+}
+
 impl Observer {
     /// Why this node does not sign.
     pub fn why(&self) -> &str {
@@ -33,18 +50,8 @@ impl Observer {
 
     /// Look what is signed, until told to stop.
     pub async fn run(&self, every: Duration, stop: impl Future<Output = ()> + Send) {
-        let mut ticks = tokio::time::interval(every);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut stop = std::pin::pin!(stop);
-        loop {
-            tokio::select! {
-                () = &mut stop => return,
-                _ = ticks.tick() => {
-                    // What went wrong was told to the gate, and is tried again.
-                    let _ = self.look().await;
-                }
-            }
-        }
+        // What went wrong was told to the gate, and is tried again.
+        every_so_often(every, stop, || async { drop(self.look().await) }).await;
     }
 
     /// Check that the ledger extends what was signed when this node last looked, and remember what is

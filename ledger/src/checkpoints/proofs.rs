@@ -15,7 +15,7 @@ use std::{
 
 use lru::LruCache;
 use stella_domain::{
-    checkpoint::{Checkpoint, CheckpointError, Note, WitnessKey},
+    checkpoint::{Checkpoint, CheckpointError, Note},
     hash::Hash32,
     ids::{LedgerId, Origin, Tenant},
     merkle::{
@@ -26,6 +26,7 @@ use stella_domain::{
 
 use super::{
     ProofError,
+    cosigners::Quorum,
     events::each_hash,
     store::{NOTES_LIMIT, StoredNote},
 };
@@ -51,26 +52,6 @@ pub struct Noted {
     pub checkpoint: Checkpoint,
     /// The signed note.
     pub note: String,
-}
-
-/// Who has to have cosigned a checkpoint that a proof builds on; nobody by default.
-#[derive(Debug, Clone, Default)]
-pub struct Cosigned {
-    /// The witnesses that count.
-    pub witnesses: Arc<[WitnessKey]>,
-    /// How many of them it takes.
-    pub needed: usize,
-}
-
-impl Cosigned {
-    fn holds_for(&self, note: &str) -> bool {
-        // What has too few lines of witnesses needs no signature checked: the first is the ledger's.
-        if note.matches("\n\u{2014} ").count() <= self.needed {
-            return false;
-        }
-        let cosigned = Note::parse(note).and_then(|note| note.cosigned_by(&self.witnesses));
-        cosigned.is_ok_and(|cosigned| cosigned.len() >= self.needed)
-    }
 }
 
 /// Makes proofs about the ledgers of one storage; shared by all who need them.
@@ -128,10 +109,10 @@ impl Proofs {
         &self,
         tenant: &Tenant,
         size: u64,
-        cosigned: &Cosigned,
+        quorum: &Quorum,
     ) -> Result<Option<Noted>, ProofError> {
         let store = &self.storage.checkpoints;
-        if cosigned.needed == 0 {
+        if quorum.needed == 0 {
             return self.noted(tenant, store.note_from(tenant, size).await?);
         }
         let mut from = size;
@@ -139,7 +120,7 @@ impl Proofs {
             let page = store.notes_from(tenant, from, NOTES_LIMIT).await?;
             let Some(last) = page.last() else { return Ok(None) };
             from = last.size.saturating_add(1);
-            if let Some(found) = page.into_iter().find(|stored| cosigned.holds_for(&stored.note)) {
+            if let Some(found) = page.into_iter().find(|stored| quorum.holds_for(&stored.note)) {
                 return self.noted(tenant, Some(found));
             }
             tokio::task::consume_budget().await;

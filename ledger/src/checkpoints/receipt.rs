@@ -12,7 +12,8 @@ use stella_domain::{
 
 use super::{
     ProofError,
-    proofs::{Cosigned, Noted, Proofs},
+    cosigners::Quorum,
+    proofs::{Noted, Proofs},
 };
 use crate::{
     erasure,
@@ -69,7 +70,7 @@ pub async fn receipt(
     proofs: &Proofs,
     tenant: &Tenant,
     run_id: &RunId,
-    cosigned: &Cosigned,
+    quorum: &Quorum,
 ) -> Result<String, ReceiptError> {
     let stream = [StreamId::Run(run_id.clone())];
     let commits = ledger.read_streams(tenant, &stream).await.map_err(ProofError::from)?;
@@ -79,13 +80,13 @@ pub async fn receipt(
     let erasures = erasures(ledger, tenant, run_id, &commits).await.map_err(ProofError::from)?;
     let explaining = erasures.iter().flat_map(|(_, seqs)| seqs.iter().copied());
     let last_seq = explaining.fold(last.last_seq(), u64::max);
-    let covering = proofs.oldest_checkpoint_covering(tenant, last_seq + 1, cosigned).await?;
+    let covering = proofs.oldest_checkpoint_covering(tenant, last_seq + 1, quorum).await?;
     let Some(Noted { checkpoint, note }) = covering else {
-        let nobody = Cosigned::default();
+        let nobody = Quorum::default();
         let any = proofs.oldest_checkpoint_covering(tenant, last_seq + 1, &nobody).await?;
         return Err(match any {
             None => ReceiptError::NotSigned { last_seq },
-            Some(_) => ReceiptError::NotCosigned { last_seq, needed: cosigned.needed },
+            Some(_) => ReceiptError::NotCosigned { last_seq, needed: quorum.needed },
         });
     };
     let mut receipt = Receipt { text: String::from("{\"checkpoint\":"), proofs, checkpoint };

@@ -23,7 +23,7 @@ use super::{
     gate::Gate,
     kept::Kept,
     keys::{self, KeyHistory, NodeKeys},
-    observer::{Observer, Seen},
+    observer::{Observer, Seen, every_so_often},
     proofs::{Noted, Proofs},
     store::StoredNote,
 };
@@ -150,18 +150,8 @@ impl Signer {
 
     /// Sign what is new, until told to stop.
     pub async fn run(&self, every: Duration, stop: impl Future<Output = ()> + Send) {
-        let mut ticks = tokio::time::interval(every);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut stop = std::pin::pin!(stop);
-        loop {
-            tokio::select! {
-                () = &mut stop => return,
-                _ = ticks.tick() => {
-                    // What went wrong was told to the gate, and is tried again.
-                    let _ = self.sign_new().await;
-                }
-            }
-        }
+        // What went wrong was told to the gate, and is tried again.
+        every_so_often(every, stop, || async { drop(self.sign_new().await) }).await;
     }
 
     /// Sign what was recorded since the newest checkpoint; `None` while the ledger is empty.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use stella_domain::checkpoint::{Checkpoint, WitnessKey};
 use stella_ledger::{
-    checkpoints::{proofs::Cosigned, store::StoredNote},
+    checkpoints::{cosigners::Quorum, store::StoredNote},
     conformance::Samples,
     copy::{CopyError, copy},
     uri::Storage,
@@ -49,7 +49,7 @@ async fn checkpoints_and_tiles_go_along() {
         checkpoints: std::sync::Arc::clone(&target.checkpoints),
     };
     let (from, to) = (proofs(&source), proofs(&counted));
-    let covering = from.oldest_checkpoint_covering(tenant, 1_000, &Cosigned::default()).await;
+    let covering = from.oldest_checkpoint_covering(tenant, 1_000, &Quorum::default()).await;
     let Checkpoint { size, .. } = covering.unwrap().unwrap().checkpoint;
     let newest = from.newest(tenant).await.unwrap().unwrap().checkpoint;
     let proof = from.consistency(&newest, size).await.unwrap();
@@ -123,8 +123,8 @@ async fn the_oldest_checkpoint_that_enough_witnesses_cosigned_is_found_behind_th
         (2_502, 2, Some(2_502)),
         (2_503, 1, None),
     ] {
-        let cosigned = Cosigned { witnesses: keys.to_vec().into(), needed };
-        let oldest = proofs.oldest_checkpoint_covering(tenant, size, &cosigned).await.unwrap();
+        let quorum = Quorum { witnesses: keys.to_vec().into(), needed };
+        let oldest = proofs.oldest_checkpoint_covering(tenant, size, &quorum).await.unwrap();
         assert_eq!(oldest.map(|noted| noted.checkpoint.size), found, "{size} {needed}");
     }
 }

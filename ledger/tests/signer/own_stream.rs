@@ -1,6 +1,9 @@
 //! The ledger's own stream, with as many erasures in it as there may be in years.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use stella_domain::{
     chain::{Commit, Draft, Head},
@@ -91,9 +94,12 @@ async fn a_start_reads_little_of_a_thousand_erasures_and_knows_the_keys() {
     assert_eq!(known.len(), 2, "{known:?}");
     // It is kept in a while.
     let kept = dir.path().join("snapshots/acme/ledger/acme.json");
-    while !kept.exists() {
-        tokio::task::yield_now().await;
-    }
+    let is_kept = async {
+        while !kept.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), is_kept).await.expect("a snapshot is kept");
     let further: Vec<_> = (2_000..2_100).map(|n| own.erasure(n)).collect();
     storage.ledger.append(&further).await.unwrap();
     signer.sign_new().await.unwrap().unwrap();

@@ -8,7 +8,7 @@ use stella_domain::{
 use stella_ledger::{
     checkpoints::{
         ProofError,
-        proofs::Cosigned,
+        cosigners::Quorum,
         receipt::{ReceiptError, receipt},
     },
     conformance::Samples,
@@ -105,7 +105,7 @@ async fn a_receipt_holds_the_runs_events_and_their_proofs() {
     let run_id = run.parse().unwrap();
     let proofs = proofs(&storage);
     let tenant = id().tenant;
-    let unknown = receipt(&*storage.ledger, &proofs, &tenant, &run_id, &Cosigned::default()).await;
+    let unknown = receipt(&*storage.ledger, &proofs, &tenant, &run_id, &Quorum::default()).await;
     assert!(matches!(unknown, Err(ReceiptError::UnknownRun(_))), "{unknown:?}");
 
     let mut samples = Samples::new("acme");
@@ -114,17 +114,17 @@ async fn a_receipt_holds_the_runs_events_and_their_proofs() {
     all.push(samples.commit("dag/y", 1, 2, 1_000_000));
     all.push(samples.commit(&format!("run/{run}"), 4, 2, 1_000_001));
     storage.ledger.append(&all).await.unwrap();
-    let early = receipt(&*storage.ledger, &proofs, &tenant, &run_id, &Cosigned::default()).await;
+    let early = receipt(&*storage.ledger, &proofs, &tenant, &run_id, &Quorum::default()).await;
     assert!(matches!(early, Err(ReceiptError::NotSigned { .. })), "{early:?}");
     let (signer, _) = open(config(dir.path(), 1), &storage).await.unwrap();
     let checkpoint = signer.sign_new().await.unwrap().unwrap().checkpoint;
     let text =
-        receipt(&*storage.ledger, &proofs, &tenant, &run_id, &Cosigned::default()).await.unwrap();
+        receipt(&*storage.ledger, &proofs, &tenant, &run_id, &Quorum::default()).await.unwrap();
     // The oldest checkpoint that holds it: the same bytes for ever.
     storage.ledger.append(&[samples.commit("dag/z", 1, 2, 2_000_000)]).await.unwrap();
     signer.sign_new().await.unwrap();
     assert_eq!(
-        receipt(&*storage.ledger, &proofs, &tenant, &run_id, &Cosigned::default()).await.unwrap(),
+        receipt(&*storage.ledger, &proofs, &tenant, &run_id, &Quorum::default()).await.unwrap(),
         text
     );
 

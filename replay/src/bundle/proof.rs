@@ -9,7 +9,8 @@ use stella_domain::{
 use stella_ledger::{
     checkpoints::{
         ProofError,
-        proofs::{Cosigned, Noted, Proofs},
+        cosigners::Quorum,
+        proofs::{Noted, Proofs},
     },
     port::{Ledger, LedgerError},
 };
@@ -119,7 +120,7 @@ pub async fn prove(
     tenant: &Tenant,
     window: Window,
     since: Option<u64>,
-    cosigned: &Cosigned,
+    quorum: &Quorum,
 ) -> Result<Proof, ProveError> {
     let Window { first_seq, end_seq, .. } = window;
     if let Some(since) = since {
@@ -131,12 +132,12 @@ pub async fn prove(
     let erasing = erasures::naming(ledger, tenant, first_seq..end_seq).await?;
     let after_erasures = erasing.last().map_or(0, |event| event.seq + 1);
     let size = (end_seq + 1).max(after_erasures).max(since.unwrap_or(0));
-    let covering = proofs.oldest_checkpoint_covering(tenant, size, cosigned).await?;
+    let covering = proofs.oldest_checkpoint_covering(tenant, size, quorum).await?;
     let Some(Noted { checkpoint: of, note }) = covering else {
-        let any = proofs.oldest_checkpoint_covering(tenant, size, &Cosigned::default()).await?;
+        let any = proofs.oldest_checkpoint_covering(tenant, size, &Quorum::default()).await?;
         return Err(match any {
             None => ProveError::NotSigned { size },
-            Some(_) => ProveError::NotCosigned { size, needed: cosigned.needed },
+            Some(_) => ProveError::NotCosigned { size, needed: quorum.needed },
         });
     };
 

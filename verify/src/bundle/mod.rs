@@ -13,7 +13,7 @@ use std::{
 };
 
 use stella_domain::{
-    checkpoint::{Checkpoint, NOTE_BYTES, Note},
+    checkpoint::{Checkpoint, NOTE_BYTES},
     merkle::{MerkleError, RangeFold, RangeProof, verify_consistency},
 };
 
@@ -233,15 +233,9 @@ fn check_checkpoint(
 
 /// Step 4.
 fn check_since(trust: &Trust, manifest: &Manifest, newer: &Checkpoint) -> Result<(), Stop> {
-    let Some(text) = trust.since_note() else { return Ok(()) };
-    let untrusted = |error| stop(4, Verdict::Untrusted, Fault::Since(error));
-    let note = Note::parse(text).map_err(untrusted)?;
-    note.signed_by(trust.keys()).map_err(untrusted)?;
-    let older = note.checkpoint();
-    if older.ledger != newer.ledger {
-        let found = older.ledger.to_string();
-        return Err(stop(4, Verdict::Untrusted, Fault::SinceLedger { found }));
-    }
+    let older = signed::since(trust, &newer.ledger)
+        .map_err(|unsigned| stop(4, unsigned.verdict, unsigned.fault))?;
+    let Some(older) = older else { return Ok(()) };
     let since = older.size;
     if since > newer.size {
         let fault = Fault::OlderThanSince { since, size: newer.size };

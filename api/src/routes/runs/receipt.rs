@@ -45,8 +45,8 @@ pub(crate) async fn get_receipt(
 ) -> Result<Response, ApiError> {
     let Record { ledger, checkpoints, .. } = app.record()?;
     let (ledger, proofs) = (&*ledger, &checkpoints.proofs);
-    let cosigned = checkpoints.cosigned(params.witnesses_needed)?;
-    let attempt = async || receipt(ledger, proofs, &caller.tenant, &run_id, &cosigned).await;
+    let quorum = checkpoints.quorum(params.witnesses_needed)?;
+    let attempt = async || receipt(ledger, proofs, &caller.tenant, &run_id, &quorum).await;
     let mut found = attempt().await;
     if matches!(found, Err(ReceiptError::NotSigned { .. } | ReceiptError::NotCosigned { .. }))
         && let Ok(signer) = checkpoints.signer()

@@ -118,8 +118,14 @@ pub(super) fn ends_with(
 fn advice(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Verified | Verdict::VerifiedWithErasures => "",
-        Verdict::Incomplete => "ask for a bundle of the whole window, made after the window closed",
-        Verdict::Tampered => "keep this as it is, and have the server make it anew to compare",
+        Verdict::Incomplete => {
+            "ask for what is missing: a bundle of the whole window, made after the window closed, or the \
+             newer copy of a stored ledger"
+        }
+        Verdict::Tampered => {
+            "keep this as it is, and compare it with another: one that the server makes anew, or a \
+             backup of a stored ledger"
+        }
         Verdict::Untrusted => {
             "compare the key with the one that you were given; after a rotation pin both, each with \
              its range"
